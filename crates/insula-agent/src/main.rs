@@ -1,0 +1,174 @@
+//! `insulad`: the agent of a host.
+//!
+//! Thin: it reads the settings, takes the state directory for itself, opens the engine, and serves it over gRPC. When
+//! it ends, guests run on.
+
+mod config;
+mod lock;
+mod pki;
+mod server;
+mod services;
+mod status;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use insula_engine::{Engine, Settings};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::lock::StateLock;
+use crate::server::{Identity, Network};
+
+/// The agent of an Insula host: makes VPSes, boots them, and serves the API.
+#[derive(Debug, Parser)]
+#[command(name = "insulad", version, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(flatten)]
+    config: config::Flags,
+    /// Stop every VPS, unmount the pool, remove bridge, nft table and cgroups, and end. Data stays.
+    #[arg(long)]
+    teardown: bool,
+}
+
+const EXAMPLES: &str = "Examples:
+  insulad                                   an agent on embedded defaults
+  insulad --config /etc/insula/agent.yaml   with settings of its own
+  insulad --listen 0.0.0.0:8443             for clients over the network, too
+  insulad --teardown                        take everything down, keep the data
+
+Signals: SIGTERM and SIGINT end the agent; guests run on. SIGHUP gives the server a new certificate.
+Environment: RUST_LOG sets what is logged, such as insula=debug.";
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_logging();
+    let result = run(&arguments);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            if let Some(hint) = hint(&error) {
+                eprintln!("hint: {hint}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What the person can do, where the engine knows.
+fn hint(error: &anyhow::Error) -> Option<String> {
+    let known = error.downcast_ref::<insula_engine::EngineError>()?;
+    known.hint_text().map(str::to_owned)
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let settings = config::load(&arguments.config)?;
+    if !rustix::process::geteuid().is_root() {
+        anyhow::bail!("insulad makes namespaces, mounts and networks: it must run as root");
+    }
+    // Files of ours are for root alone, also before their mode is set.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    raise_descriptor_limit();
+    let lock = StateLock::take(&settings.state_dir)?;
+    std::fs::create_dir_all(&settings.run_dir)
+        .with_context(|| format!("failed to make the run directory {}", settings.run_dir.display()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("failed to start the async runtime")?;
+    let result = match arguments.teardown {
+        true => teardown(runtime, settings),
+        false => runtime.block_on(serve(settings)),
+    };
+    drop(lock);
+    result
+}
+
+/// Each connection of a client is a descriptor: as many as root has allowed, not what shells begin with.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(errno) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!("failed to raise the limit of open files: {errno}");
+    }
+}
+
+/// Takes everything down but the data. The pool comes last, when no task uses it any more.
+fn teardown(runtime: tokio::runtime::Runtime, settings: Settings) -> anyhow::Result<()> {
+    let run_dir = settings.run_dir.clone();
+    let pool = runtime.block_on(async { Engine::open(settings).await?.teardown().await })?;
+    drop(runtime);
+    if let Some(pool) = pool {
+        pool.close().context("failed to close the pool")?;
+    }
+    std::fs::remove_dir_all(&run_dir).with_context(|| format!("failed to remove {}", run_dir.display()))
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let socket = settings.run_dir.join("insulad.sock");
+    let engine = Engine::open(settings).await?;
+    let listener = server::listen(&socket)?;
+    let network = Network::open(engine.settings()).await?;
+    // Also without a network: a signal that has no handler ends the agent.
+    let hangup = signal(SignalKind::hangup()).context("failed to wait for SIGHUP")?;
+    let identity = network.as_ref().map(|network| network.identity.clone());
+    let rotation = tokio::spawn(rotate(identity, hangup));
+    tracing::info!(socket = %socket.display(), vpses = engine.vpses().len(), "serving");
+    // Under systemd only; elsewhere nobody listens.
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::debug!("no readiness message: {error}");
+    }
+    server::serve(engine.clone(), listener, network, ended()).await?;
+    rotation.abort();
+    engine.close().await;
+    std::fs::remove_file(&socket).with_context(|| format!("failed to remove {}", socket.display()))?;
+    tracing::info!("ended; guests run on");
+    Ok(())
+}
+
+/// Until somebody ends the agent.
+async fn ended() {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Replaces the server's certificate in time, and whenever somebody asks for it by SIGHUP.
+async fn rotate(identity: Option<Arc<Identity>>, mut hangup: Signal) {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let mut daily = tokio::time::interval(DAY);
+    loop {
+        let asked = tokio::select! {
+            _ = hangup.recv() => true,
+            _ = daily.tick() => false,
+        };
+        let Some(identity) = identity.as_ref().filter(|identity| asked || identity.is_due()) else {
+            continue;
+        };
+        if let Err(error) = identity.renew() {
+            tracing::error!("the server keeps its certificate: {:#}", anyhow::Error::new(error));
+        }
+    }
+}
+
+/// For people on a terminal, as JSON elsewhere.
+fn start_logging() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match std::io::stderr().is_terminal() {
+        true => builder.with_target(false).init(),
+        false => builder.json().flatten_event(true).init(),
+    }
+}

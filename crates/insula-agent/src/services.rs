@@ -1,0 +1,117 @@
+//! The services: from messages to the engine and back. Nothing is decided here.
+
+mod access;
+mod event;
+mod filter;
+mod host;
+mod image;
+mod mask;
+mod mutation;
+mod network;
+mod operation;
+mod profile;
+mod session;
+mod snapshot;
+mod storage;
+mod usage;
+mod vps;
+
+use std::sync::Arc;
+
+use insula_api::{ApiError, Reason, v1};
+use insula_engine::{Engine, EngineError, VpsHandle, VpsView};
+use insula_types::{OperationRecord, Requester, TenantName};
+use tokio::sync::watch;
+use tonic::{Request, Status};
+
+use crate::pki::Remote;
+use crate::status::status;
+
+/// What all services share.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    engine: Engine,
+    /// Absent where the agent does not listen on the network.
+    remote: Option<Arc<Remote>>,
+    ending: Arc<watch::Sender<bool>>,
+}
+
+impl Shared {
+    /// Services of the engine, which may be reached over the network, or not.
+    pub fn new(engine: Engine, remote: Option<Arc<Remote>>) -> Self {
+        Self { engine, remote, ending: Arc::new(watch::channel(false).0) }
+    }
+
+    /// Ends the streams that would go on for ever.
+    pub fn end_streams(&self) {
+        self.ending.send_replace(true);
+    }
+
+    /// Until the agent ends.
+    fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut ending = self.ending.subscribe();
+        async move {
+            let _ = ending.wait_for(|ending| *ending).await; // gone is ended
+        }
+    }
+}
+
+/// Who calls: the layer in front of all services knows.
+pub fn requester<T>(request: &Request<T>) -> Result<Requester, Status> {
+    let unknown = || ApiError::new(Reason::Unauthenticated, "the caller has not shown who it is").into();
+    request.extensions().get::<Requester>().cloned().ok_or_else(unknown)
+}
+
+/// Whether somebody may know of something that belongs to the tenant, or to nobody in particular.
+fn may_see(requester: &Requester, tenant: Option<&TenantName>) -> bool {
+    requester.tenant.is_none() || requester.tenant.as_ref() == tenant
+}
+
+/// The VPS that somebody means. Another tenant's is as if it were not there.
+fn find(
+    requester: &Requester,
+    found: Result<Arc<VpsHandle>, EngineError>,
+    text: &str,
+) -> Result<Arc<VpsHandle>, Status> {
+    let handle = found.map_err(status)?;
+    match may_see(requester, handle.spec().tenant.as_ref()) {
+        true => Ok(handle),
+        false => Err(status(insula_engine::no_such_vps(text))),
+    }
+}
+
+/// The tenant whose things alone are shown: the caller's own, or the one that was asked for.
+fn tenant_filter(requester: &Requester, asked: &str) -> Result<Option<TenantName>, Status> {
+    let asked: Option<TenantName> = insula_api::convert::parse_optional("tenant", asked)?;
+    Ok(requester.tenant.clone().or(asked))
+}
+
+/// What a stream says when the agent ends before it.
+fn agent_ends() -> Status {
+    insula_api::ApiError::new(insula_api::Reason::AgentUnreachable, "the agent is ending")
+        .with_hint("the VPS runs on; try again when the agent is back")
+        .into()
+}
+
+fn operation(record: &OperationRecord) -> Option<v1::Operation> {
+    Some(record.into())
+}
+
+/// A VPS for the wire: its spec and what is observed of it.
+fn vps(view: &VpsView) -> v1::Vps {
+    let observed = &view.observed;
+    let mut message = v1::Vps {
+        state: v1::VpsState::from(view.state).into(),
+        start_time: observed.started_at_ms.map(insula_api::convert::timestamp_ms),
+        ready_time: observed.ready_at_ms.map(insula_api::convert::timestamp_ms),
+        boots: observed.boots,
+        init_pid: observed.init_pid.unwrap_or_default(),
+        last_exit: observed.last_exit.as_ref().map(Into::into),
+        operation: view.work.map(|work| work.operation.to_string()).unwrap_or_default(),
+        ..v1::Vps::from(&*view.spec)
+    };
+    if let (true, Some(first)) = (view.state.is_alive(), message.interfaces.first_mut()) {
+        first.host_interface = view.spec.id.veth_name().to_string();
+    }
+    message
+}

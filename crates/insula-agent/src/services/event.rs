@@ -1,0 +1,97 @@
+//! `EventService`.
+
+use std::pin::Pin;
+
+use futures::Stream;
+use insula_api::convert::parse_optional;
+use insula_api::{ApiError, v1};
+use insula_engine::EventFilter;
+use insula_types::{EventBody, EventRecord, Requester};
+use tonic::{Request, Response, Status};
+
+use crate::services::vps::page_size;
+use crate::services::{Shared, agent_ends, find, requester, tenant_filter};
+use crate::status::status;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl Shared {
+    fn event_filter(
+        &self,
+        caller: &Requester,
+        vps: &str,
+        tenant: &str,
+        kinds: Vec<String>,
+    ) -> Result<EventFilter, Status> {
+        let unknown = |kind: &&String| !EventBody::KINDS.contains(&kind.as_str());
+        if let Some(kind) = kinds.iter().find(unknown) {
+            let shown: String = kind.chars().take(80).collect();
+            return Err(ApiError::invalid_field(
+                "kinds",
+                format!("there are no events of the kind {shown:?}"),
+            )
+            .with_hint(format!("there are {}", EventBody::KINDS.join(", ")))
+            .into());
+        }
+        let vps = match vps {
+            "" => None,
+            name => Some(find(caller, self.engine.vps_or_deleted(name), name)?.id),
+        };
+        Ok(EventFilter { vps, tenant: tenant_filter(caller, tenant)?, kinds })
+    }
+}
+
+#[tonic::async_trait]
+impl v1::event_service_server::EventService for Shared {
+    type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<v1::WatchEventsResponse, Status>> + Send>>;
+
+    async fn watch_events(
+        &self,
+        request: Request<v1::WatchEventsRequest>,
+    ) -> Answer<Self::WatchEventsStream> {
+        let caller = requester(&request)?;
+        let v1::WatchEventsRequest { cursor, vps, tenant, kinds } = request.into_inner();
+        let after = parse_optional("cursor", &cursor)?;
+        let filter = self.event_filter(&caller, &vps, &tenant, kinds)?;
+        let mut events = self.engine.watch_events(after, filter).await.map_err(status)?;
+        let ended = self.ended();
+        let stream = async_stream::stream! {
+            tokio::pin!(ended);
+            yield Ok(v1::WatchEventsResponse { event: None, cursor: events.cursor().to_string() });
+            loop {
+                let next = tokio::select! {
+                    next = events.next() => next.map_err(status),
+                    () = &mut ended => Err(agent_ends()),
+                };
+                match next {
+                    Ok(batch) => for record in batch {
+                        yield Ok(message(&record));
+                    },
+                    Err(error) => {
+                        yield Err(error);
+                        break;
+                    }
+                }
+            }
+        };
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn list_events(&self, request: Request<v1::ListEventsRequest>) -> Answer<v1::ListEventsResponse> {
+        let caller = requester(&request)?;
+        let v1::ListEventsRequest { page_size: size, page_token, vps, tenant, kinds } = request.into_inner();
+        let size = u32::try_from(page_size(size, 100, 1000)?).unwrap_or(1000);
+        let after = parse_optional("page_token", &page_token)?.unwrap_or(0);
+        let filter = self.event_filter(&caller, &vps, &tenant, kinds)?;
+        let mut events = self.engine.events(after, size + 1, filter).await.map_err(status)?;
+        let more = events.len() > size as usize;
+        events.truncate(size as usize);
+        let next = events.last().filter(|_| more).map(|record| record.sequence.to_string());
+        let events = events.iter().map(Into::into).collect();
+        Ok(Response::new(v1::ListEventsResponse { events, next_page_token: next.unwrap_or_default() }))
+    }
+}
+
+fn message(record: &EventRecord) -> v1::WatchEventsResponse {
+    v1::WatchEventsResponse { event: Some(record.into()), cursor: record.sequence.to_string() }
+}

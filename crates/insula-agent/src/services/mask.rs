@@ -1,0 +1,111 @@
+//! Field masks (AIP-134): which fields of a request are to be changed.
+
+use std::collections::BTreeSet;
+
+use insula_api::{ApiError, v1};
+use insula_engine::LimitChange;
+#[cfg(test)]
+use insula_types::ByteSize;
+use prost_types::FieldMask;
+
+/// The paths of the limits.
+pub const LIMIT_PATHS: [&str; 6] = [
+    "limits.cpu_milli",
+    "limits.cpu_weight",
+    "limits.memory_bytes",
+    "limits.swap_bytes",
+    "limits.processes",
+    "limits.disk_bytes",
+];
+
+/// The paths that a mask names; without one, those that have a value.
+pub fn paths(
+    mask: Option<FieldMask>,
+    known: &[&'static str],
+    with_values: impl IntoIterator<Item = &'static str>,
+) -> Result<BTreeSet<&'static str>, ApiError> {
+    let Some(mask) = mask.filter(|mask| !mask.paths.is_empty()) else {
+        return Ok(with_values.into_iter().collect());
+    };
+    let find = |path: &String| {
+        known.iter().copied().find(|known| known == path).ok_or_else(|| {
+            let shown: String = path.chars().take(80).collect();
+            ApiError::invalid_field("update_mask", format!("there is no field {shown:?} to change"))
+                .with_hint(format!("there are {}", known.join(", ")))
+        })
+    };
+    mask.paths.iter().map(find).collect()
+}
+
+/// The changes of limits that the paths name.
+pub fn limit_changes(
+    field: &str,
+    paths: &BTreeSet<&str>,
+    limits: Option<v1::Limits>,
+) -> Result<Vec<LimitChange>, ApiError> {
+    let limits = insula_api::convert::limits(field, limits.unwrap_or_default())?;
+    if paths.contains("limits") {
+        return Ok(vec![LimitChange::All(Box::new(limits))]);
+    }
+    let changes = [
+        LimitChange::Cpus(limits.cpus),
+        LimitChange::CpuWeight(limits.cpu_weight),
+        LimitChange::Memory(limits.memory),
+        LimitChange::Swap(limits.swap),
+        LimitChange::Processes(limits.processes),
+        LimitChange::Disk(limits.disk),
+    ];
+    Ok(LIMIT_PATHS
+        .iter()
+        .zip(changes)
+        .filter(|(path, _)| paths.contains(*path))
+        .map(|(_, change)| change)
+        .collect())
+}
+
+/// The paths of the limits that have a value.
+pub fn limits_with_values(limits: Option<&v1::Limits>) -> impl Iterator<Item = &'static str> {
+    let limits = limits.copied().unwrap_or_default();
+    let has = [
+        limits.cpu_milli.is_some(),
+        limits.cpu_weight.is_some(),
+        limits.memory_bytes.is_some(),
+        limits.swap_bytes.is_some(),
+        limits.processes.is_some(),
+        limits.disk_bytes.is_some(),
+    ];
+    LIMIT_PATHS.into_iter().zip(has).filter(|(_, has)| *has).map(|(path, _)| path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: [&str; 3] = ["limits", "limits.memory_bytes", "profile"];
+
+    fn mask(paths: &[&str]) -> Option<FieldMask> {
+        Some(FieldMask { paths: paths.iter().map(ToString::to_string).collect() })
+    }
+
+    #[test]
+    fn a_mask_names_fields_that_are_there() {
+        assert_eq!(paths(mask(&["profile"]), &KNOWN, []).unwrap(), ["profile"].into());
+        assert_eq!(paths(None, &KNOWN, ["profile"]).unwrap(), ["profile"].into());
+        assert_eq!(paths(mask(&[]), &KNOWN, ["limits"]).unwrap(), ["limits"].into());
+        assert!(paths(mask(&["id"]), &KNOWN, []).is_err());
+        assert!(paths(mask(&["*"]), &KNOWN, []).is_err());
+    }
+
+    #[test]
+    fn a_limit_that_is_named_and_has_no_value_is_taken_away() {
+        let limits = Some(v1::Limits { memory_bytes: Some(1 << 30), ..Default::default() });
+        let both = ["limits.memory_bytes", "limits.cpu_milli"].into();
+        assert_eq!(
+            limit_changes("limits", &both, limits).unwrap(),
+            [LimitChange::Cpus(None), LimitChange::Memory(Some(ByteSize::gib(1)))]
+        );
+        assert_eq!(limits_with_values(limits.as_ref()).collect::<Vec<_>>(), ["limits.memory_bytes"]);
+        let absurd = Some(v1::Limits { cpu_milli: Some(1), ..Default::default() });
+        assert!(limit_changes("limits", &["limits"].into(), absurd).is_err());
+    }
+}

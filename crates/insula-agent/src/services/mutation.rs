@@ -1,0 +1,153 @@
+//! Requests that change something: who asks, the id that makes a retry safe, and what is only to be checked.
+
+use insula_api::convert::parse_optional;
+use insula_api::v1;
+use insula_engine::{Asked, Engine};
+use insula_types::OperationRecord;
+use prost::{Message, Name};
+use tonic::{Request, Response, Status};
+
+use super::{Shared, requester};
+use crate::status::status;
+
+/// A request that changes something.
+pub trait Mutation: Message + Name + Clone + Send + 'static {
+    /// What is answered.
+    type Answer;
+
+    /// The id that makes a retry safe.
+    fn request_id(&self) -> &str;
+    /// The version that the client has seen; empty where it does not care.
+    fn etag(&self) -> &str {
+        ""
+    }
+    /// Whether all is checked and nothing done.
+    fn validate_only(&self) -> bool {
+        false
+    }
+    /// The answer with this operation.
+    fn answer(operation: v1::Operation) -> Self::Answer;
+}
+
+/// `Method: fields` — `v1::MethodRequest`, which beside its request id has these fields of [`Mutation`], and
+/// `v1::MethodResponse`, which has an operation.
+macro_rules! mutations {
+    ($($request:ident, $response:ident: $($field:ident)*;)*) => {$(
+        impl Mutation for v1::$request {
+            type Answer = v1::$response;
+
+            fn request_id(&self) -> &str {
+                &self.request_id
+            }
+
+            $(mutations!(@field $field);)*
+
+            fn answer(operation: v1::Operation) -> Self::Answer {
+                v1::$response { operation: Some(operation) }
+            }
+        }
+    )*};
+    (@field etag) => {
+        fn etag(&self) -> &str {
+            &self.etag
+        }
+    };
+    (@field validate_only) => {
+        fn validate_only(&self) -> bool {
+            self.validate_only
+        }
+    };
+}
+
+mutations! {
+    CreateVpsRequest, CreateVpsResponse: validate_only;
+    CloneVpsRequest, CloneVpsResponse: validate_only;
+    UpdateVpsRequest, UpdateVpsResponse: etag validate_only;
+    RenameVpsRequest, RenameVpsResponse: etag validate_only;
+    DeleteVpsRequest, DeleteVpsResponse: etag validate_only;
+    UndeleteVpsRequest, UndeleteVpsResponse: validate_only;
+    RebuildVpsRequest, RebuildVpsResponse: etag validate_only;
+    StartVpsRequest, StartVpsResponse: validate_only;
+    StopVpsRequest, StopVpsResponse: validate_only;
+    RestartVpsRequest, RestartVpsResponse: validate_only;
+    PauseVpsRequest, PauseVpsResponse: validate_only;
+    ResumeVpsRequest, ResumeVpsResponse: validate_only;
+    SuspendVpsRequest, SuspendVpsResponse: etag validate_only;
+    UnsuspendVpsRequest, UnsuspendVpsResponse: etag validate_only;
+    SetVpsPasswordRequest, SetVpsPasswordResponse: validate_only;
+    CreateSnapshotRequest, CreateSnapshotResponse: validate_only;
+    RestoreSnapshotRequest, RestoreSnapshotResponse: validate_only;
+    DeleteSnapshotRequest, DeleteSnapshotResponse: validate_only;
+    BuildImageRequest, BuildImageResponse:;
+    SetImageAliasRequest, SetImageAliasResponse:;
+    DeleteImageAliasRequest, DeleteImageAliasResponse:;
+    DeleteImageRequest, DeleteImageResponse:;
+    CreateProfileRequest, CreateProfileResponse: validate_only;
+    DeleteProfileRequest, DeleteProfileResponse: etag validate_only;
+}
+
+impl Mutation for v1::UpdateProfileRequest {
+    type Answer = v1::UpdateProfileResponse;
+
+    fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    fn etag(&self) -> &str {
+        self.profile.as_ref().map_or("", |profile| &profile.etag)
+    }
+
+    fn validate_only(&self) -> bool {
+        self.validate_only
+    }
+
+    fn answer(operation: v1::Operation) -> Self::Answer {
+        v1::UpdateProfileResponse { operation: Some(operation) }
+    }
+}
+
+/// Who asks for what: everything that makes a retry equal is in it.
+pub fn asked<M: Mutation>(request: &Request<M>) -> Result<Asked, Status> {
+    let message = request.get_ref();
+    let mut body = M::full_name().into_bytes();
+    body.extend(message.encode_to_vec());
+    Ok(Asked {
+        requester: requester(request)?,
+        request_id: parse_optional("request_id", message.request_id())?,
+        body,
+        etag: Some(message.etag().to_owned()).filter(|etag| !etag.is_empty()),
+        validate_only: message.validate_only(),
+    })
+}
+
+impl Shared {
+    /// Acts on a request. A retry is answered with what became of the first try, though what it was about may be gone by
+    /// now. That it goes on when the client goes away is for the guard in front of all services to see to.
+    pub async fn mutate<M, F>(
+        &self,
+        request: Request<M>,
+        act: impl FnOnce(Engine, Asked, M) -> F,
+    ) -> Result<Response<M::Answer>, Status>
+    where
+        M: Mutation,
+        F: Future<Output = Result<OperationRecord, Status>>,
+    {
+        let asked = asked(&request)?;
+        let engine = &self.engine;
+        let record = match engine.asked_before(&asked).await.map_err(status)? {
+            Some(record) => record,
+            None => match act(engine.clone(), asked.clone(), request.into_inner()).await {
+                // A first try may have been under way, and have removed what this one looked for.
+                Err(error) => engine.asked_before(&asked).await.ok().flatten().ok_or(error)?,
+                Ok(record) => record,
+            },
+        };
+        let mut operation = v1::Operation::from(&record);
+        if asked.validate_only {
+            operation.id.clear();
+            operation.state = v1::operation::State::Succeeded.into();
+            operation.message = "the request is valid".to_owned();
+        }
+        Ok(Response::new(M::answer(operation)))
+    }
+}

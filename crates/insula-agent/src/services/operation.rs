@@ -1,0 +1,142 @@
+//! `OperationService`.
+
+use std::pin::Pin;
+
+use futures::Stream;
+use insula_api::convert::{duration, parse, parse_optional};
+use insula_api::{ApiError, Reason, v1};
+use insula_engine::OperationFilter;
+use insula_types::{OperationId, OperationRecord, Requester, VpsId};
+use tonic::{Request, Response, Status};
+
+use crate::services::vps::page_size;
+use crate::services::{Shared, agent_ends, find, may_see, operation, requester};
+use crate::status::status;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl Shared {
+    /// The operation, as far as it is the caller's to see.
+    async fn operation(&self, caller: &Requester, id: OperationId) -> Result<OperationRecord, Status> {
+        let record = self.engine.operation(id).await.map_err(status)?;
+        match may_see(caller, record.tenant.as_ref()) {
+            true => Ok(record),
+            false => {
+                Err(ApiError::new(Reason::OperationNotFound, format!("there is no operation {id}")).into())
+            }
+        }
+    }
+
+    /// What operations about a VPS have as their target. One that is gone for good is known by its id only.
+    fn target(&self, caller: &Requester, name: &str) -> Result<String, Status> {
+        match (find(caller, self.engine.vps_or_deleted(name), name), name.parse::<VpsId>()) {
+            (Ok(handle), _) => Ok(handle.id.to_string()),
+            (Err(_), Ok(id)) => Ok(id.to_string()),
+            (Err(error), Err(_)) => Err(error),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl v1::operation_service_server::OperationService for Shared {
+    type WatchOperationStream =
+        Pin<Box<dyn Stream<Item = Result<v1::WatchOperationResponse, Status>> + Send>>;
+
+    async fn get_operation(
+        &self,
+        request: Request<v1::GetOperationRequest>,
+    ) -> Answer<v1::GetOperationResponse> {
+        let caller = requester(&request)?;
+        let id = parse("id", &request.get_ref().id)?;
+        let record = self.operation(&caller, id).await?;
+        Ok(Response::new(v1::GetOperationResponse { operation: operation(&record) }))
+    }
+
+    async fn list_operations(
+        &self,
+        request: Request<v1::ListOperationsRequest>,
+    ) -> Answer<v1::ListOperationsResponse> {
+        let caller = requester(&request)?;
+        let request = request.into_inner();
+        let target = match &*request.vps {
+            "" => None,
+            name => Some(self.target(&caller, name)?),
+        };
+        let filter = OperationFilter {
+            before: parse_optional("page_token", &request.page_token)?,
+            count: u32::try_from(page_size(request.page_size, 50, 1000)?).unwrap_or(1000),
+            target,
+            tenant: caller.tenant.clone(),
+            unfinished: request.unfinished,
+        };
+        let page = self.engine.operations(filter).await.map_err(status)?;
+        let next = page.operations.last().filter(|_| page.more).map(|record| record.id.to_string());
+        let operations = page.operations.iter().map(Into::into).collect();
+        Ok(Response::new(v1::ListOperationsResponse {
+            operations,
+            next_page_token: next.unwrap_or_default(),
+        }))
+    }
+
+    async fn wait_operation(
+        &self,
+        request: Request<v1::WaitOperationRequest>,
+    ) -> Answer<v1::WaitOperationResponse> {
+        let caller = requester(&request)?;
+        let request = request.into_inner();
+        let id = parse("id", &request.id)?;
+        self.operation(&caller, id).await?;
+        let timeout = request.timeout.map(|timeout| duration("timeout", timeout)).transpose()?;
+        let record = tokio::select! {
+            record = self.engine.wait_operation(id, timeout) => record.map_err(status)?,
+            () = self.ended() => return Err(agent_ends()),
+        };
+        Ok(Response::new(v1::WaitOperationResponse { operation: operation(&record) }))
+    }
+
+    async fn cancel_operation(
+        &self,
+        request: Request<v1::CancelOperationRequest>,
+    ) -> Answer<v1::CancelOperationResponse> {
+        let caller = requester(&request)?;
+        let id = parse("id", &request.get_ref().id)?;
+        self.operation(&caller, id).await?;
+        let record = self.engine.cancel_operation(&caller, id).await.map_err(status)?;
+        Ok(Response::new(v1::CancelOperationResponse { operation: operation(&record) }))
+    }
+
+    async fn watch_operation(
+        &self,
+        request: Request<v1::WatchOperationRequest>,
+    ) -> Answer<Self::WatchOperationStream> {
+        let caller = requester(&request)?;
+        let id: OperationId = parse("id", &request.get_ref().id)?;
+        let record = self.operation(&caller, id).await?;
+        let Some(mut watch) = self.engine.watch_operation(&id) else {
+            return Ok(Response::new(Box::pin(futures::stream::iter([Ok(message(&record))]))));
+        };
+        let ended = self.ended();
+        let stream = async_stream::stream! {
+            tokio::pin!(ended);
+            loop {
+                let record = watch.borrow_and_update().clone();
+                yield Ok(message(&record));
+                if record.state.is_final() {
+                    break;
+                }
+                tokio::select! {
+                    changed = watch.changed() => if changed.is_err() { break },
+                    () = &mut ended => {
+                        yield Err(agent_ends());
+                        break;
+                    }
+                }
+            }
+        };
+        Ok(Response::new(Box::pin(stream)))
+    }
+}
+
+fn message(record: &OperationRecord) -> v1::WatchOperationResponse {
+    v1::WatchOperationResponse { operation: operation(record) }
+}

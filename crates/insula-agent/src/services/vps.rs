@@ -1,0 +1,337 @@
+//! `VpsService`.
+
+use std::pin::Pin;
+
+use futures::Stream;
+use insula_api::convert::{duration, limits, parse, parse_all, parse_optional};
+use insula_api::{ApiError, Reason, v1};
+use insula_engine::{Asked, Boot, CloneVps, CreateVps, UpdateVps, VpsView};
+use insula_types::{Role, VpsName};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::services::filter::Filter;
+use crate::services::mask::{LIMIT_PATHS, limit_changes, limits_with_values, paths};
+use crate::services::{Shared, find, may_see, requester, session, vps};
+use crate::status::status;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl v1::vps_service_server::VpsService for Shared {
+    type ExecVpsStream = Pin<Box<dyn Stream<Item = Result<v1::ExecVpsResponse, Status>> + Send>>;
+    type AttachConsoleStream = Pin<Box<dyn Stream<Item = Result<v1::AttachConsoleResponse, Status>> + Send>>;
+
+    async fn create_vps(&self, request: Request<v1::CreateVpsRequest>) -> Answer<v1::CreateVpsResponse> {
+        self.mutate(request, async |engine, asked, request| {
+            engine.create_vps(&asked, create_request(request)?).await.map_err(status)
+        })
+        .await
+    }
+
+    async fn get_vps(&self, request: Request<v1::GetVpsRequest>) -> Answer<v1::GetVpsResponse> {
+        let (caller, name) = (requester(&request)?, &request.get_ref().vps);
+        let handle = find(&caller, self.engine.vps(name), name)?;
+        Ok(Response::new(v1::GetVpsResponse { vps: Some(vps(&handle.view())) }))
+    }
+
+    async fn list_vpses(&self, request: Request<v1::ListVpsesRequest>) -> Answer<v1::ListVpsesResponse> {
+        let caller = requester(&request)?;
+        let request = request.into_inner();
+        let filter = Filter::parse(&request.filter)?;
+        let size = page_size(request.page_size, 1000, 10_000)?;
+        let after = PageToken::read(&request.page_token)?;
+        let mut views = self.engine.vpses();
+        if request.show_deleted {
+            views.extend(self.engine.deleted_vpses());
+            views.sort_by(|a, b| (&a.spec.name, a.spec.id).cmp(&(&b.spec.name, b.spec.id)));
+        }
+        views.retain(|view| may_see(&caller, view.spec.tenant.as_ref()) && filter.fits(view));
+        let begin = after.map_or(0, |after| views.partition_point(|view| !after.is_before(view)));
+        let page = &views[begin..(begin + size).min(views.len())];
+        let more = begin + page.len() < views.len();
+        let next = page.last().filter(|_| more).map(PageToken::of);
+        let vpses = page.iter().map(vps).collect();
+        Ok(Response::new(v1::ListVpsesResponse { vpses, next_page_token: next.unwrap_or_default() }))
+    }
+
+    async fn update_vps(&self, request: Request<v1::UpdateVpsRequest>) -> Answer<v1::UpdateVpsResponse> {
+        self.mutate(request, async |engine, asked, request| {
+            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+            engine.update_vps(&asked, &handle, update_request(request)?).await.map_err(status)
+        })
+        .await
+    }
+
+    async fn rename_vps(&self, request: Request<v1::RenameVpsRequest>) -> Answer<v1::RenameVpsResponse> {
+        self.mutate(request, async |engine, asked, request| {
+            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+            let name = parse("new_name", &request.new_name)?;
+            engine.rename_vps(&asked, &handle, name).await.map_err(status)
+        })
+        .await
+    }
+
+    async fn delete_vps(&self, request: Request<v1::DeleteVpsRequest>) -> Answer<v1::DeleteVpsResponse> {
+        self.mutate(request, async |engine, asked, request| {
+            let found = engine.vps_or_deleted(&request.vps);
+            let handle = find(&asked.requester, found, &request.vps)?;
+            engine.delete_vps(&asked, &handle, request.force, request.now).await.map_err(status)
+        })
+        .await
+    }
+
+    async fn undelete_vps(
+        &self,
+        request: Request<v1::UndeleteVpsRequest>,
+    ) -> Answer<v1::UndeleteVpsResponse> {
+        self.mutate(request, async |engine, asked, request| {
+            let handle = find(&asked.requester, engine.deleted_vps(&request.vps), &request.vps)?;
+            let name = parse_optional("new_name", &request.new_name)?;
+            engine.undelete_vps(&asked, &handle, name).await.map_err(status)
+        })
+        .await
+    }
+
+    async fn clone_vps(&self, request: Request<v1::CloneVpsRequest>) -> Answer<v1::CloneVpsResponse> {
+        self.mutate(request, async |engine, asked, request| {
+            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+            let clone = CloneVps {
+                name: parse("name", &request.name)?,
+                snapshot: parse_optional("snapshot", &request.snapshot)?,
+                hostname: Some(request.hostname).filter(|name| !name.is_empty()),
+                addresses: parse_all("ip_addresses", &request.ip_addresses)?,
+                boot: request.start.then_some(Boot { wait_ready: request.wait_ready }),
+            };
+            engine.clone_vps(&asked, &handle, clone).await.map_err(status)
+        })
+        .await
+    }
+
+    async fn rebuild_vps(&self, request: Request<v1::RebuildVpsRequest>) -> Answer<v1::RebuildVpsResponse> {
+        self.mutate(request, async |engine, asked, request| {
+            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+            let image = parse("image", &request.image)?;
+            let boot = request.start.then_some(Boot { wait_ready: request.wait_ready });
+            engine.rebuild_vps(&asked, &handle, image, request.force, boot).await.map_err(status)
+        })
+        .await
+    }
+
+    async fn start_vps(&self, request: Request<v1::StartVpsRequest>) -> Answer<v1::StartVpsResponse> {
+        self.mutate(request, async |engine, asked, request| {
+            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+            let v1::StartVpsRequest { wait_ready, override_suspension, .. } = request;
+            check_override(&asked, override_suspension)?;
+            engine.start_vps(&asked, &handle, wait_ready, override_suspension).await.map_err(status)
+        })
+        .await
+    }
+
+    async fn stop_vps(&self, request: Request<v1::StopVpsRequest>) -> Answer<v1::StopVpsResponse> {
+        self.mutate(request, async |engine, asked, request| {
+            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+            let timeout = request.timeout.map(|timeout| duration("timeout", timeout)).transpose()?;
+            engine.stop_vps(&asked, &handle, request.force, timeout).await.map_err(status)
+        })
+        .await
+    }
+
+    async fn restart_vps(&self, request: Request<v1::RestartVpsRequest>) -> Answer<v1::RestartVpsResponse> {
+        self.mutate(request, async |engine, asked, request| {
+            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+            let timeout = request.timeout.map(|timeout| duration("timeout", timeout)).transpose()?;
+            let v1::RestartVpsRequest { force, wait_ready, .. } = request;
+            engine.restart_vps(&asked, &handle, force, timeout, wait_ready).await.map_err(status)
+        })
+        .await
+    }
+
+    async fn pause_vps(&self, request: Request<v1::PauseVpsRequest>) -> Answer<v1::PauseVpsResponse> {
+        self.mutate(request, async |engine, asked, request| {
+            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+            engine.pause_vps(&asked, &handle).await.map_err(status)
+        })
+        .await
+    }
+
+    async fn resume_vps(&self, request: Request<v1::ResumeVpsRequest>) -> Answer<v1::ResumeVpsResponse> {
+        self.mutate(request, async |engine, asked, request| {
+            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+            engine.resume_vps(&asked, &handle).await.map_err(status)
+        })
+        .await
+    }
+
+    async fn suspend_vps(&self, request: Request<v1::SuspendVpsRequest>) -> Answer<v1::SuspendVpsResponse> {
+        self.mutate(request, async |engine, asked, request| {
+            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+            let timeout = request.timeout.map(|timeout| duration("timeout", timeout)).transpose()?;
+            let v1::SuspendVpsRequest { reason, force, .. } = request;
+            engine.suspend_vps(&asked, &handle, reason, force, timeout).await.map_err(status)
+        })
+        .await
+    }
+
+    async fn unsuspend_vps(
+        &self,
+        request: Request<v1::UnsuspendVpsRequest>,
+    ) -> Answer<v1::UnsuspendVpsResponse> {
+        self.mutate(request, async |engine, asked, request| {
+            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+            engine.unsuspend_vps(&asked, &handle).await.map_err(status)
+        })
+        .await
+    }
+
+    async fn set_vps_password(
+        &self,
+        request: Request<v1::SetVpsPasswordRequest>,
+    ) -> Answer<v1::SetVpsPasswordResponse> {
+        self.mutate(request, async |engine, asked, request| {
+            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+            let user = Some(request.user).filter(|user| !user.is_empty());
+            let user = user.unwrap_or_else(|| "root".to_owned());
+            engine.set_password(&asked, &handle, user, &request.password).await.map_err(status)
+        })
+        .await
+    }
+
+    async fn exec_vps(&self, request: Request<Streaming<v1::ExecVpsRequest>>) -> Answer<Self::ExecVpsStream> {
+        let caller = requester(&request)?;
+        let stream = session::exec(&self.engine, &caller, request.into_inner(), self.ended()).await?;
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn attach_console(
+        &self,
+        request: Request<Streaming<v1::AttachConsoleRequest>>,
+    ) -> Answer<Self::AttachConsoleStream> {
+        let caller = requester(&request)?;
+        let stream = session::console(&self.engine, &caller, request.into_inner(), self.ended()).await?;
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn get_console_log(
+        &self,
+        request: Request<v1::GetConsoleLogRequest>,
+    ) -> Answer<v1::GetConsoleLogResponse> {
+        let (caller, name) = (requester(&request)?, &request.get_ref().vps);
+        let handle = find(&caller, self.engine.vps(name), name)?;
+        let log = self.engine.console_log(&handle).await.map_err(status)?;
+        Ok(Response::new(v1::GetConsoleLogResponse { log }))
+    }
+}
+
+fn create_request(request: v1::CreateVpsRequest) -> Result<CreateVps, ApiError> {
+    Ok(CreateVps {
+        name: parse("name", &request.name)?,
+        image: parse("image", &request.image)?,
+        profile: parse_optional("profile", &request.profile)?,
+        limits: limits("limits", request.limits.unwrap_or_default())?,
+        hostname: Some(request.hostname).filter(|name| !name.is_empty()),
+        networks: parse_all("networks", &request.networks)?,
+        addresses: parse_all("ip_addresses", &request.ip_addresses)?,
+        ssh_keys: request.ssh_keys,
+        start: request.start,
+        wait_ready: request.wait_ready,
+        tenant: parse_optional("tenant", &request.tenant)?,
+        labels: labels("labels", request.labels)?,
+        password: Some(request.password).filter(|password| !password.is_empty()),
+        delete_protection: request.delete_protection,
+    })
+}
+
+fn labels(
+    field: &str,
+    labels: std::collections::BTreeMap<String, String>,
+) -> Result<insula_types::Labels, ApiError> {
+    labels
+        .try_into()
+        .map_err(|error: insula_types::LabelError| ApiError::invalid_field(field, error.to_string()))
+}
+
+fn update_request(request: v1::UpdateVpsRequest) -> Result<UpdateVps, ApiError> {
+    const PLAIN: [&str; 6] = ["profile", "limits", "labels", "tenant", "hostname", "delete_protection"];
+    let known: Vec<&'static str> = PLAIN.into_iter().chain(LIMIT_PATHS).collect();
+    let changes = request.changes.unwrap_or_default();
+    let has = [
+        !changes.profile.is_empty(),
+        false,
+        !changes.labels.is_empty(),
+        !changes.tenant.is_empty(),
+        !changes.hostname.is_empty(),
+        changes.delete_protection,
+    ];
+    let with_values = PLAIN.into_iter().zip(has).filter(|(_, has)| *has).map(|(path, _)| path);
+    let with_values = with_values.chain(limits_with_values(changes.limits.as_ref()));
+    let paths = paths(request.update_mask, &known, with_values)?;
+    if paths.is_empty() {
+        return Err(ApiError::invalid_field("update_mask", "nothing is to be changed"));
+    }
+    let is_named = |path: &str| paths.contains(path);
+    let given = |path: &'static str, value: bool| is_named(path).then_some(value);
+    Ok(UpdateVps {
+        limits: limit_changes("changes.limits", &paths, changes.limits)?,
+        profile: match is_named("profile") {
+            true => Some(parse("changes.profile", &changes.profile)?),
+            false => None,
+        },
+        labels: match is_named("labels") {
+            true => Some(labels("changes.labels", changes.labels)?),
+            false => None,
+        },
+        tenant: match is_named("tenant") {
+            true => Some(parse_optional("changes.tenant", &changes.tenant)?),
+            false => None,
+        },
+        hostname: is_named("hostname").then_some(changes.hostname),
+        delete_protection: given("delete_protection", changes.delete_protection),
+    })
+}
+
+/// Who may end a hold may look behind it.
+fn check_override(asked: &Asked, override_suspension: bool) -> Result<(), ApiError> {
+    match asked.requester.role {
+        Role::SuperAdmin | Role::Operator | Role::Billing => Ok(()),
+        Role::Tenant | Role::Viewer if !override_suspension => Ok(()),
+        role => Err(ApiError::new(
+            Reason::PermissionDenied,
+            format!("the role {role} may not start what is suspended"),
+        )),
+    }
+}
+
+/// Where a page of VPSes ends: by name, and, as several in the trash may have one name, by id.
+struct PageToken {
+    name: VpsName,
+    id: insula_types::VpsId,
+}
+
+impl PageToken {
+    fn of(view: &VpsView) -> String {
+        format!("{}~{}", view.spec.name, view.spec.id)
+    }
+
+    fn read(text: &str) -> Result<Option<Self>, ApiError> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let wrong = || ApiError::invalid_field("page_token", "it is none of this list");
+        let (name, id) = text.split_once('~').ok_or_else(wrong)?;
+        let (name, id) = (name.parse().map_err(|_| wrong())?, id.parse().map_err(|_| wrong())?);
+        Ok(Some(Self { name, id }))
+    }
+
+    fn is_before(&self, view: &VpsView) -> bool {
+        (&self.name, self.id) < (&view.spec.name, view.spec.id)
+    }
+}
+
+/// How many on a page (AIP-158): 0 means the usual, more than the most means the most.
+pub fn page_size(asked: i32, usual: usize, most: usize) -> Result<usize, ApiError> {
+    match usize::try_from(asked) {
+        Ok(0) => Ok(usual),
+        Ok(asked) => Ok(asked.min(most)),
+        Err(_) => Err(ApiError::invalid_field("page_size", "must not be negative")),
+    }
+}

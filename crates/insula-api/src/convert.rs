@@ -1,0 +1,377 @@
+//! Between the messages of the API and the types of Insula.
+//!
+//! From types to messages is always possible. From messages to types is checked: an error names the field's path
+//! as `BadRequest` wants it.
+
+mod access;
+mod event;
+
+pub use access::role;
+use insula_types::{
+    ByteSize, CpuCount, ExitReason, ExitRecord, ImageInfo, Limits, LimitsError, Nic, OperationRecord,
+    OperationState, Profile, Reason, SnapshotInfo, Suspension, VpsSpec, VpsState,
+};
+use prost_types::{Duration, Timestamp};
+use std::fmt::Display;
+use std::str::FromStr;
+
+use crate::error::ApiError;
+use crate::v1;
+
+/// Reads a field of a request. `field` is its path.
+pub fn parse<T: FromStr<Err: Display>>(field: &str, text: &str) -> Result<T, ApiError> {
+    text.parse().map_err(|error: T::Err| {
+        let said = error.to_string();
+        // The errors of other libraries don't say what they are about.
+        let shown: String = text.chars().take(80).collect();
+        let names_it = said.contains(&shown) || shown.is_empty();
+        ApiError::invalid_field(field, if names_it { said } else { format!("invalid {shown:?}: {said}") })
+    })
+}
+
+/// Reads a field of a request that may be absent: empty.
+pub fn parse_optional<T: FromStr<Err: Display>>(field: &str, text: &str) -> Result<Option<T>, ApiError> {
+    if text.is_empty() { Ok(None) } else { parse(field, text).map(Some) }
+}
+
+/// Reads a repeated field of a request.
+pub fn parse_all<T: FromStr<Err: Display>>(field: &str, texts: &[String]) -> Result<Vec<T>, ApiError> {
+    texts.iter().enumerate().map(|(index, text)| parse(&format!("{field}[{index}]"), text)).collect()
+}
+
+/// Reads a duration of a request: not negative.
+pub fn duration(field: &str, duration: Duration) -> Result<std::time::Duration, ApiError> {
+    duration.try_into().map_err(|_| ApiError::invalid_field(field, "a duration must not be negative"))
+}
+
+/// A time as the types have it: milliseconds since 1970, UTC.
+pub fn timestamp_ms(at_ms: i64) -> Timestamp {
+    let nanos = i32::try_from(at_ms.rem_euclid(1000) * 1_000_000).unwrap_or(0); // below 10^9
+    Timestamp { seconds: at_ms.div_euclid(1000), nanos }
+}
+
+/// A time as the types have it: seconds since 1970, UTC.
+pub fn timestamp(seconds: i64) -> Timestamp {
+    Timestamp { seconds, nanos: 0 }
+}
+
+/// Limits out of a request, checked. `field` is the path of the message, `limits`.
+pub fn limits(field: &str, message: v1::Limits) -> Result<Limits, ApiError> {
+    let limits = Limits {
+        cpus: message.cpu_milli.map(CpuCount),
+        cpu_weight: message.cpu_weight,
+        memory: message.memory_bytes.map(ByteSize),
+        swap: message.swap_bytes.map(ByteSize),
+        processes: message.processes,
+        disk: message.disk_bytes.map(ByteSize),
+    };
+    limits.check().map(|()| limits).map_err(|error| limits_error(field, &error))
+}
+
+/// The error for limits that are refused. `field` is the path of the message, `limits`.
+pub fn limits_error(field: &str, error: &LimitsError) -> ApiError {
+    let name = match error {
+        LimitsError::Cpus(_) => "cpu_milli",
+        LimitsError::Range { field, .. } => match *field {
+            "cpus" => "cpu_milli",
+            "cpu-weight" => "cpu_weight",
+            "memory" => "memory_bytes",
+            "swap" => "swap_bytes",
+            "disk" => "disk_bytes",
+            other => other,
+        },
+    };
+    ApiError::invalid_field(format!("{field}.{name}"), error.to_string())
+}
+
+impl From<&Limits> for v1::Limits {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            cpu_milli: limits.cpus.map(CpuCount::milli),
+            cpu_weight: limits.cpu_weight,
+            memory_bytes: limits.memory.map(ByteSize::bytes),
+            swap_bytes: limits.swap.map(ByteSize::bytes),
+            processes: limits.processes,
+            disk_bytes: limits.disk.map(ByteSize::bytes),
+        }
+    }
+}
+
+macro_rules! states {
+    ($($name:ident),*) => {
+        impl From<VpsState> for v1::VpsState {
+            fn from(state: VpsState) -> Self {
+                match state {$(VpsState::$name => Self::$name),*}
+            }
+        }
+
+        /// The state of a message; `None` where it is unspecified.
+        pub fn vps_state(state: v1::VpsState) -> Option<VpsState> {
+            match state {
+                v1::VpsState::Unspecified => None,
+                $(v1::VpsState::$name => Some(VpsState::$name),)*
+            }
+        }
+    };
+}
+
+states!(Creating, Stopped, Starting, Running, Ready, Paused, Stopping, Failed, Deleting, Suspended, Deleted);
+
+impl From<&VpsSpec> for v1::Vps {
+    /// What the spec knows. What is observed (state, times, pid, usage, the host's interfaces) is left empty.
+    fn from(spec: &VpsSpec) -> Self {
+        Self {
+            id: spec.id.to_string(),
+            name: spec.name.to_string(),
+            hostname: spec.hostname.clone(),
+            image: spec.image.to_string(),
+            profile: spec.profile.to_string(),
+            pool: spec.pool.to_string(),
+            limits: Some((&spec.limits).into()),
+            interfaces: spec.nics.iter().map(Into::into).collect(),
+            id_range_start: spec.ids.start,
+            id_range_length: spec.ids.length,
+            create_time: Some(timestamp(spec.created_at)),
+            tenant: spec.tenant.as_ref().map(ToString::to_string).unwrap_or_default(),
+            labels: spec.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            etag: etag(spec.revision),
+            delete_protection: spec.delete_protection,
+            suspension: spec.suspension.as_ref().map(Into::into),
+            delete_time: spec.trash.map(|trash| timestamp_ms(trash.deleted_at_ms)),
+            expire_time: spec.trash.map(|trash| timestamp_ms(trash.expires_at_ms)),
+            own_limits: Some((&spec.own_limits).into()),
+            ssh_keys: spec.ssh_keys.clone(),
+            ..Self::default()
+        }
+    }
+}
+
+/// The etag of a revision: text without a meaning for others (AIP-154).
+pub fn etag(revision: u64) -> String {
+    format!("r{revision}")
+}
+
+impl From<&Suspension> for v1::Suspension {
+    fn from(suspension: &Suspension) -> Self {
+        Self {
+            reason: suspension.reason.clone(),
+            suspend_time: Some(timestamp_ms(suspension.at_ms)),
+            was_running: suspension.was_running,
+        }
+    }
+}
+
+impl From<&Nic> for v1::NetworkInterface {
+    /// Without the host's end, which is observed.
+    fn from(nic: &Nic) -> Self {
+        Self {
+            name: nic.name.to_string(),
+            network: nic.network.to_string(),
+            mac_address: nic.mac.to_string(),
+            ip_addresses: nic.addresses.iter().map(ToString::to_string).collect(),
+            host_interface: String::new(),
+        }
+    }
+}
+
+impl From<&ExitRecord> for v1::VpsExit {
+    fn from(exit: &ExitRecord) -> Self {
+        let (reason, code) = match exit.reason {
+            ExitReason::PowerOff => ("power_off", 0),
+            ExitReason::Stopped => ("stopped", 0),
+            ExitReason::Killed => ("killed", 0),
+            ExitReason::Exited(code) => ("exited", code),
+            ExitReason::Signal(signal) => ("signal", signal),
+            ExitReason::OutOfMemory => ("out_of_memory", 0),
+            ExitReason::MonitorLost => ("monitor_lost", 0),
+            ExitReason::StartFailed => ("start_failed", 0),
+        };
+        Self {
+            reason: reason.to_owned(),
+            code,
+            time: Some(timestamp_ms(exit.at_ms)),
+            detail: exit.detail.clone().unwrap_or_default(),
+        }
+    }
+}
+
+impl From<&ImageInfo> for v1::Image {
+    fn from(image: &ImageInfo) -> Self {
+        Self {
+            fingerprint: image.fingerprint.to_string(),
+            aliases: image.aliases.iter().map(ToString::to_string).collect(),
+            description: image.description.clone(),
+            distribution: image.distribution.clone(),
+            release: image.release.clone(),
+            architecture: image.architecture.to_string(),
+            init: image.init.to_string(),
+            pool: image.pool.to_string(),
+            size_bytes: image.size.bytes(),
+            create_time: Some(timestamp(image.created_at)),
+        }
+    }
+}
+
+impl From<&Profile> for v1::Profile {
+    fn from(profile: &Profile) -> Self {
+        Self {
+            name: profile.name.to_string(),
+            description: profile.description.clone(),
+            limits: Some((&profile.limits).into()),
+            networks: profile.networks.iter().map(ToString::to_string).collect(),
+            etag: etag(profile.revision),
+        }
+    }
+}
+
+impl From<&SnapshotInfo> for v1::Snapshot {
+    fn from(snapshot: &SnapshotInfo) -> Self {
+        Self {
+            name: snapshot.name.to_string(),
+            vps: snapshot.vps.to_string(),
+            create_time: Some(timestamp(snapshot.created_at)),
+        }
+    }
+}
+
+impl From<OperationState> for v1::operation::State {
+    fn from(state: OperationState) -> Self {
+        match state {
+            OperationState::Queued => Self::Queued,
+            OperationState::Running => Self::Running,
+            OperationState::Undoing => Self::Undoing,
+            OperationState::Succeeded => Self::Succeeded,
+            OperationState::Failed => Self::Failed,
+        }
+    }
+}
+
+impl From<&OperationRecord> for v1::Operation {
+    fn from(record: &OperationRecord) -> Self {
+        Self {
+            id: record.id.to_string(),
+            kind: record.kind.to_string(),
+            target: record.target.clone(),
+            target_name: record.target_name.clone(),
+            state: v1::operation::State::from(record.state).into(),
+            percent: record.progress.percent.into(),
+            message: record.progress.message.clone(),
+            error: record.error.as_ref().map(|error| (&recorded_error(error)).into()),
+            create_time: Some(timestamp_ms(record.created_at_ms)),
+            update_time: Some(timestamp_ms(record.updated_at_ms)),
+            steps: record.steps.clone(),
+            step: record.step,
+            requester: record.requester.name.clone(),
+            request_id: record.request_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+            notes: record.notes.clone(),
+            tenant: record.tenant.as_ref().map(ToString::to_string).unwrap_or_default(),
+        }
+    }
+}
+
+/// The error of an operation as the journal keeps it: a reason of the table, and the chain, an error on each line,
+/// outermost first; a last line `hint: …` is the hint.
+pub fn recorded_error((reason, chain): &(String, String)) -> ApiError {
+    let (chain, hint) = match chain.rsplit_once("\nhint: ") {
+        Some((chain, hint)) => (chain, Some(hint)),
+        None => (&**chain, None),
+    };
+    let mut lines = chain.lines().map(str::to_owned);
+    let reason = reason.parse().unwrap_or(Reason::Internal);
+    let error = ApiError::new(reason, lines.next().unwrap_or_default()).with_causes(lines);
+    hint.into_iter().fold(error, ApiError::with_hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use insula_types::{ImageRef, NetworkName, OperationId, OperationKind, Progress, VpsName};
+    use std::time::Duration as StdDuration;
+
+    #[test]
+    fn a_bad_field_is_named() {
+        let error = parse::<VpsName>("name", "Web").unwrap_err();
+        assert_eq!((&*error.fields[0].field, error.reason()), ("name", Some(Reason::InvalidArgument)));
+        let networks = ["a".to_owned(), "B".to_owned()];
+        let error = parse::<std::net::Ipv4Addr>("ip", "10.0.0.300").unwrap_err();
+        assert!(error.message().contains("10.0.0.300"), "{error:?}");
+        let error = parse_all::<NetworkName>("networks", &networks).unwrap_err();
+        assert_eq!(error.fields[0].field, "networks[1]");
+        assert_eq!(parse_optional::<ImageRef>("image", "").unwrap(), None);
+        assert!(duration("timeout", Duration { seconds: -1, nanos: 0 }).is_err());
+        let read = duration("timeout", Duration { seconds: 1, nanos: 5 });
+        assert_eq!(read.unwrap(), StdDuration::new(1, 5));
+    }
+
+    #[test]
+    fn limits_go_both_ways() {
+        let message = v1::Limits {
+            cpu_milli: Some(1500),
+            cpu_weight: Some(100),
+            memory_bytes: Some(1 << 30),
+            swap_bytes: Some(0),
+            processes: Some(1000),
+            disk_bytes: None,
+        };
+        let types = limits("limits", message).unwrap();
+        assert_eq!(v1::Limits::from(&types), message);
+    }
+
+    #[test]
+    fn absurd_limits_name_their_field() {
+        for (message, field) in [
+            (v1::Limits { cpu_milli: Some(1), ..Default::default() }, "limits.cpu_milli"),
+            (v1::Limits { cpu_weight: Some(0), ..Default::default() }, "limits.cpu_weight"),
+            (v1::Limits { memory_bytes: Some(1), ..Default::default() }, "limits.memory_bytes"),
+            (v1::Limits { swap_bytes: Some(u64::MAX), ..Default::default() }, "limits.swap_bytes"),
+            (v1::Limits { processes: Some(1), ..Default::default() }, "limits.processes"),
+            (v1::Limits { disk_bytes: Some(1), ..Default::default() }, "limits.disk_bytes"),
+        ] {
+            let error = limits("limits", message).unwrap_err();
+            assert_eq!(error.fields[0].field, field);
+            assert_eq!(error.reason(), Some(Reason::InvalidArgument));
+        }
+    }
+
+    #[test]
+    fn states_go_both_ways() {
+        for state in VpsState::ALL {
+            let message = v1::VpsState::from(state);
+            assert_eq!(vps_state(message), Some(state));
+            assert_eq!(message.as_str_name().to_lowercase(), format!("vps_state_{state}"));
+        }
+    }
+
+    #[test]
+    fn times_before_1970_are_times() {
+        assert_eq!(timestamp_ms(1500), Timestamp { seconds: 1, nanos: 500_000_000 });
+        assert_eq!(timestamp_ms(-1), Timestamp { seconds: -1, nanos: 999_000_000 });
+    }
+
+    #[test]
+    fn the_journal_keeps_reason_and_chain() {
+        let record = OperationRecord {
+            id: OperationId::new(),
+            kind: OperationKind::CreateVps,
+            target: String::new(),
+            target_name: "web1".into(),
+            request: String::new(),
+            state: OperationState::Failed,
+            step: 0,
+            progress: Progress::default(),
+            error: Some(("POOL_FULL".into(), "failed to create VPS web1\nno room".into())),
+            steps: vec![],
+            notes: vec![],
+            requester: insula_types::Requester::root(),
+            request_id: None,
+            digest: String::new(),
+            tenant: None,
+            created_at_ms: 0,
+            updated_at_ms: 0,
+        };
+        let message = v1::Operation::from(&record);
+        let error = ApiError::from(&message.error.unwrap());
+        assert_eq!(error.reason(), Some(Reason::PoolFull));
+        assert_eq!(error.chain, ["failed to create VPS web1", "no room"]);
+    }
+}

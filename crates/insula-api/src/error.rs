@@ -1,0 +1,260 @@
+//! Errors on their way from an agent to a person: what goes over the wire, and one [table] of codes.
+//!
+//! An error is a `google.rpc.Status` (AIP-193). Its message is the whole chain, `failed to a: failed to b: c`, because
+//! that is all that a foreign client shows. Its details are `ErrorInfo` (a reason out of the table, domain
+//! `insula`, metadata that may hold a `hint`), `DebugInfo` (the chain, an entry for each error), and where they apply
+//! `BadRequest` and `PreconditionFailure`.
+
+mod table;
+
+pub use table::{Remedy, exit, remedy};
+
+use insula_types::Reason;
+use std::collections::{BTreeMap, HashMap};
+use tonic::{Code, Status};
+use tonic_types::{
+    ErrorDetails, FieldViolation, PreconditionViolation, RpcStatusExt as _, StatusExt as _, pb,
+};
+
+use table::{exit_code_of, outside};
+
+/// The domain of all reasons.
+pub const DOMAIN: &str = "insula";
+
+/// The key of the hint in the metadata of `ErrorInfo`.
+const HINT: &str = "hint";
+
+/// An error on its way between an agent and its client.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    /// The gRPC code.
+    pub code: Code,
+    /// The text of a [`Reason`]; what else a newer agent says; empty where there is none.
+    pub reason: Box<str>,
+    /// What was being done to what, then the causes, outermost first. Never empty.
+    pub chain: Vec<String>,
+    /// More facts, for programs: keys in lowerCamelCase. The hint is one of them.
+    pub metadata: BTreeMap<String, String>,
+    /// Which fields of the request are wrong.
+    pub fields: Vec<FieldViolation>,
+    /// What has to change before this can be done.
+    pub preconditions: Vec<PreconditionViolation>,
+}
+
+impl ApiError {
+    /// An error without causes. The message says what was being done to what.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            code: outside(reason).code,
+            reason: reason.as_str().into(),
+            chain: vec![message.into()],
+            metadata: BTreeMap::new(),
+            fields: vec![],
+            preconditions: vec![],
+        }
+    }
+
+    /// An error with all its sources.
+    pub fn from_error(reason: Reason, error: &dyn std::error::Error) -> Self {
+        let sources = std::iter::successors(error.source(), |error| error.source());
+        Self::new(reason, error.to_string()).with_causes(sources.map(ToString::to_string))
+    }
+
+    /// A field of the request makes no sense. `field` is its path, such as `limits.memory_bytes`.
+    pub fn invalid_field(field: impl Into<String>, description: impl Into<String>) -> Self {
+        let description = description.into();
+        let mut error = Self::new(Reason::InvalidArgument, description.clone());
+        error.fields.push(FieldViolation::new(field, description));
+        error
+    }
+
+    /// With these causes, outermost first.
+    pub fn with_causes(mut self, causes: impl IntoIterator<Item = String>) -> Self {
+        self.chain.extend(causes);
+        self
+    }
+
+    /// With what a person could do about it: an imperative, or a command.
+    pub fn with_hint(self, hint: impl Into<String>) -> Self {
+        self.with_metadata(HINT, hint)
+    }
+
+    /// With one more fact for programs.
+    pub fn with_metadata(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.metadata.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// With what has to change before this can be done: its type (such as `STATE`), of what, and how.
+    pub fn with_precondition(mut self, kind: &str, subject: &str, description: impl Into<String>) -> Self {
+        self.preconditions.push(PreconditionViolation::new(kind, subject, description));
+        self
+    }
+
+    /// The reason, where it is one of the table.
+    pub fn reason(&self) -> Option<Reason> {
+        self.reason.parse().ok()
+    }
+
+    /// What a person could do about it.
+    pub fn hint(&self) -> Option<&str> {
+        self.metadata.get(HINT).map(String::as_str)
+    }
+
+    /// The exit code of the command.
+    pub fn exit_code(&self) -> u8 {
+        self.reason().map_or_else(|| exit_code_of(self.code), |reason| outside(reason).exit)
+    }
+
+    /// The whole chain in one line.
+    pub fn message(&self) -> String {
+        self.chain.join(": ")
+    }
+
+    fn details(&self) -> ErrorDetails {
+        let metadata: HashMap<_, _> = self.metadata.clone().into_iter().collect();
+        let mut details = ErrorDetails::with_error_info(&*self.reason, DOMAIN, metadata);
+        if self.chain.len() > 1 {
+            details.set_debug_info(self.chain.clone(), "");
+        }
+        if !self.fields.is_empty() {
+            details.set_bad_request(self.fields.clone());
+        }
+        if !self.preconditions.is_empty() {
+            details.set_precondition_failure(self.preconditions.clone());
+        }
+        details
+    }
+
+    fn read(code: Code, message: &str, details: ErrorDetails) -> Self {
+        let info = details.error_info().filter(|info| info.domain == DOMAIN).cloned();
+        let (reason, metadata) = info.map(|info| (info.reason, info.metadata)).unwrap_or_default();
+        let entries = details.debug_info().map(|info| info.stack_entries.clone()).unwrap_or_default();
+        let message = if message.is_empty() { code.description() } else { message };
+        let chain = if entries.is_empty() { vec![message.to_owned()] } else { entries };
+        Self {
+            code,
+            reason: reason.into(),
+            chain,
+            metadata: metadata.into_iter().collect(),
+            fields: details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default(),
+            preconditions: details
+                .precondition_failure()
+                .map(|bad| bad.violations.clone())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// The same with a chain that fits into the headers of HTTP/2, which carry the status of a call.
+    fn cut_for_headers(mut self) -> Self {
+        /// The chain goes over the wire three times, once percent-encoded; gRPC's default limit is 8 KiB.
+        const MAX_CHAIN_BYTES: usize = 1200;
+        let mut left = MAX_CHAIN_BYTES;
+        for text in &mut self.chain {
+            cut(text, left);
+            left -= text.len().min(left);
+        }
+        let whole = self.chain.iter().position(|text| text == "…").map_or(self.chain.len(), |cut| cut + 1);
+        self.chain.truncate(whole);
+        self
+    }
+}
+
+/// Cuts a text to at most `most` bytes, and says so.
+fn cut(text: &mut String, most: usize) {
+    if text.len() > most {
+        let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+}
+
+impl std::fmt::Display for ApiError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message())
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+impl From<ApiError> for Status {
+    /// Chains longer than the headers of HTTP/2 hold are cut.
+    fn from(error: ApiError) -> Status {
+        let error = error.cut_for_headers();
+        Status::with_error_details(error.code, error.message(), error.details())
+    }
+}
+
+impl From<&ApiError> for pb::Status {
+    fn from(error: &ApiError) -> pb::Status {
+        // The details of a call's status are this message, encoded.
+        let status = Status::with_error_details(error.code, error.message(), error.details());
+        prost::Message::decode(status.details()).expect("encoded one line above")
+    }
+}
+
+impl From<&Status> for ApiError {
+    /// A status that comes from no agent but from the transport becomes [`Reason::AgentUnreachable`].
+    fn from(status: &Status) -> Self {
+        let of_transport = matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled);
+        if of_transport && status.details().is_empty() {
+            return Self::new(Reason::AgentUnreachable, "the connection to the agent was lost")
+                .with_causes([status.message().to_owned()]);
+        }
+        Self::read(status.code(), status.message(), status.get_error_details())
+    }
+}
+
+impl From<&pb::Status> for ApiError {
+    fn from(status: &pb::Status) -> Self {
+        Self::read(Code::from_i32(status.code), &status.message, status.get_error_details())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full_error() -> ApiError {
+        ApiError::new(Reason::VpsRunning, "failed to delete VPS web1")
+            .with_causes(["it is running".to_owned(), "pid 4711".to_owned()])
+            .with_hint("stop it first, or delete it with --force")
+            .with_metadata("state", "running")
+            .with_precondition("STATE", "web1", "it must be stopped")
+    }
+
+    #[test]
+    fn nothing_is_lost_on_the_way() {
+        for error in [full_error(), ApiError::invalid_field("limits.memory_bytes", "too small")] {
+            let text = |error: &ApiError| format!("{error:#?}");
+            assert_eq!(text(&ApiError::from(&Status::from(error.clone()))), text(&error));
+            assert_eq!(text(&ApiError::from(&pb::Status::from(&error))), text(&error));
+        }
+    }
+
+    #[test]
+    fn a_foreign_client_sees_the_whole_chain() {
+        let status = Status::from(full_error());
+        assert_eq!(status.message(), "failed to delete VPS web1: it is running: pid 4711");
+        assert_eq!(status.code(), Code::FailedPrecondition);
+    }
+
+    #[test]
+    fn errors_from_elsewhere_exit_by_their_code() {
+        let error = ApiError::from(&Status::new(Code::NotFound, "no such thing"));
+        assert_eq!((error.exit_code(), error.reason()), (exit::NOT_FOUND, None));
+        let mut newer = full_error();
+        newer.reason = "INVENTED_LATER".into();
+        assert_eq!(ApiError::from(&Status::from(newer)).exit_code(), exit::REFUSED);
+    }
+
+    #[test]
+    fn a_long_chain_fits_into_the_headers() {
+        let error = full_error().with_causes((0..100).map(|n| format!("{n}: {}", "é".repeat(100))));
+        let status = Status::from(error);
+        let on_the_wire = status.message().len() * 3 + status.details().len() * 4 / 3;
+        assert!(on_the_wire < 8000, "{on_the_wire}");
+        assert!(status.message().starts_with("failed to delete VPS web1: it is running: pid 4711: 0: é"));
+        assert!(status.message().ends_with('…'));
+    }
+}

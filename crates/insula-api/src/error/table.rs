@@ -1,0 +1,197 @@
+//! How each [`Reason`] shows outside: the one table. `docs/errors.md` is made of it.
+
+use insula_types::Reason;
+use tonic::Code;
+
+/// The exit codes of the command.
+pub mod exit {
+    /// Failed on the way.
+    pub const FAILED: u8 = 1;
+    /// Asked for what makes no sense.
+    pub const USAGE: u8 = 2;
+    /// Not found.
+    pub const NOT_FOUND: u8 = 3;
+    /// Refused by state or policy.
+    pub const REFUSED: u8 = 4;
+    /// No permission.
+    pub const PERMISSION: u8 = 5;
+    /// The agent can't be reached.
+    pub const UNREACHABLE: u8 = 6;
+    /// The guest has the program but can't execute it: as in a shell.
+    pub const NOT_EXECUTABLE: u8 = 126;
+    /// The guest has no such program: as in a shell.
+    pub const NO_COMMAND: u8 = 127;
+}
+
+/// What a program that meets an error should do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Send the request again as it is, with its request id.
+    Repeat,
+    /// The same, but after a while.
+    Later,
+    /// Change the request.
+    Fix,
+    /// Read what is there now, and decide again.
+    Read,
+    /// Tell a person.
+    Person,
+}
+
+/// How a reason shows outside.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outside {
+    /// The code of the call, or of the error of an operation.
+    pub code: Code,
+    /// The exit code of the command.
+    pub exit: u8,
+    /// What a program should do.
+    pub remedy: Remedy,
+}
+
+/// The one table.
+pub(super) fn outside(reason: Reason) -> Outside {
+    use Reason::*;
+    use Remedy::*;
+    let (code, exit, remedy) = match reason {
+        VpsNotFound | SnapshotNotFound | OperationNotFound => (Code::NotFound, exit::NOT_FOUND, Read),
+        ImageNotFound | ProfileNotFound | NetworkNotFound | PoolNotFound | UserNotFound | ClientNotFound => {
+            (Code::NotFound, exit::NOT_FOUND, Fix)
+        }
+        InvalidArgument | AddressOutOfRange | RequestIdReused => (Code::InvalidArgument, exit::USAGE, Fix),
+        CursorExpired => (Code::OutOfRange, exit::USAGE, Read),
+        VpsExists | SnapshotExists | ProfileExists | ClientExists => {
+            (Code::AlreadyExists, exit::REFUSED, Read)
+        }
+        AddressInUse => (Code::AlreadyExists, exit::REFUSED, Fix),
+        VpsNotRunning | VpsRunning | VpsPaused | VpsSuspended | VpsDeleted | ProfileInUse
+        | NotCancellable => (Code::FailedPrecondition, exit::REFUSED, Read),
+        LimitRefused => (Code::FailedPrecondition, exit::REFUSED, Fix),
+        DeleteProtected | FacilityMissing => (Code::FailedPrecondition, exit::REFUSED, Person),
+        VpsBusy => (Code::Aborted, exit::REFUSED, Later),
+        EtagMismatch => (Code::Aborted, exit::REFUSED, Read),
+        AddressesExhausted | IdsExhausted | PoolFull | HostDiskFull => {
+            (Code::ResourceExhausted, exit::REFUSED, Person)
+        }
+        RateLimited => (Code::ResourceExhausted, exit::REFUSED, Later),
+        PermissionDenied => (Code::PermissionDenied, exit::PERMISSION, Person),
+        Unauthenticated | TokenRefused => (Code::Unauthenticated, exit::PERMISSION, Person),
+        Cancelled => (Code::Cancelled, exit::FAILED, Person),
+        AgentUnreachable => (Code::Unavailable, exit::UNREACHABLE, Repeat),
+        NotReady => (Code::DeadlineExceeded, exit::FAILED, Person),
+        Interrupted => (Code::Aborted, exit::FAILED, Later),
+        CommandNotFound => (Code::NotFound, exit::NO_COMMAND, Fix),
+        CommandNotExecutable => (Code::FailedPrecondition, exit::NOT_EXECUTABLE, Fix),
+        StartFailed | ExecFailed | BuildFailed | Internal => (Code::Internal, exit::FAILED, Person),
+    };
+    Outside { code, exit, remedy }
+}
+
+/// What a program that meets an error of this reason should do.
+pub fn remedy(reason: Reason) -> Remedy {
+    outside(reason).remedy
+}
+
+/// The exit code for errors that don't come out of the table: from a proxy, or from a newer agent.
+pub(super) fn exit_code_of(code: Code) -> u8 {
+    match code {
+        Code::InvalidArgument | Code::OutOfRange => exit::USAGE,
+        Code::NotFound => exit::NOT_FOUND,
+        Code::AlreadyExists | Code::FailedPrecondition | Code::ResourceExhausted | Code::Aborted => {
+            exit::REFUSED
+        }
+        Code::PermissionDenied | Code::Unauthenticated => exit::PERMISSION,
+        Code::Unavailable => exit::UNREACHABLE,
+        _ => exit::FAILED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Write as _;
+
+    const BEFORE: &str = "\
+# Errors
+
+<!-- Made from the table in crates/insula-api/src/error/table.rs by its test. To write it anew:
+     INSULA_WRITE_DOCS=1 cargo test -p insula-api errors -->
+
+A call that is refused ends with a `google.rpc.Status` (AIP-193); an operation that failed has one in its field `error`.
+Its message is the whole chain of causes, for people. Its details are
+
+* `ErrorInfo`, always: a `reason` out of this table, the `domain` `insula`, and `metadata`, of which `hint` says what a
+  person could do. Reasons are stable: programs may branch on them. New ones may come: treat one that you
+  don't know by its code.
+* `BadRequest` where fields of the request are wrong: the path of each, and why.
+* `PreconditionFailure` where a state stands in the way: of what, and which.
+* `DebugInfo` where there are causes: the chain, an entry for each.
+
+An error without `ErrorInfo` was not made by an agent but on the way to it, such as `UNAVAILABLE` when the line was cut.
+
+What to do:
+
+| word | a program that meets the error should |
+|---|---|
+| repeat | send the same request again, with the same request id: it may have arrived. First at once, then with growing pauses |
+| later | do the same after a while. Where an operation failed, with a new request id: the old one stands for the failure |
+| fix | change the request: as it is, it will be refused again |
+| read | read what is there now, and decide again: often it is what was wanted |
+| person | tell a person |
+
+";
+
+    fn render_errors() -> String {
+        let mut page = BEFORE.to_owned();
+        page.push_str("| reason | code | exit code | means | do |\n|---|---|---|---|---|\n");
+        for reason in Reason::ALL {
+            let Outside { code, exit, remedy } = outside(*reason);
+            let code = constant_case(&format!("{code:?}"));
+            let remedy = format!("{remedy:?}").to_lowercase();
+            writeln!(page, "| `{reason}` | `{code}` | {exit} | {} | {remedy} |", reason.meaning()).unwrap();
+        }
+        page
+    }
+
+    /// `NotFound` as gRPC writes it: `NOT_FOUND`.
+    fn constant_case(name: &str) -> String {
+        name.chars().enumerate().fold(String::new(), |mut text, (at, letter)| {
+            if at > 0 && letter.is_ascii_uppercase() {
+                text.push('_');
+            }
+            text.push(letter.to_ascii_uppercase());
+            text
+        })
+    }
+
+    #[test]
+    fn errors_are_documented_as_they_are() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors.md");
+        if std::env::var_os("INSULA_WRITE_DOCS").is_some() {
+            std::fs::write(path, render_errors()).unwrap();
+        }
+        let page = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            page == render_errors(),
+            "docs/errors.md is another: INSULA_WRITE_DOCS=1 cargo test -p insula-api errors"
+        );
+    }
+
+    #[test]
+    fn an_exit_code_fits_its_grpc_code() {
+        let special = [exit::FAILED, exit::NO_COMMAND, exit::NOT_EXECUTABLE];
+        for reason in Reason::ALL {
+            let Outside { code, exit, .. } = outside(*reason);
+            assert!(special.contains(&exit) || exit == exit_code_of(code), "{reason}: {code:?}, {exit}");
+        }
+    }
+
+    /// gRPC tells clients to repeat what is UNAVAILABLE: it must be true then, and of nothing else.
+    #[test]
+    fn what_is_to_be_repeated_is_unavailable() {
+        for reason in Reason::ALL {
+            let Outside { code, remedy, .. } = outside(*reason);
+            assert_eq!(remedy == Remedy::Repeat, code == Code::Unavailable, "{reason}");
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The API of an agent: generated code, conversions, errors, client.
+//!
+//! The contract itself is in `/proto`; what is here is how Rust speaks it. Knows nothing of how an agent
+//! does its work.
+
+pub mod access;
+pub mod client;
+pub mod convert;
+pub mod error;
+pub mod json;
+
+/// The messages and services of package `insula.v1`, generated from `/proto/insula/v1`.
+#[allow(missing_docs, clippy::all)] // generated
+pub mod v1 {
+    tonic::include_proto!("insula.v1");
+}
+
+/// The descriptors of all protos and what they import, encoded: for reflection and for JSON.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/insula.v1.bin"));
+
+pub use client::{Client, ConnectError, Endpoint};
+pub use error::ApiError;
+pub use insula_types::Reason;

@@ -1,0 +1,310 @@
+//! What is known of each kind of thing, for tables.
+
+use insula_api::v1::event::Payload;
+use insula_api::v1::operation::State;
+use insula_api::v1::{
+    AccessClient, AuditEntry, Event, GetCallerResponse, Image, Limits, Network, Operation, Pool, Profile,
+    Role, Snapshot, Suspension, Vps, VpsExit, VpsState, VpsUsage,
+};
+use insula_types::{ByteSize, CpuCount};
+
+use crate::table::{Column, Shown};
+use crate::text::{age, time, vps_state};
+
+macro_rules! columns {
+    ($($(#[$doc:meta])* $constant:ident: $type:ty { $($usual:ident $name:literal => $value:expr;)* })*) => {$(
+        $(#[$doc])*
+        pub const $constant: &[Column<$type>] = &[
+            $(Column { name: $name, shown: columns!($usual), value: $value },)*
+        ];
+    )*};
+    (usual) => { Shown::Usually };
+    (known) => { Shown::WhereItSays };
+    (asked) => { Shown::WhenAsked };
+}
+
+columns! {
+    /// What is known of a VPS.
+    VPS_COLUMNS: Vps {
+        usual "name" => |vps| vps.name.clone();
+        asked "id" => |vps| vps.id.clone();
+        usual "state" => |vps| vps_state(vps.state());
+        usual "address" => |vps| join(vps.interfaces.iter().flat_map(|nic| &nic.ip_addresses));
+        known "tenant" => |vps| vps.tenant.clone();
+        asked "labels" => |vps| labels(vps);
+        usual "profile" => |vps| vps.profile.clone();
+        usual "cpus" => |vps| limit(&vps.limits, |limits| limits.cpu_milli.map(CpuCount));
+        asked "cpu-weight" => |vps| limit(&vps.limits, |limits| limits.cpu_weight);
+        usual "memory" => |vps| limit(&vps.limits, |limits| limits.memory_bytes.map(ByteSize));
+        asked "swap" => |vps| limit(&vps.limits, |limits| limits.swap_bytes.map(ByteSize));
+        usual "disk" => |vps| limit(&vps.limits, |limits| limits.disk_bytes.map(ByteSize));
+        asked "processes" => |vps| limit(&vps.limits, |limits| limits.processes);
+        asked "own-limits" => |vps| vps.own_limits.as_ref().map(own_limits).unwrap_or_default();
+        asked "hostname" => |vps| vps.hostname.clone();
+        asked "image" => |vps| short(&vps.image);
+        asked "pool" => |vps| vps.pool.clone();
+        asked "network" => |vps| join(vps.interfaces.iter().map(|nic| &nic.network));
+        asked "mac" => |vps| join(vps.interfaces.iter().map(|nic| &nic.mac_address));
+        asked "ids" => |vps| format!("{}+{}", vps.id_range_start, vps.id_range_length);
+        asked "created" => |vps| time(vps.create_time.as_ref());
+        asked "started" => |vps| time(vps.start_time.as_ref());
+        asked "ready" => |vps| time(vps.ready_time.as_ref());
+        usual "uptime" => |vps| age(vps.start_time.as_ref());
+        asked "boots" => |vps| vps.boots.to_string();
+        asked "pid" => |vps| number_or_nothing(vps.init_pid);
+        asked "last-exit" => |vps| vps.last_exit.as_ref().map(last_exit).unwrap_or_default();
+        asked "suspension" => |vps| vps.suspension.as_ref().map(suspension).unwrap_or_default();
+        asked "protected" => |vps| if vps.delete_protection { "from being deleted".into() } else { String::new() };
+        known "deleted" => |vps| time(vps.delete_time.as_ref());
+        known "expires" => |vps| time(vps.expire_time.as_ref());
+        asked "ssh-keys" => |vps| vps.ssh_keys.join("\n");
+        asked "operation" => |vps| vps.operation.clone();
+        asked "etag" => |vps| vps.etag.clone();
+    }
+
+    /// What a VPS uses.
+    USAGE_COLUMNS: VpsUsage {
+        usual "name" => |usage| usage.vps_name.clone();
+        asked "id" => |usage| usage.vps.clone();
+        known "tenant" => |usage| usage.tenant.clone();
+        usual "used-cpu" => |usage| cpu_seconds(usage.cpu_ns);
+        usual "used-memory" => |usage| of_limit(usage.memory_bytes, usage.memory_limit_bytes);
+        usual "used-disk" => |usage| of_limit(usage.disk_bytes, usage.disk_limit_bytes);
+        usual "used-processes" => |usage| usage.processes.to_string();
+        usual "received" => |usage| rounded(usage.received_bytes);
+        usual "sent" => |usage| rounded(usage.sent_bytes);
+        asked "time" => |usage| time(usage.time.as_ref());
+    }
+
+    /// What is known of a snapshot.
+    SNAPSHOT_COLUMNS: Snapshot {
+        usual "name" => |snapshot| snapshot.name.clone();
+        usual "created" => |snapshot| time(snapshot.create_time.as_ref());
+        usual "age" => |snapshot| age(snapshot.create_time.as_ref());
+        asked "vps" => |snapshot| snapshot.vps.clone();
+    }
+
+    /// What is known of an image.
+    IMAGE_COLUMNS: Image {
+        usual "alias" => |image| image.aliases.join(" ");
+        usual "fingerprint" => |image| short(&image.fingerprint);
+        asked "sha256" => |image| image.fingerprint.clone();
+        usual "size" => |image| ByteSize(image.size_bytes).to_string();
+        asked "distribution" => |image| image.distribution.clone();
+        asked "release" => |image| image.release.clone();
+        usual "architecture" => |image| image.architecture.clone();
+        usual "init" => |image| image.init.clone();
+        asked "pool" => |image| image.pool.clone();
+        usual "created" => |image| time(image.create_time.as_ref());
+        usual "description" => |image| image.description.clone();
+    }
+
+    /// What is known of a profile.
+    PROFILE_COLUMNS: Profile {
+        usual "name" => |profile| profile.name.clone();
+        usual "cpus" => |profile| limit(&profile.limits, |limits| limits.cpu_milli.map(CpuCount));
+        asked "cpu-weight" => |profile| limit(&profile.limits, |limits| limits.cpu_weight);
+        usual "memory" => |profile| limit(&profile.limits, |limits| limits.memory_bytes.map(ByteSize));
+        usual "swap" => |profile| limit(&profile.limits, |limits| limits.swap_bytes.map(ByteSize));
+        usual "disk" => |profile| limit(&profile.limits, |limits| limits.disk_bytes.map(ByteSize));
+        usual "processes" => |profile| limit(&profile.limits, |limits| limits.processes);
+        usual "networks" => |profile| profile.networks.join(" ");
+        usual "description" => |profile| profile.description.clone();
+        asked "etag" => |profile| profile.etag.clone();
+    }
+
+    /// What is known of a network.
+    NETWORK_COLUMNS: Network {
+        usual "name" => |network| network.name.clone();
+        usual "bridge" => |network| network.bridge.clone();
+        usual "subnet" => |network| network.subnet.clone();
+        usual "gateway" => |network| network.gateway.clone();
+        usual "assigned" => |network| format!("{}/{}", network.assigned_addresses, network.assignable_addresses);
+    }
+
+    /// What is known of a pool.
+    POOL_COLUMNS: Pool {
+        usual "name" => |pool| pool.name.clone();
+        usual "driver" => |pool| pool.driver.clone();
+        usual "total" => |pool| ByteSize(pool.total_bytes).to_string();
+        usual "used" => |pool| ByteSize(pool.used_bytes).to_string();
+        usual "free" => |pool| ByteSize(pool.free_bytes).to_string();
+        usual "quota" => |pool| pool.quota.clone();
+        usual "path" => |pool| pool.path.clone();
+    }
+
+    /// What is known of an operation.
+    OPERATION_COLUMNS: Operation {
+        usual "id" => |operation| operation.id.clone();
+        usual "kind" => |operation| operation.kind.clone();
+        usual "target" => |operation| operation.target_name.clone();
+        asked "target-id" => |operation| operation.target.clone();
+        usual "state" => operation_state;
+        usual "percent" => |operation| operation.percent.to_string();
+        usual "requester" => |operation| operation.requester.clone();
+        usual "created" => |operation| time(operation.create_time.as_ref());
+        asked "updated" => |operation| time(operation.update_time.as_ref());
+        usual "message" => |operation| operation.message.clone();
+        asked "error" => |operation| operation.error.as_ref().map(|error| error.message.clone()).unwrap_or_default();
+        asked "steps" => steps;
+        asked "notes" => |operation| operation.notes.join("\n");
+        asked "tenant" => |operation| operation.tenant.clone();
+        asked "request-id" => |operation| operation.request_id.clone();
+    }
+
+    /// What is known of a client of the API.
+    CLIENT_COLUMNS: AccessClient {
+        usual "name" => |client| client.name.clone();
+        asked "id" => |client| client.id.clone();
+        usual "role" => |client| role(client.role());
+        known "tenant" => |client| client.tenant.clone();
+        asked "created" => |client| time(client.create_time.as_ref());
+        usual "enrolled" => |client| time(client.enroll_time.as_ref());
+        usual "expires" => |client| time(client.expire_time.as_ref());
+        known "revoked" => |client| time(client.revoke_time.as_ref());
+    }
+
+    /// What is known of a caller.
+    CALLER_COLUMNS: GetCallerResponse {
+        usual "name" => |caller| caller.name.clone();
+        usual "role" => |caller| role(caller.role());
+        known "tenant" => |caller| caller.tenant.clone();
+        usual "peer" => |caller| caller.peer.clone();
+    }
+
+    /// What an entry of the audit log says.
+    AUDIT_COLUMNS: AuditEntry {
+        usual "sequence" => |entry| entry.sequence.to_string();
+        usual "time" => |entry| time(entry.time.as_ref());
+        usual "requester" => |entry| entry.requester.clone();
+        asked "role" => |entry| entry.role.clone();
+        usual "peer" => |entry| entry.peer.clone();
+        usual "action" => |entry| entry.action.clone();
+        usual "object" => |entry| if entry.object_name.is_empty() { entry.object.clone() } else { entry.object_name.clone() };
+        asked "object-id" => |entry| entry.object.clone();
+        usual "result" => |entry| entry.result.clone();
+        asked "request-id" => |entry| entry.request_id.clone();
+        asked "operation" => |entry| entry.operation.clone();
+        asked "hash" => |entry| entry.hash.clone();
+    }
+
+    /// What an event says.
+    EVENT_COLUMNS: Event {
+        usual "cursor" => |event| event.cursor.clone();
+        usual "time" => |event| time(event.time.as_ref());
+        usual "vps" => |event| event.vps_name.clone();
+        asked "vps-id" => |event| event.vps.clone();
+        asked "tenant" => |event| event.tenant.clone();
+        usual "what" => |event| event.payload.as_ref().map(what_happened).unwrap_or_default();
+    }
+}
+
+/// One of the limits, where there is one.
+fn limit<T: ToString>(limits: &Option<Limits>, pick: fn(&Limits) -> Option<T>) -> String {
+    limits.as_ref().and_then(pick).map(|value| value.to_string()).unwrap_or_default()
+}
+
+fn join<'a>(texts: impl Iterator<Item = &'a String>) -> String {
+    texts.map(String::as_str).collect::<Vec<_>>().join(" ")
+}
+
+/// As many digits of a fingerprint as name an image.
+fn short(fingerprint: &str) -> String {
+    fingerprint.chars().take(insula_types::Fingerprint::SHORTEST_PREFIX).collect()
+}
+
+fn number_or_nothing(number: u32) -> String {
+    if number == 0 { String::new() } else { number.to_string() }
+}
+
+fn cpu_seconds(cpu_ns: u64) -> String {
+    format!("{}.{}s", cpu_ns / 1_000_000_000, cpu_ns % 1_000_000_000 / 100_000_000)
+}
+
+/// Rounded down to three digits or more: what is counted is seldom a whole number of a unit.
+fn rounded(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let exponent = (0..5).rev().find(|exponent| bytes >> (10 * exponent) > 0).unwrap_or(0);
+    let (whole, rest) = (bytes >> (10 * exponent), bytes & ((1 << (10 * exponent)) - 1));
+    match exponent {
+        1.. if whole < 100 => format!("{whole}.{}{}", (rest * 10) >> (10 * exponent), UNITS[exponent]),
+        _ => format!("{whole}{}", UNITS[exponent]),
+    }
+}
+
+fn of_limit(bytes: u64, limit_bytes: u64) -> String {
+    let limit = if limit_bytes == 0 { String::new() } else { format!("/{}", ByteSize(limit_bytes)) };
+    format!("{}{limit}", rounded(bytes))
+}
+
+fn labels(vps: &Vps) -> String {
+    vps.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join("\n")
+}
+
+/// As `insula set` takes them.
+fn own_limits(limits: &Limits) -> String {
+    let size = |name, bytes: Option<u64>| bytes.map(|bytes| format!("{name}={}", ByteSize(bytes)));
+    let own = [
+        limits.cpu_milli.map(|milli| format!("cpus={}", CpuCount(milli))),
+        limits.cpu_weight.map(|weight| format!("cpu-weight={weight}")),
+        size("memory", limits.memory_bytes),
+        size("swap", limits.swap_bytes),
+        limits.processes.map(|processes| format!("processes={processes}")),
+        size("disk", limits.disk_bytes),
+    ];
+    own.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+fn suspension(suspension: &Suspension) -> String {
+    let before = if suspension.was_running { "; it ran before" } else { "" };
+    format!("{}\nsince {}{before}", suspension.reason, time(suspension.suspend_time.as_ref()))
+}
+
+/// The word of a constant: `STATE_RUNNING` is running.
+fn word(constant: &str, prefix: &str) -> String {
+    constant.trim_start_matches(prefix).to_lowercase().replace('_', "-")
+}
+
+/// The word for a role.
+pub fn role(role: Role) -> String {
+    word(role.as_str_name(), "ROLE_")
+}
+
+fn operation_state(operation: &Operation) -> String {
+    word(operation.state().as_str_name(), "STATE_")
+}
+
+/// The steps, a line for each; while the operation is under way, with a mark at the one that is worked on.
+fn steps(operation: &Operation) -> String {
+    let is_over = matches!(operation.state(), State::Succeeded | State::Failed);
+    let mark = |index| if !is_over && index == operation.step as usize { "> " } else { "" };
+    let lines = operation.steps.iter().enumerate().map(|(index, step)| format!("{}{step}", mark(index)));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn what_happened(payload: &Payload) -> String {
+    match payload {
+        Payload::VpsState(event) => match event.previous_state() {
+            VpsState::Unspecified => vps_state(event.state()),
+            previous => format!("{}, was {}", vps_state(event.state()), vps_state(previous)),
+        },
+        Payload::Operation(event) => {
+            let state = word(event.state().as_str_name(), "STATE_");
+            let reason = if event.reason.is_empty() { String::new() } else { format!(": {}", event.reason) };
+            format!("{} {state}{reason} ({})", event.kind, event.requester)
+        }
+        Payload::Limit(event) => {
+            let limit = word(event.limit().as_str_name(), "LIMIT_");
+            format!("limit of {limit} was hit {} times", event.count)
+        }
+        Payload::Access(event) => {
+            let change = word(event.change().as_str_name(), "CHANGE_");
+            format!("{change}: {} ({}), by {}", event.client, event.role, event.requester)
+        }
+    }
+}
+
+fn last_exit(exit: &VpsExit) -> String {
+    let code = if exit.code == 0 { String::new() } else { format!(" {}", exit.code) };
+    format!("{}{code} at {}\n{}", exit.reason, time(exit.time.as_ref()), exit.detail)
+}

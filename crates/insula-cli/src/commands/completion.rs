@@ -1,0 +1,28 @@
+//! `insula completion`
+
+use clap::CommandFactory as _;
+use clap_complete::Shell;
+
+use crate::arguments::Arguments;
+use crate::failure::Outcome;
+use crate::output::print;
+
+/// The arguments of `insula completion`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  insula completion bash > /etc/bash_completion.d/insula
+  source <(insula completion zsh)")]
+pub struct Completion {
+    /// Which shell
+    shell: Shell,
+}
+
+impl Completion {
+    /// Prints the completions.
+    pub fn run(self) -> Outcome {
+        let mut script = vec![];
+        clap_complete::generate(self.shell, &mut Arguments::command(), "insula", &mut script);
+        print(&script)
+    }
+}

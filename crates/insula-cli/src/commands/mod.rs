@@ -1,0 +1,36 @@
+//! The commands, a file each: what may be typed, and what is asked of the agent.
+
+pub mod access;
+pub mod audit;
+pub mod clone;
+pub mod completion;
+pub mod console;
+pub mod create;
+pub mod delete;
+pub mod events;
+pub mod exec;
+pub mod image;
+pub mod list;
+pub mod log;
+pub mod network;
+pub mod operation;
+pub mod passwd;
+pub mod pause;
+pub mod pool;
+pub mod profile;
+pub mod rebuild;
+pub mod remote;
+pub mod rename;
+pub mod restart;
+pub mod resume;
+pub mod set;
+pub mod shell;
+pub mod show;
+pub mod snapshot;
+pub mod start;
+pub mod stop;
+pub mod suspend;
+pub mod undelete;
+pub mod unsuspend;
+pub mod usage;
+pub mod version;

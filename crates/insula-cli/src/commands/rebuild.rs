@@ -1,0 +1,57 @@
+//! `insula rebuild`
+
+use insula_api::v1::RebuildVpsRequest;
+
+use crate::commands::create::BootArguments;
+use crate::context::Context;
+use crate::failure::Outcome;
+use crate::operations::{Subjects, run_operations};
+use crate::prompt::confirm;
+use crate::text::printable;
+
+/// The arguments of `insula rebuild`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  insula rebuild web1 --image debian-13 --start
+  insula rebuild web1 --image debian-12 --force --yes --wait ready")]
+pub struct Rebuild {
+    /// A VPS, by name or id
+    name: String,
+    /// The image: an alias, a fingerprint, or at least its first twelve digits
+    #[arg(long)]
+    image: String,
+    /// Also when it runs: kill it first
+    #[arg(short, long)]
+    force: bool,
+    /// At a terminal: don't ask
+    #[arg(short, long)]
+    yes: bool,
+    #[command(flatten)]
+    boot: BootArguments,
+    /// Only if nobody has changed the VPS since: what `insula show` says
+    #[arg(long, value_name = "ETAG")]
+    etag: Option<String>,
+}
+
+impl Rebuild {
+    /// Gives the VPS its new root.
+    pub async fn run(self, context: &Context) -> Outcome {
+        let name = printable(&self.name);
+        let what = format!("{name} gets a new, empty system; what it has now becomes a snapshot of it.");
+        confirm(context, &what, self.yes).await?;
+        let request = RebuildVpsRequest {
+            image: self.image,
+            force: self.force,
+            start: self.boot.starts(),
+            wait_ready: self.boot.waits_ready(),
+            etag: self.etag.unwrap_or_default(),
+            ..Default::default()
+        };
+        run_operations(context, Subjects::One(self.name), async |vps, request_id| {
+            let request = RebuildVpsRequest { vps, request_id, ..request.clone() };
+            Ok(context.client().await?.vps().rebuild_vps(request).await?.into_inner().operation)
+        })
+        .await
+    }
+}

@@ -1,0 +1,256 @@
+//! `insula set`
+
+use insula_api::Reason;
+use insula_api::v1::{GetVpsRequest, Operation, UpdateVpsRequest, Vps, VpsChanges};
+use insula_types::{ByteSize, CpuCount};
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
+
+use crate::context::Context;
+use crate::failure::{Failure, Outcome};
+use crate::operations::{conclude, missing};
+use crate::requests;
+
+/// The arguments of `insula set`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  insula set web1 memory=4G cpus=2
+  insula set web1 profile=large memory=           # another plan, and its memory
+  insula set web1 label.env=prod label.old= tenant=acme
+  insula set web1 delete-protection=true
+
+Keys: profile, cpus, cpu-weight, memory, swap, processes, disk, hostname, tenant, delete-protection, label.KEY.
+KEY= takes a value away; a limit is the profile's then. All is changed or nothing. What runs gets new limits at once;
+what has to wait for the next start is said.")]
+pub struct Set {
+    /// A VPS, by name or id
+    name: String,
+    /// What to change
+    #[arg(value_name = "KEY=VALUE", required = true)]
+    assignments: Vec<Assignment>,
+    /// Only if nobody has changed the VPS since: what `insula show` says
+    #[arg(long, value_name = "ETAG")]
+    etag: Option<String>,
+}
+
+/// One thing to change; `None`, or an empty text: to take away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Assignment {
+    Profile(String),
+    Cpus(Option<CpuCount>),
+    CpuWeight(Option<u32>),
+    Memory(Option<ByteSize>),
+    Swap(Option<ByteSize>),
+    Processes(Option<u32>),
+    Disk(Option<ByteSize>),
+    Hostname(String),
+    Tenant(String),
+    DeleteProtection(bool),
+    Label(String, Option<String>),
+}
+
+const KEYS: &str = "profile, cpus, cpu-weight, memory, swap, processes, disk, hostname, tenant, \
+    delete-protection or label.KEY";
+
+impl FromStr for Assignment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+        Ok(match key {
+            "profile" => Self::Profile(value.to_owned()),
+            "cpus" => Self::Cpus(optional(value)?),
+            "cpu-weight" => Self::CpuWeight(optional(value)?),
+            "memory" => Self::Memory(optional(value)?),
+            "swap" => Self::Swap(optional(value)?),
+            "processes" => Self::Processes(optional(value)?),
+            "disk" => Self::Disk(optional(value)?),
+            "hostname" => Self::Hostname(value.to_owned()),
+            "tenant" => Self::Tenant(value.to_owned()),
+            "delete-protection" => Self::DeleteProtection(switch(value)?),
+            _ => match key.strip_prefix("label.") {
+                Some(label) if !label.is_empty() => {
+                    Self::Label(label.to_owned(), Some(value.to_owned()).filter(|value| !value.is_empty()))
+                }
+                _ => return Err(format!("unknown key {key:?}: expected {KEYS}")),
+            },
+        })
+    }
+}
+
+fn optional<T: FromStr<Err: Display>>(value: &str) -> Result<Option<T>, String> {
+    let parsed = (!value.is_empty()).then(|| value.parse());
+    parsed.transpose().map_err(|error: T::Err| error.to_string())
+}
+
+fn switch(value: &str) -> Result<bool, String> {
+    match value {
+        "true" | "yes" | "on" => Ok(true),
+        "false" | "no" | "off" | "" => Ok(false),
+        _ => Err(format!("expected true or false, not {value:?}")),
+    }
+}
+
+impl Assignment {
+    /// Its path in `VpsChanges`.
+    fn path(&self) -> &'static str {
+        match self {
+            Self::Profile(_) => "profile",
+            Self::Cpus(_) => "limits.cpu_milli",
+            Self::CpuWeight(_) => "limits.cpu_weight",
+            Self::Memory(_) => "limits.memory_bytes",
+            Self::Swap(_) => "limits.swap_bytes",
+            Self::Processes(_) => "limits.processes",
+            Self::Disk(_) => "limits.disk_bytes",
+            Self::Hostname(_) => "hostname",
+            Self::Tenant(_) => "tenant",
+            Self::DeleteProtection(_) => "delete_protection",
+            Self::Label(..) => "labels",
+        }
+    }
+
+    fn apply(&self, changes: &mut VpsChanges) {
+        let limits = changes.limits.get_or_insert_default();
+        match self.clone() {
+            Self::Profile(profile) => changes.profile = profile,
+            Self::Cpus(cpus) => limits.cpu_milli = cpus.map(CpuCount::milli),
+            Self::CpuWeight(weight) => limits.cpu_weight = weight,
+            Self::Memory(memory) => limits.memory_bytes = memory.map(ByteSize::bytes),
+            Self::Swap(swap) => limits.swap_bytes = swap.map(ByteSize::bytes),
+            Self::Processes(processes) => limits.processes = processes,
+            Self::Disk(disk) => limits.disk_bytes = disk.map(ByteSize::bytes),
+            Self::Hostname(hostname) => changes.hostname = hostname,
+            Self::Tenant(tenant) => changes.tenant = tenant,
+            Self::DeleteProtection(is_on) => changes.delete_protection = is_on,
+            Self::Label(key, Some(value)) => {
+                changes.labels.insert(key, value);
+            }
+            Self::Label(key, None) => {
+                changes.labels.remove(&key);
+            }
+        }
+    }
+}
+
+/// The changes, to labels as they are; and the mask that names them.
+fn changes(
+    assignments: &[Assignment],
+    labels: BTreeMap<String, String>,
+) -> (VpsChanges, prost_types::FieldMask) {
+    let mut changes = VpsChanges { labels, ..Default::default() };
+    assignments.iter().for_each(|assignment| assignment.apply(&mut changes));
+    let mut paths: Vec<_> = assignments.iter().map(|assignment| assignment.path().to_owned()).collect();
+    paths.sort();
+    paths.dedup();
+    (changes, prost_types::FieldMask { paths })
+}
+
+impl Set {
+    /// Makes the changes.
+    ///
+    /// Labels are changed one by one here and as a whole in the API: when somebody else changes the VPS between our look
+    /// and our change, once more.
+    pub async fn run(self, context: &Context) -> Outcome {
+        const TRIES: usize = 5;
+        let changes_labels = self.assignments.iter().any(|assignment| assignment.path() == "labels");
+        let mut tries = if changes_labels && self.etag.is_none() { TRIES } else { 1 };
+        loop {
+            let seen = if changes_labels { look(context, &self.name).await? } else { Vps::default() };
+            let begun = update(context, self.request(seen)).await;
+            tries -= 1;
+            match begun {
+                Err(failure) if was_changed(&failure) && tries > 0 => {}
+                begun => return conclude(context, begun?).await,
+            }
+        }
+    }
+
+    fn request(&self, seen: Vps) -> UpdateVpsRequest {
+        let (changes, mask) = changes(&self.assignments, seen.labels);
+        UpdateVpsRequest {
+            vps: self.name.clone(),
+            changes: Some(changes),
+            update_mask: Some(mask),
+            etag: self.etag.clone().unwrap_or(seen.etag),
+            ..Default::default()
+        }
+    }
+}
+
+async fn look(context: &Context, vps: &str) -> Outcome<Vps> {
+    let request = GetVpsRequest { vps: vps.to_owned() };
+    let vps = context.client().await?.vps().get_vps(request).await?.into_inner().vps;
+    vps.ok_or_else(|| missing("VPS"))
+}
+
+async fn update(context: &Context, request: UpdateVpsRequest) -> Outcome<Option<Operation>> {
+    requests::send(context, async |request_id| {
+        let request = UpdateVpsRequest { request_id, ..request.clone() };
+        Ok(context.client().await?.vps().update_vps(request).await?.into_inner().operation)
+    })
+    .await
+}
+
+fn was_changed(failure: &Failure) -> bool {
+    matches!(failure, Failure::Error(error) if error.reason() == Some(Reason::EtagMismatch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use insula_api::v1::Limits;
+
+    fn parse(texts: &[&str]) -> Vec<Assignment> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn what_is_typed_becomes_changes_and_their_mask() {
+        let typed =
+            parse(&["memory=4G", "cpus=1.5", "disk=", "profile=large", "delete-protection=on", "tenant="]);
+        let (changes, mask) = changes(&typed, BTreeMap::new());
+        let limits = Limits { cpu_milli: Some(1500), memory_bytes: Some(4 << 30), ..Default::default() };
+        assert_eq!(changes.limits, Some(limits));
+        assert_eq!((&*changes.profile, &*changes.tenant, changes.delete_protection), ("large", "", true));
+        assert_eq!(
+            mask.paths,
+            [
+                "delete_protection",
+                "limits.cpu_milli",
+                "limits.disk_bytes",
+                "limits.memory_bytes",
+                "profile",
+                "tenant"
+            ]
+        );
+    }
+
+    #[test]
+    fn other_labels_stay() {
+        let labels = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        let typed = parse(&["label.env=prod", "label.old=", "label.a/b=c=d"]);
+        let (changes, mask) = changes(&typed, labels(&[("old", "1"), ("kept", "2"), ("env", "test")]));
+        assert_eq!(changes.labels, labels(&[("kept", "2"), ("env", "prod"), ("a/b", "c=d")]));
+        assert_eq!(mask.paths, ["labels"]);
+    }
+
+    #[test]
+    fn what_can_not_be_set_is_named() {
+        for (typed, said) in [
+            ("memory", "KEY=VALUE"),
+            ("memroy=1G", "memroy"),
+            ("memory=much", "much"),
+            ("cpus=-1", "-1"),
+            ("processes=x", "invalid digit"),
+            ("delete-protection=maybe", "maybe"),
+            ("label.=x", "label."),
+            ("=x", "unknown key"),
+        ] {
+            assert!(typed.parse::<Assignment>().unwrap_err().contains(said), "{typed}");
+        }
+    }
+}

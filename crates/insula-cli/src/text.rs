@@ -1,0 +1,181 @@
+//! Text for people: what guests wrote is made harmless, numbers get units.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use insula_api::v1;
+use prost_types::Timestamp;
+
+/// Whether a terminal may take the character for more than a picture: controls, and what reorders text.
+fn is_unsafe(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A line that does nothing to a terminal but appear.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|character| if is_unsafe(character) { '\u{fffd}' } else { character }).collect()
+}
+
+/// The lines of a text, printable.
+pub fn printable_lines(text: &str) -> Vec<String> {
+    text.lines().map(|line| printable(&line.replace('\t', "    "))).collect()
+}
+
+/// JSON without characters that a terminal takes for more than a picture; they occur inside of strings only.
+pub fn escape_json(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        match is_unsafe(character) && character != '\n' {
+            true => escaped.push_str(&format!("\\u{:04x}", u32::from(character))),
+            false => escaped.push(character),
+        }
+    }
+    escaped
+}
+
+/// What a guest wrote to its console, without the sequences of ECMA-48 that colour it and move the cursor.
+pub fn strip_escapes(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut plain = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '\x1b' => skip_sequence(&mut characters),
+            '\n' | '\t' => plain.push(character),
+            other if is_unsafe(other) => {}
+            other => plain.push(other),
+        }
+    }
+    plain
+}
+
+/// Skips what follows an escape character: `[…X`, `]…BEL`, `P…ESC \`, or a single character.
+fn skip_sequence(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    match characters.next() {
+        Some('[') => {
+            characters.find(|character| matches!(character, '\x40'..='\x7e' | '\n'));
+        }
+        Some(']' | 'P' | 'X' | '^' | '_') => {
+            let end = characters.find(|character| matches!(character, '\x07' | '\x1b' | '\n'));
+            if end == Some('\x1b') {
+                characters.next_if_eq(&'\\');
+            }
+        }
+        Some('(' | ')' | '#' | '%') => {
+            characters.next();
+        }
+        _ => {}
+    }
+}
+
+/// A duration as `90`, `90s`, `5m`, `1h`, `7d` or `500ms`.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let expected =
+        || format!("expected a number of seconds or a time such as 90s, 5m, 1h or 7d, not {text:?}");
+    let number: u64 = number.parse().map_err(|_| expected())?;
+    let unit_ms = match unit {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(expected()),
+    };
+    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(expected)
+}
+
+/// How long ago a time is, in its largest unit: `45s`, `12m`, `3h`, `8d`.
+pub fn age(time: Option<&Timestamp>) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    time.map(|time| span(now.saturating_sub(u64::try_from(time.seconds).unwrap_or(0)))).unwrap_or_default()
+}
+
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m", seconds / 60),
+        3_600..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// A time as RFC 3339 says, to the second.
+pub fn time(time: Option<&Timestamp>) -> String {
+    time.map(|time| Timestamp { seconds: time.seconds, nanos: 0 }.to_string()).unwrap_or_default()
+}
+
+/// The word for a state.
+pub fn vps_state(state: v1::VpsState) -> String {
+    insula_api::convert::vps_state(state).map_or("unknown", |state| state.as_str()).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_guest_writes_does_nothing_to_a_terminal() {
+        for (text, shown) in [
+            ("web1", "web1"),
+            ("Grüße 日本", "Grüße 日本"),
+            ("\x1b]0;owned\x07", "\u{fffd}]0;owned\u{fffd}"),
+            ("a\nb\rc", "a\u{fffd}b\u{fffd}c"),
+            ("\u{9b}31m", "\u{fffd}31m"),
+            ("abc\u{202e}cba", "abc\u{fffd}cba"),
+        ] {
+            assert_eq!(printable(text), shown);
+        }
+    }
+
+    #[test]
+    fn json_stays_json() {
+        let json = serde_json::to_string_pretty(&["\u{9b}31m\u{202e}", "a\nb"]).unwrap();
+        let escaped = escape_json(&json);
+        assert!(escaped.chars().all(|character| character == '\n' || !is_unsafe(character)), "{escaped}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&escaped).unwrap(), ["\u{9b}31m\u{202e}", "a\nb"]);
+    }
+
+    #[test]
+    fn a_boot_is_readable_without_its_colours() {
+        for (bytes, plain) in [
+            (&b"[\x1b[0;32m  OK  \x1b[0m] Reached target\r\n"[..], "[  OK  ] Reached target\n"),
+            (b"\x1b]0;title\x07web1 login: ", "web1 login: "),
+            (b"\x1b]0;title\x1b\\web1 login: ", "web1 login: "),
+            (b"\x1b(Ba\x1b7b\x1b", "ab"),
+            (b"\x1b[999", ""),
+            (b"\xff\x80a", "\u{fffd}\u{fffd}a"),
+        ] {
+            assert_eq!(strip_escapes(bytes), plain, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn durations_have_units() {
+        for (text, ms) in [
+            ("90", Some(90_000)),
+            ("90s", Some(90_000)),
+            ("5m", Some(300_000)),
+            ("1h", Some(3_600_000)),
+            ("250ms", Some(250)),
+            ("", None),
+            ("s", None),
+            ("-1", None),
+            ("1.5", None),
+            ("1d", Some(86_400_000)),
+            ("1w", None),
+            ("99999999999999999999", None),
+        ] {
+            assert_eq!(parse_duration(text).ok(), ms.map(Duration::from_millis), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn spans_have_one_unit() {
+        let cases = [(0, "0s"), (59, "59s"), (60, "1m"), (7_200, "2h"), (172_800, "2d")];
+        for (seconds, text) in cases {
+            assert_eq!(span(seconds), text);
+        }
+    }
+}

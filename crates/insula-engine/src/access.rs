@@ -1,0 +1,385 @@
+//! Clients of the API over the network: who they are, how they enroll, and how their access ends.
+//!
+//! ```text
+//! token made ──> enrolled ──> revoked
+//!     └── revoked, or expired ──^
+//! ```
+//!
+//! A client is known by the SHA-256 of its certificate. All of them are in memory, as the database has them, so that a
+//! call costs no query; whoever changes one holds `changing`, writes the database first and then the memory. A token's
+//! secret is kept nowhere: it is a keyed hash of the client's id. Certificates are made by the caller; what a certificate
+//! is, is not known here.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use hmac::{Hmac, Mac};
+use insula_store::{AuditCheck, AuditFilter, Store};
+use insula_types::{
+    AccessChange, AuditEntry, AuditLine, ClientCertificate, ClientId, ClientName, ClientRecord,
+    EnrollmentToken, Event, EventBody, OperationKind, OperationRecord, Reason, Requester, Role, TenantName,
+};
+use sha2::Sha256;
+use tokio::sync::watch;
+
+use crate::context::Asked;
+use crate::{Engine, EngineError, now_ms};
+
+/// How long a token can be used where nothing else is said.
+const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// How long at most.
+const MAX_TOKEN_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How many certificates of one client may live at a time.
+const MAX_CERTIFICATES: usize = 16;
+
+/// A client about to be let in.
+#[derive(Debug, Clone)]
+pub struct NewClient {
+    /// What it is called.
+    pub name: ClientName,
+    /// What it may do.
+    pub role: Role,
+    /// Whose VPSes alone it may touch: with the role of a tenant, and only there.
+    pub tenant: Option<TenantName>,
+    /// How long its token can be used.
+    pub token_life: Option<Duration>,
+}
+
+impl NewClient {
+    fn check(&self) -> Result<(), EngineError> {
+        let life = self.token_life.unwrap_or(TOKEN_LIFE);
+        let taken = [Requester::root().name, Requester::agent().name];
+        match (self.role, &self.tenant) {
+            _ if taken.iter().any(|name| name == self.name.as_str()) => {
+                Err(EngineError::invalid("name", format!("{} is not a client's name", self.name)))
+            }
+            (Role::Tenant, None) => Err(EngineError::invalid("tenant", "the role tenant needs a tenant")),
+            (role, Some(_)) if role != Role::Tenant => {
+                Err(EngineError::invalid("tenant", format!("the role {role} is not limited to a tenant")))
+            }
+            _ if life.is_zero() || life > MAX_TOKEN_LIFE => {
+                Err(EngineError::invalid("time_to_live", "it must be more than nothing and at most 30 days"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn record(self) -> ClientRecord {
+        let now = now_ms();
+        ClientRecord {
+            id: ClientId::new(),
+            name: self.name,
+            role: self.role,
+            tenant: self.tenant,
+            created_at_ms: now,
+            token_expires_at_ms: now.saturating_add(milliseconds(self.token_life.unwrap_or(TOKEN_LIFE))),
+            enrolled_at_ms: None,
+            revoked_at_ms: None,
+            certificates: vec![],
+        }
+    }
+}
+
+/// All clients, in memory.
+#[derive(Debug)]
+pub(crate) struct Access {
+    registry: RwLock<Registry>,
+    /// Held while a client is made or changed.
+    changing: tokio::sync::Mutex<()>,
+    /// Told when a client was revoked.
+    revocations: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct Registry {
+    clients: BTreeMap<ClientId, ClientRecord>,
+    /// The client of each certificate, by the certificate's fingerprint.
+    holders: HashMap<String, ClientId>,
+}
+
+impl Registry {
+    fn put(&mut self, client: ClientRecord) {
+        for certificate in &client.certificates {
+            self.holders.insert(certificate.fingerprint.clone(), client.id);
+        }
+        self.clients.insert(client.id, client);
+    }
+
+    fn by_name(&self, name: &str) -> Option<&ClientRecord> {
+        let mut active = self.clients.values().filter(|client| client.revoked_at_ms.is_none());
+        active.find(|client| client.name.as_str() == name)
+    }
+
+    /// The client whose certificate this is, while it is good; and until when.
+    fn holder(&self, fingerprint: &str) -> Option<(&ClientRecord, i64)> {
+        let client = self.clients.get(self.holders.get(fingerprint)?)?;
+        let certificate = client.certificates.iter().find(|known| known.fingerprint == fingerprint)?;
+        let good = client.revoked_at_ms.is_none() && now_ms() < certificate.expires_at_ms;
+        good.then_some((client, certificate.expires_at_ms))
+    }
+}
+
+impl Access {
+    /// The clients that the database has.
+    pub(crate) fn load(store: &Store) -> Result<Self, EngineError> {
+        let mut registry = Registry::default();
+        store.clients()?.into_iter().for_each(|client| registry.put(client));
+        Ok(Self {
+            registry: RwLock::new(registry),
+            changing: tokio::sync::Mutex::new(()),
+            revocations: watch::Sender::new(()),
+        })
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Registry> {
+        self.registry.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, client: ClientRecord) {
+        self.registry.write().unwrap_or_else(PoisonError::into_inner).put(client);
+    }
+}
+
+impl Engine {
+    /// Who a connection with this certificate is; `None` where it is nobody, or nobody any more.
+    pub fn requester_of(&self, fingerprint: &str, peer: &str) -> Option<Requester> {
+        let registry = self.access.read();
+        let (client, _) = registry.holder(fingerprint)?;
+        Some(requester(client, peer))
+    }
+
+    /// Until the certificate is good no more: its client was revoked, or it has expired.
+    pub fn access_ended(&self, fingerprint: String) -> impl Future<Output = ()> + Send + 'static {
+        let engine = self.clone();
+        let mut revocations = self.access.revocations.subscribe();
+        async move {
+            loop {
+                let until = engine.access.read().holder(&fingerprint).map(|(_, until)| until);
+                let Some(until) = until else { return };
+                let left = Duration::from_millis((until - now_ms()).max(0).unsigned_abs());
+                // Gone senders end with the engine, and then so do all calls.
+                let _ = tokio::time::timeout(left, revocations.changed()).await;
+            }
+        }
+    }
+
+    /// All clients, and tokens that wait for theirs, by name.
+    pub fn clients(&self, show_revoked: bool) -> Vec<ClientRecord> {
+        let registry = self.access.read();
+        let shown = registry.clients.values().filter(|client| show_revoked || client.revoked_at_ms.is_none());
+        let mut clients: Vec<_> = shown.cloned().collect();
+        clients.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+        clients
+    }
+
+    /// Makes a client that waits for somebody with its token.
+    pub async fn create_client(
+        &self,
+        asked: &Asked,
+        new: NewClient,
+    ) -> Result<(OperationRecord, ClientRecord), EngineError> {
+        new.check()?;
+        let record = self.once(asked, || self.insert_client(asked, new)).await?;
+        let client = record.target.parse().ok().and_then(|id| self.access.read().clients.get(&id).cloned());
+        let client = client.ok_or_else(|| EngineError::new(Reason::ClientNotFound, "the client is gone"))?;
+        Ok((record, client))
+    }
+
+    async fn insert_client(&self, asked: &Asked, new: NewClient) -> Result<OperationRecord, EngineError> {
+        let _changing = self.access.changing.lock().await;
+        if self.access.read().by_name(new.name.as_str()).is_some() {
+            let message = format!("there is a client {:?} already", new.name.as_str());
+            return Err(
+                EngineError::new(Reason::ClientExists, message).hint("revoke it first, or take another name")
+            );
+        }
+        let client = new.record();
+        let (kept, event) = (client.clone(), event(&client, AccessChange::TokenCreated, &asked.requester));
+        let write =
+            move |store: &Store, operation: &OperationRecord| store.insert_client(&kept, operation, &event);
+        let (id, name) = (client.id.to_string(), client.name.clone());
+        let record = self.at_once(asked, OperationKind::CreateAccessToken, id, name.as_str(), write).await?;
+        self.access.put(client);
+        Ok(record)
+    }
+
+    /// The secret of a client's token. It is the same whenever it is asked for.
+    pub fn token_secret(&self, client: &ClientId) -> [u8; 32] {
+        self.token_mac(client).finalize().into_bytes().into()
+    }
+
+    fn token_mac(&self, client: &ClientId) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("a key of any length will do");
+        mac.update(b"insula enrollment token\0");
+        mac.update(client.as_bytes());
+        mac
+    }
+
+    /// Lets in whoever has the token, with a certificate that `issue` makes for the public key; `key` is the key's hash.
+    /// The same token with the same key again is answered with the same certificate.
+    pub async fn enroll_client(
+        &self,
+        token: &EnrollmentToken,
+        key: &str,
+        peer: &str,
+        issue: impl FnOnce(&ClientRecord) -> Result<ClientCertificate, EngineError>,
+    ) -> Result<(ClientRecord, ClientCertificate), EngineError> {
+        self.token_mac(&token.client).verify_slice(&token.secret).map_err(|_| token_refused())?;
+        let _changing = self.access.changing.lock().await;
+        let client = self.access.read().clients.get(&token.client).cloned().ok_or_else(token_refused)?;
+        let waits = client.enrolled_at_ms.is_none() && now_ms() < client.token_expires_at_ms;
+        let is_same = |known: &&ClientCertificate| known.key == key && now_ms() < known.expires_at_ms;
+        let same = client.certificates.iter().rev().find(is_same);
+        match same {
+            _ if client.revoked_at_ms.is_some() => Err(token_refused()),
+            Some(same) => Ok((client.clone(), same.clone())),
+            None if !waits => Err(token_refused()),
+            None => {
+                let certificate = issue(&client)?;
+                self.keep_enrollment(client, certificate, peer).await
+            }
+        }
+    }
+
+    async fn keep_enrollment(
+        &self,
+        mut client: ClientRecord,
+        certificate: ClientCertificate,
+        peer: &str,
+    ) -> Result<(ClientRecord, ClientCertificate), EngineError> {
+        let who = requester(&client, peer);
+        let event = event(&client, AccessChange::ClientEnrolled, &who);
+        let entry = entry(&client, "EnrollClient", who, event.at_ms);
+        let (id, kept) = (client.id, certificate.clone());
+        let at_ms = event.at_ms;
+        self.store(move |store| store.enroll_client(&id, &kept, at_ms, &entry, &event)).await?;
+        client.enrolled_at_ms = Some(at_ms);
+        client.certificates.push(certificate.clone());
+        self.access.put(client.clone());
+        Ok((client, certificate))
+    }
+
+    /// A new certificate for a client. With the key of its newest one, if that is young, that one again: a retry.
+    pub async fn renew_certificate(
+        &self,
+        who: &Requester,
+        key: &str,
+        issue: impl FnOnce(&ClientRecord) -> Result<ClientCertificate, EngineError>,
+    ) -> Result<ClientCertificate, EngineError> {
+        let _changing = self.access.changing.lock().await;
+        let mut client = self.access.read().by_name(&who.name).cloned().ok_or_else(no_certificate)?;
+        let young = now_ms().saturating_add(milliseconds(self.settings.access.certificate_life()) / 3 * 2);
+        let newest = client.certificates.last();
+        if let Some(same) = newest.filter(|newest| newest.key == key && newest.expires_at_ms > young) {
+            return Ok(same.clone());
+        }
+        client.certificates.retain(|certificate| now_ms() < certificate.expires_at_ms);
+        if client.certificates.len() >= MAX_CERTIFICATES {
+            let message =
+                format!("client {} has {MAX_CERTIFICATES} certificates that have not expired", client.name);
+            return Err(EngineError::new(Reason::RateLimited, message)
+                .hint("use the newest of them, or enroll as another client"));
+        }
+        let certificate = issue(&client)?;
+        let event = event(&client, AccessChange::CertificateRenewed, who);
+        let entry = entry(&client, "RenewCertificate", who.clone(), event.at_ms);
+        let (id, kept) = (client.id, certificate.clone());
+        self.store(move |store| store.add_certificate(&id, &kept, &entry, &event)).await?;
+        client.certificates.push(certificate.clone());
+        self.access.put(client);
+        Ok(certificate)
+    }
+
+    /// Takes the access of a client away, or its token, by name or id. It is known at once: calls of the client that are
+    /// open end ([`Self::access_ended`]), and new ones are refused.
+    pub async fn revoke_client(&self, asked: &Asked, client: &str) -> Result<OperationRecord, EngineError> {
+        self.once(asked, || async {
+            let _changing = self.access.changing.lock().await;
+            let mut client = self.active_client(client)?;
+            let event = event(&client, AccessChange::Revoked, &asked.requester);
+            let (id, at_ms) = (client.id, event.at_ms);
+            let write = move |store: &Store, operation: &OperationRecord| {
+                store.revoke_client(&id, at_ms, operation, &event)
+            };
+            let (kind, name) = (OperationKind::RevokeClient, client.name.clone());
+            let record = self.at_once(asked, kind, id.to_string(), name.as_str(), write).await?;
+            client.revoked_at_ms = Some(at_ms);
+            self.access.put(client);
+            self.access.revocations.send_replace(());
+            Ok(record)
+        })
+        .await
+    }
+
+    fn active_client(&self, reference: &str) -> Result<ClientRecord, EngineError> {
+        let registry = self.access.read();
+        let by_id = reference.parse().ok().and_then(|id: ClientId| registry.clients.get(&id));
+        let found = registry.by_name(reference).or(by_id).filter(|client| client.revoked_at_ms.is_none());
+        found.cloned().ok_or_else(|| {
+            let shown: String = reference.chars().take(80).collect();
+            EngineError::new(Reason::ClientNotFound, format!("there is no client {shown:?}"))
+        })
+    }
+
+    /// Entries of the audit log, newest first.
+    pub async fn audit_entries(&self, filter: AuditFilter) -> Result<Vec<AuditLine>, EngineError> {
+        self.store(move |store| store.audit(&filter)).await
+    }
+
+    /// Checks the chain of the audit log.
+    pub async fn verify_audit(&self) -> Result<AuditCheck, EngineError> {
+        self.store(Store::verify_audit).await
+    }
+
+    /// Notes that somebody known was refused something.
+    pub async fn note_refusal(&self, entry: AuditEntry) -> Result<(), EngineError> {
+        self.store(move |store| store.append_audit(&entry)).await
+    }
+}
+
+fn requester(client: &ClientRecord, peer: &str) -> Requester {
+    Requester {
+        name: client.name.to_string(),
+        role: client.role,
+        tenant: client.tenant.clone(),
+        peer: peer.to_owned(),
+    }
+}
+
+fn event(client: &ClientRecord, change: AccessChange, by: &Requester) -> Event {
+    let body = EventBody::Access {
+        change,
+        client: client.name.clone(),
+        role: client.role,
+        requester: by.name.clone(),
+    };
+    Event { at_ms: now_ms(), subject: None, body }
+}
+
+fn entry(client: &ClientRecord, action: &str, requester: Requester, at_ms: i64) -> AuditEntry {
+    AuditEntry {
+        at_ms,
+        requester,
+        action: action.to_owned(),
+        object: client.id.to_string(),
+        object_name: client.name.to_string(),
+        result: "SUCCEEDED".to_owned(),
+        request_id: None,
+        operation: None,
+    }
+}
+
+/// One answer to all that may be wrong with a token, so that nothing is learned by trying.
+fn token_refused() -> EngineError {
+    EngineError::new(Reason::TokenRefused, "the token is wrong, was used or revoked, or has expired")
+        .hint("ask for a new one: `insula access token create` makes it on the host")
+}
+
+fn no_certificate() -> EngineError {
+    EngineError::new(Reason::ClientNotFound, "only a client that has enrolled has a certificate to renew")
+}
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,380 @@
+//! Making a VPS: from what is asked for to a spec with an image, limits, addresses and ids.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use insula_net::{check_address, next_address};
+use insula_runtime::cgroup::plan_limits;
+use insula_storage::QuotaKind;
+use insula_store::{Store, StoreError};
+use insula_types::{
+    DesiredPower, IdRange, ImageRef, InterfaceName, Labels, Limits, MacAddress, NetworkName, NetworkSpec,
+    Nic, OperationRecord, Profile, ProfileName, Reason, TenantName, VpsId, VpsName, VpsSpec,
+};
+
+use crate::changes::hashed;
+use crate::context::Asked;
+use crate::job::{Boot, Job};
+use crate::operations::{Right, new_record};
+use crate::task::Found;
+use crate::vps::Work;
+use crate::{Engine, EngineError, VpsHandle, now_ms};
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct CreateVps {
+    /// Its name.
+    pub name: VpsName,
+    /// Its image.
+    pub image: ImageRef,
+    /// Its profile; absent: the host's default.
+    pub profile: Option<ProfileName>,
+    /// What differs from the profile.
+    pub limits: Limits,
+    /// What it calls itself; absent: its name.
+    pub hostname: Option<String>,
+    /// Its networks; empty: those of the profile.
+    pub networks: Vec<NetworkName>,
+    /// Addresses of its first interface; empty: the next free one.
+    pub addresses: Vec<Ipv4Addr>,
+    /// Public keys that may log in as root.
+    pub ssh_keys: Vec<String>,
+    /// Boot it.
+    pub start: bool,
+    /// Be done only when it has booted.
+    pub wait_ready: bool,
+    /// Whose it is.
+    pub tenant: Option<TenantName>,
+    /// What others note about it.
+    pub labels: Labels,
+    /// Root's password.
+    pub password: Option<String>,
+    /// Whether it refuses to be deleted.
+    pub delete_protection: bool,
+}
+
+impl Engine {
+    /// Makes a VPS. Whatever is wrong with the request is said before anything is touched.
+    pub async fn create_vps(
+        &self,
+        asked: &Asked,
+        request: CreateVps,
+    ) -> Result<OperationRecord, EngineError> {
+        self.once(asked, || self.create_now(asked, request)).await
+    }
+
+    async fn create_now(&self, asked: &Asked, request: CreateVps) -> Result<OperationRecord, EngineError> {
+        let image = self.image(&request.image)?;
+        let profile = self.profile(request.profile.as_ref())?;
+        let limits = request.limits.clone().or(&profile.limits);
+        limits.check().map_err(|error| EngineError::invalid("limits", error))?;
+        self.check_enforceable(&limits)?;
+        let hostname = check_hostname(request.hostname.as_deref().unwrap_or(request.name.as_str()))?;
+        let ssh_keys =
+            request.ssh_keys.iter().map(|key| check_ssh_key(key)).collect::<Result<Vec<_>, _>>()?;
+        let networks = self.networks_of(&request.networks, &profile)?;
+        self.check_room().await?;
+        let password = match &request.password {
+            Some(password) => Some(hashed(password).await?),
+            None => None,
+        };
+
+        let assigning = self.assigning.lock().await;
+        self.check_name(&request.name)?;
+        let id = VpsId::new();
+        let nics = self.assign_addresses(&id, &networks, &request.addresses).await?;
+        let spec = VpsSpec {
+            id,
+            name: request.name,
+            hostname,
+            image: image.fingerprint,
+            init: image.init,
+            pool: self.settings.pool.name.clone(),
+            profile: profile.name,
+            limits,
+            own_limits: request.limits,
+            ids: self.assign_ids().await?,
+            nics,
+            ssh_keys,
+            power: DesiredPower::Off,
+            created_at: now_ms() / 1000,
+            tenant: request.tenant,
+            labels: request.labels,
+            delete_protection: request.delete_protection,
+            suspension: None,
+            trash: None,
+            revision: 1,
+        };
+        let boot = request.start.then_some(Boot { wait_ready: request.wait_ready });
+        let record = self.reserve(asked, spec, Job::CreateVps { vps: id, password, boot }, None).await?;
+        drop(assigning);
+        Ok(record)
+    }
+
+    pub(crate) fn check_name(&self, name: &VpsName) -> Result<(), EngineError> {
+        match self.table.find(name.as_str()) {
+            Ok(_) => Err(name_taken(name)),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Writes the VPS down together with the operation, and begins. Nobody else may work on `source` meanwhile.
+    pub(crate) async fn reserve(
+        &self,
+        asked: &Asked,
+        spec: VpsSpec,
+        job: Job,
+        source: Option<&Arc<VpsHandle>>,
+    ) -> Result<OperationRecord, EngineError> {
+        let digest = self.digest(asked);
+        let record = new_record(asked, digest, &job, spec.name.as_str(), spec.tenant.clone());
+        if asked.validate_only {
+            return Ok(record);
+        }
+        let work = Work::new(record.id, record.kind, Some(spec.id));
+        let source = source.map(|source| source.claim(work)).transpose()?;
+        let kept = spec.clone();
+        let write = move |store: &Store, record: &OperationRecord| {
+            store.insert_vps(&kept, record).map_err(|error| match &error {
+                StoreError::Taken { what, .. } if what.contains("vps.name") => name_taken(&kept.name),
+                _ => EngineError::from(error),
+            })
+        };
+        let right = move |engine: &Engine| {
+            let claim = engine.adopt(spec, vec![], Found::default()).claim(work)?;
+            Ok(Right::Now(source.into_iter().chain([claim]).collect()))
+        };
+        self.begin(record, job, write, right).await
+    }
+
+    pub(crate) fn networks_of(
+        &self,
+        asked: &[NetworkName],
+        profile: &Profile,
+    ) -> Result<Vec<&NetworkSpec>, EngineError> {
+        let names = if asked.is_empty() { &profile.networks } else { asked };
+        let unique: BTreeSet<_> = names.iter().collect();
+        if unique.len() != names.len() {
+            return Err(EngineError::invalid("networks", "a network is named twice"));
+        }
+        names.iter().map(|name| self.network(name.as_str())).collect()
+    }
+
+    /// A limit that can't be enforced is refused, never ignored.
+    pub(crate) fn check_enforceable(&self, limits: &Limits) -> Result<(), EngineError> {
+        if limits.disk.is_some() && self.pool.abilities().quota == QuotaKind::None {
+            return Err(EngineError::new(Reason::FacilityMissing, "the pool can't enforce a disk limit")
+                .hint("use a pool on btrfs, or a profile without a disk limit"));
+        }
+        plan_limits(&self.layout, limits).map(drop).map_err(|error| {
+            EngineError::new(Reason::FacilityMissing, "the host can't enforce the limits").caused_by(error)
+        })
+    }
+
+    /// A clone takes next to nothing, but a pool without any room can't even hold that.
+    pub(crate) async fn check_room(&self) -> Result<(), EngineError> {
+        const LEAST: u64 = 64 << 20;
+        let free = self.room().await?.free;
+        match free.bytes() < LEAST {
+            true => {
+                let name = &self.settings.pool.name;
+                let message = format!("pool {:?} has {free} free", name.as_str());
+                Err(EngineError::new(Reason::PoolFull, message)
+                    .hint("delete VPSes or snapshots, or enlarge the pool"))
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// An address from each network; those that were asked for from the first.
+    pub(crate) async fn assign_addresses(
+        &self,
+        vps: &VpsId,
+        networks: &[&NetworkSpec],
+        asked: &[Ipv4Addr],
+    ) -> Result<Vec<Nic>, EngineError> {
+        if networks.is_empty() && !asked.is_empty() {
+            return Err(EngineError::invalid(
+                "ip_addresses",
+                "an address needs a network, and the VPS has none",
+            ));
+        }
+        let taken = self.store(|store| store.addresses()).await?;
+        let mut nics = vec![];
+        for (index, network) in (0_u8..).zip(networks) {
+            let taken: BTreeSet<Ipv4Addr> = taken
+                .iter()
+                .filter(|other| other.network == network.name)
+                .map(|other| other.address)
+                .collect();
+            let addresses = match index == 0 && !asked.is_empty() {
+                true => check_asked(network, asked, &taken)?,
+                false => vec![self.next_address(network, &taken).await?],
+            };
+            let name: InterfaceName = format!("eth{index}").parse().expect("a short word");
+            nics.push(Nic {
+                name,
+                network: network.name.clone(),
+                mac: MacAddress::of(vps, index),
+                addresses,
+            });
+        }
+        Ok(nics)
+    }
+
+    async fn next_address(
+        &self,
+        network: &NetworkSpec,
+        taken: &BTreeSet<Ipv4Addr>,
+    ) -> Result<Ipv4Addr, EngineError> {
+        let name = network.name.to_string();
+        let last = self.store(move |store| store.last_address(&name)).await?;
+        next_address(network, |address| taken.contains(&address), last).ok_or_else(|| {
+            let message =
+                format!("network {:?} ({}) has no free address", network.name.as_str(), network.subnet);
+            EngineError::new(Reason::AddressesExhausted, message).hint("delete VPSes, or use another network")
+        })
+    }
+
+    /// The next free range behind the one that was given last, going round.
+    pub(crate) async fn assign_ids(&self) -> Result<IdRange, EngineError> {
+        let taken: BTreeSet<u32> = self.table.all().iter().map(|handle| handle.spec().ids.start).collect();
+        let last = self.store(|store| store.last_id_range()).await?;
+        next_id_range(&self.settings.ids, &taken, last).ok_or_else(|| {
+            let message = format!("all {} ranges of user ids are assigned", taken.len());
+            EngineError::new(Reason::IdsExhausted, message)
+                .hint("enlarge ids.length in the agent's configuration")
+        })
+    }
+}
+
+/// The addresses that were asked for, if the network may assign all of them and none is taken.
+fn check_asked(
+    network: &NetworkSpec,
+    asked: &[Ipv4Addr],
+    taken: &BTreeSet<Ipv4Addr>,
+) -> Result<Vec<Ipv4Addr>, EngineError> {
+    let mut seen = BTreeSet::new();
+    for address in asked {
+        check_address(network, *address)
+            .map_err(|refusal| EngineError::new(Reason::AddressOutOfRange, refusal.to_string()))?;
+        if taken.contains(address) {
+            let message = format!("address {address} belongs to another VPS");
+            return Err(EngineError::new(Reason::AddressInUse, message).hint("see insula list"));
+        }
+        if !seen.insert(*address) {
+            return Err(EngineError::invalid("ip_addresses", format!("address {address} is named twice")));
+        }
+    }
+    Ok(asked.to_vec())
+}
+
+/// The first free range of the pool behind `last`, going round at its end.
+fn next_id_range(pool: &IdRange, taken: &BTreeSet<u32>, last: Option<u32>) -> Option<IdRange> {
+    const LENGTH: u32 = IdRange::DEFAULT_LENGTH;
+    let count = pool.length / LENGTH;
+    let after = last.and_then(|last| last.checked_sub(pool.start)).map_or(0, |offset| offset / LENGTH + 1);
+    (0..count)
+        .map(|index| pool.start + (after + index) % count * LENGTH)
+        .find(|start| !taken.contains(start))
+        .map(|start| IdRange { start, length: LENGTH })
+}
+
+/// RFC 1123 section 2.1: labels of letters, digits and hyphens; at most 64 bytes in all, `HOST_NAME_MAX` of Linux.
+pub(crate) fn check_hostname(text: &str) -> Result<String, EngineError> {
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    match text.len() <= 64 && text.split('.').all(label) {
+        true => Ok(text.to_owned()),
+        false => {
+            let shown: String = text.chars().take(80).collect();
+            let rule = "expected labels of letters, digits and hyphens with dots between them, 64 characters at most";
+            Err(EngineError::invalid("hostname", format!("invalid host name {shown:?}: {rule}")))
+        }
+    }
+}
+
+/// One line of authorized_keys (sshd(8)) without options: a type, the key, perhaps a comment.
+fn check_ssh_key(text: &str) -> Result<String, EngineError> {
+    const KINDS: [&str; 4] = ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"];
+    let key = text.trim();
+    let mut words = key.split(' ');
+    let kind = words.next().is_some_and(|kind| KINDS.iter().any(|known| kind.starts_with(known)));
+    let body = words.next().is_some_and(|body| {
+        body.len() >= 16 && body.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='))
+    });
+    match kind && body && key.len() <= 16_384 && !key.contains(char::is_control) {
+        true => Ok(key.to_owned()),
+        false if key.contains("PRIVATE KEY") => Err(EngineError::invalid(
+            "ssh_keys",
+            "this is a private key; keep it, and use the file that ends in .pub",
+        )),
+        false => Err(EngineError::invalid("ssh_keys", "not a public key in the form of authorized_keys")
+            .hint("expected a line such as: ssh-ed25519 AAAA… comment")),
+    }
+}
+
+pub(crate) fn name_taken(name: &VpsName) -> EngineError {
+    EngineError::new(Reason::VpsExists, format!("there is a VPS {:?} already", name.as_str()))
+        .hint("choose another name, or delete it")
+}
+
+/// Names for a hint.
+pub(crate) fn list<T: std::fmt::Display>(names: impl Iterator<Item = T>) -> String {
+    let names: Vec<String> = names.map(|name| name.to_string()).collect();
+    match names.is_empty() {
+        true => "none".to_owned(),
+        false => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POOL: IdRange = IdRange { start: 1_000_000, length: 3 * IdRange::DEFAULT_LENGTH };
+
+    #[test]
+    fn id_ranges_go_round_and_are_never_given_twice() {
+        let start = |index: u32| POOL.start + index * IdRange::DEFAULT_LENGTH;
+        let next = |taken: &[u32], last| {
+            let taken = taken.iter().map(|index| start(*index)).collect();
+            next_id_range(&POOL, &taken, last)
+                .map(|range| (range.start - POOL.start) / IdRange::DEFAULT_LENGTH)
+        };
+        assert_eq!(next(&[], None), Some(0));
+        assert_eq!(next(&[0], Some(start(0))), Some(1));
+        assert_eq!(next(&[], Some(start(0))), Some(1), "not at once again");
+        assert_eq!(next(&[2], Some(start(1))), Some(0), "round at the end");
+        assert_eq!(next(&[0, 1, 2], Some(start(1))), None);
+        assert_eq!(next(&[], Some(5)), Some(0), "another pool's last");
+    }
+
+    #[test]
+    fn host_names_are_labels_with_dots() {
+        for good in ["web1", "web1.example.com", "A-1"] {
+            assert!(check_hostname(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "a..b", "-a", "a-", "a b", "a\nb", "a_b", &"a".repeat(65)] {
+            assert!(check_hostname(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn keys_are_public_and_one_line() {
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ admin@example";
+        assert_eq!(check_ssh_key(&format!(" {key}\n")).unwrap(), key);
+        let private = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Blbn";
+        assert!(check_ssh_key(private).unwrap_err().to_string().contains("private"));
+        for bad in
+            ["", "ssh-ed25519", "ssh-ed25519 short", "command=\"x\" ssh-rsa AAAA", &format!("{key}\n{key}")]
+        {
+            assert!(check_ssh_key(bad).is_err(), "{bad}");
+        }
+    }
+}

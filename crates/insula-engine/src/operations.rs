@@ -1,0 +1,417 @@
+//! Carrying out jobs: journaled before each step, taken back when a step fails.
+//!
+//! ```text
+//!         its turn           step fails, or cancelled            all taken back
+//! queued ─────────> running ─────────────────────────> undoing ─────────────────> failed
+//!    │ refused         │ all steps done
+//!    └──> failed       └──────────────────> succeeded
+//! ```
+//!
+//! A record is written to the journal before its step begins, so a dead agent's operations are found by the next one
+//! ([`crate::recovery`]) in the state `queued`, `running` or `undoing` with the step that may be half done.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use insula_store::Store;
+use insula_types::{
+    OperationId, OperationKind, OperationRecord, OperationState, Progress, Reason, Requester, TenantName,
+};
+use tokio::sync::{Semaphore, watch};
+
+use crate::context::Asked;
+use crate::job::{Job, Plan};
+use crate::policy::admit;
+use crate::step::Step;
+use crate::vps::{Claim, Place, Work};
+use crate::{Engine, EngineError, now_ms};
+
+/// The operations under way, for those who wait.
+#[derive(Debug)]
+pub(crate) struct Operations {
+    running: Mutex<HashMap<OperationId, Running>>,
+    permits: Arc<Semaphore>,
+}
+
+/// An operation under way.
+#[derive(Debug, Clone)]
+struct Running {
+    record: watch::Receiver<OperationRecord>,
+    /// Who wants it to end early.
+    cancel: Arc<watch::Sender<Option<Requester>>>,
+}
+
+impl Operations {
+    pub(crate) fn new(parallel: usize) -> Self {
+        Self { running: Mutex::default(), permits: Arc::new(Semaphore::new(parallel)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<OperationId, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One that is under way, if there is any.
+    pub(crate) fn any(&self) -> Option<watch::Receiver<OperationRecord>> {
+        self.lock().values().next().map(|running| running.record.clone())
+    }
+
+    /// The record of an operation under way, as it changes.
+    pub(crate) fn watch(&self, id: &OperationId) -> Option<watch::Receiver<OperationRecord>> {
+        self.lock().get(id).map(|running| running.record.clone())
+    }
+
+    /// Asks an operation to end early. Returns its record; `None` when it is not under way.
+    pub(crate) fn cancel(&self, id: &OperationId, requester: &Requester) -> Option<()> {
+        self.lock().get(id).map(|running| drop(running.cancel.send_replace(Some(requester.clone()))))
+    }
+}
+
+/// Who may work on the VPS of an operation: it alone, or it when its turn comes.
+#[derive(Debug)]
+pub(crate) enum Right {
+    /// It has these already; none, where it works on no VPS.
+    Now(Vec<Claim>),
+    /// It waits for its turn.
+    Later(Place),
+}
+
+/// Reports how far a step is, between the journal's entries.
+#[derive(Debug, Clone)]
+pub(crate) struct Reporter {
+    record: Arc<watch::Sender<OperationRecord>>,
+    from: u8,
+    to: u8,
+}
+
+impl Reporter {
+    /// The step is so many percent done, and does this.
+    pub(crate) fn report(&self, percent: u8, message: &str) {
+        let share = u32::from(self.to - self.from) * u32::from(percent.min(100)) / 100;
+        let percent = self.from + u8::try_from(share).unwrap_or(0);
+        self.record.send_modify(|record| record.progress = Progress { percent, message: message.to_owned() });
+    }
+}
+
+/// A record for a job that is about to begin.
+pub(crate) fn new_record(
+    asked: &Asked,
+    digest: String,
+    job: &Job,
+    target_name: &str,
+    tenant: Option<TenantName>,
+) -> OperationRecord {
+    let steps: Vec<String> = job.plan().steps.iter().map(|step| step.message().to_owned()).collect();
+    let first = steps.first().cloned().unwrap_or_default();
+    OperationRecord {
+        request: serde_json::to_string(job).expect("jobs have JSON forms"),
+        progress: Progress { percent: 0, message: first },
+        steps,
+        tenant,
+        ..blank_record(job.kind(), job.target(), target_name, asked, digest)
+    }
+}
+
+/// A record of an operation without steps.
+pub(crate) fn blank_record(
+    kind: OperationKind,
+    target: String,
+    target_name: &str,
+    asked: &Asked,
+    digest: String,
+) -> OperationRecord {
+    let now = now_ms();
+    OperationRecord {
+        id: OperationId::new(),
+        kind,
+        target,
+        target_name: target_name.to_owned(),
+        request: "null".to_owned(),
+        state: OperationState::Running,
+        step: 0,
+        progress: Progress::default(),
+        error: None,
+        steps: vec![],
+        notes: vec![],
+        requester: asked.requester.clone(),
+        request_id: asked.request_id.clone(),
+        digest,
+        tenant: None,
+        created_at_ms: now,
+        updated_at_ms: now,
+    }
+}
+
+impl Engine {
+    /// Begins, or goes on with, a job whose record is in the journal.
+    pub(crate) fn spawn(&self, record: OperationRecord, job: Job, right: Right) -> OperationRecord {
+        let id = record.id;
+        if let Right::Now(claims) = &right {
+            claims.iter().for_each(Claim::accept);
+        }
+        let (sender, receiver) = watch::channel(record.clone());
+        let (cancel, cancelled) = watch::channel(None);
+        self.operations.lock().insert(id, Running { record: receiver, cancel: Arc::new(cancel) });
+        let mut execution = Execution {
+            engine: self.clone(),
+            plan: job.plan(),
+            job,
+            record: Arc::new(sender),
+            claims: vec![],
+            cancelled,
+        };
+        tokio::spawn(async move {
+            execution.run(right).await;
+            execution.engine.operations.lock().remove(&id);
+        });
+        record
+    }
+
+    /// Writes a job down and begins it: both, even if whoever asked goes away in between.
+    ///
+    /// `write` puts the record into the journal, perhaps with more in the same transaction; `right` comes behind it.
+    pub(crate) async fn begin(
+        &self,
+        record: OperationRecord,
+        job: Job,
+        write: impl FnOnce(&Store, &OperationRecord) -> Result<(), EngineError> + Send + 'static,
+        right: impl FnOnce(&Engine) -> Result<Right, EngineError> + Send + 'static,
+    ) -> Result<OperationRecord, EngineError> {
+        let engine = self.clone();
+        let begun = tokio::spawn(async move {
+            let (store, kept) = (engine.store.clone(), record.clone());
+            crate::blocking("journal an operation", move || write(&store, &kept)).await?;
+            let right = right(&engine)?;
+            Ok(engine.spawn(record, job, right))
+        });
+        begun.await.unwrap_or_else(|error| Err(EngineError::internal("failed to begin an operation", error)))
+    }
+
+    /// A job that has nothing to do: done before it began.
+    pub(crate) async fn spawn_done(
+        &self,
+        mut record: OperationRecord,
+    ) -> Result<OperationRecord, EngineError> {
+        record.state = OperationState::Succeeded;
+        record.progress = Progress { percent: 100, message: "nothing to do".to_owned() };
+        let kept = record.clone();
+        self.store(move |store| store.insert_operation(&kept)).await?;
+        Ok(record)
+    }
+}
+
+/// A job being carried out.
+struct Execution {
+    engine: Engine,
+    job: Job,
+    plan: Plan,
+    record: Arc<watch::Sender<OperationRecord>>,
+    claims: Vec<Claim>,
+    cancelled: watch::Receiver<Option<Requester>>,
+}
+
+impl Execution {
+    async fn run(&mut self, right: Right) {
+        match right {
+            Right::Now(claims) => self.claims = claims,
+            Right::Later(place) => match self.take_turn(place).await {
+                Ok(true) => {}
+                Ok(false) => return self.finish(OperationState::Succeeded).await,
+                Err(error) => return self.refuse(&error).await,
+            },
+        }
+        self.tell_state();
+        let permits = self.engine.operations.permits.clone();
+        let mut permit = permits.acquire_owned().await.ok();
+        let (state, step) = {
+            let record = self.record.borrow();
+            (record.state, record.step as usize)
+        };
+        if state == OperationState::Undoing {
+            return self.take_back(step, None).await; // as the journal says
+        }
+        for index in step..self.plan.steps.len() {
+            if !self.plan.steps[index].is_exclusive() {
+                self.release();
+                permit = None;
+            }
+            if let Err(error) = self.advance(index).await {
+                return self.take_back(index, Some(error)).await;
+            }
+        }
+        self.finish(OperationState::Succeeded).await;
+        drop(permit);
+    }
+
+    /// Waits for the VPS, and asks the policy again: the VPS may be in another state by now. `false`: nothing to do.
+    async fn take_turn(&mut self, place: Place) -> Result<bool, EngineError> {
+        let work = {
+            let record = self.record.borrow();
+            Work::new(record.id, record.kind, self.job.vps())
+        };
+        let mut cancelled = self.cancelled.clone();
+        let claim = tokio::select! {
+            claim = place.claim(work) => claim,
+            error = cancellation(&mut cancelled) => return Err(error),
+        };
+        self.claims.push(claim);
+        let handle = self.engine.target(&self.job)?;
+        let accepted = match self.job.request() {
+            // Of the VPS as it was left: that it is being worked on, by this operation, is a state of its own.
+            Some(request) => admit(request, handle.name().as_str(), handle.resting_state())?,
+            None => true,
+        };
+        self.claims.iter().for_each(Claim::accept);
+        self.job = self.engine.refresh(self.job.clone(), &handle)?;
+        self.plan = self.job.plan();
+        let request = serde_json::to_string(&self.job).expect("jobs have JSON forms");
+        self.journal(|record| (record.state, record.request) = (OperationState::Running, request)).await?;
+        Ok(accepted)
+    }
+
+    /// Ends it before it began.
+    async fn refuse(&mut self, error: &EngineError) {
+        self.record.send_modify(|record| record.error = Some(describe(error)));
+        self.finish(OperationState::Failed).await;
+    }
+
+    /// Journals a step and does it.
+    async fn advance(&self, index: usize) -> Result<(), EngineError> {
+        let step = &self.plan.steps[index];
+        let (from, to) = (self.percent(index), self.percent(index + 1));
+        if index > 0 {
+            let progress = Progress { percent: from, message: step.message().to_owned() };
+            self.journal(|record| {
+                record.step = u32::try_from(index).unwrap_or(u32::MAX);
+                record.progress = progress;
+            })
+            .await?;
+        }
+        let mut cancelled = self.cancelled.clone();
+        if self.plan.is_cancellable(index) && cancelled.borrow().is_some() {
+            return Err(cancellation(&mut cancelled).await);
+        }
+        let reporter = Reporter { record: self.record.clone(), from, to };
+        tokio::select! {
+            result = self.apply(index, step, &reporter) => result,
+            error = cancellation(&mut cancelled), if step.is_wait() => Err(error),
+        }
+    }
+
+    async fn apply(&self, index: usize, step: &Step, reporter: &Reporter) -> Result<(), EngineError> {
+        #[cfg(test)]
+        return self
+            .engine
+            .faults
+            .around(index, || self.engine.apply(step, &self.job, &self.record, reporter))
+            .await;
+        #[cfg(not(test))]
+        {
+            let _ = index;
+            self.engine.apply(step, &self.job, &self.record, reporter).await
+        }
+    }
+
+    /// Takes back what was done, the failed step first, and goes on when that fails: all errors are in the result.
+    async fn take_back(&mut self, failed: usize, failure: Option<EngineError>) {
+        if let Some(error) = &failure {
+            tracing::warn!(operation = %self.record.borrow().id, "{}: {}", self.job.kind(), error.chain());
+        }
+        if failed < self.plan.commit {
+            for index in (0..=failed).rev() {
+                let step = u32::try_from(index).unwrap_or(u32::MAX);
+                let error = failure.as_ref().map(describe);
+                let journaled = self
+                    .journal(|record| {
+                        record.state = OperationState::Undoing;
+                        record.step = step;
+                        record.error = record.error.take().or(error);
+                    })
+                    .await;
+                let undone = self.engine.undo(&self.plan.steps[index], &self.job, &self.record).await;
+                for error in [journaled, undone].into_iter().filter_map(Result::err) {
+                    tracing::error!(operation = %self.record.borrow().id, "taking back: {}", error.chain());
+                    self.add_to_error(&error.chain());
+                }
+            }
+        } else if let Some(error) = &failure {
+            self.record.send_modify(|record| record.error = Some(describe(error)));
+        }
+        self.finish(OperationState::Failed).await;
+    }
+
+    fn add_to_error(&self, text: &str) {
+        self.record.send_modify(|record| {
+            let (reason, first) =
+                record.error.take().unwrap_or_else(|| (Reason::Interrupted.to_string(), String::new()));
+            record.error = Some((reason, format!("{first}; and taking it back: {text}")));
+        });
+    }
+
+    /// Ends it. Others may work on the VPS before those who wait are told.
+    async fn finish(&mut self, state: OperationState) {
+        self.release();
+        let kept = serde_json::to_string(&self.job.without_secrets()).expect("jobs have JSON forms");
+        let written = self
+            .journal(|record| {
+                record.state = state;
+                record.request = kept;
+                if state == OperationState::Succeeded {
+                    record.progress = Progress { percent: 100, message: "done".to_owned() };
+                } else {
+                    let interrupted =
+                        || (Reason::Interrupted.to_string(), "the agent ended in the middle".to_owned());
+                    record.error.get_or_insert_with(interrupted);
+                }
+            })
+            .await;
+        if let Err(error) = written {
+            tracing::error!("journal: {}", error.chain());
+        }
+    }
+
+    /// Lets others work on the VPS.
+    fn release(&mut self) {
+        self.claims.clear();
+        self.tell_state();
+    }
+
+    /// Tells the state of the VPS: that it is being made or removed is one.
+    fn tell_state(&self) {
+        if let Ok(handle) = self.engine.target(&self.job) {
+            self.engine.note_state(&handle);
+        }
+    }
+
+    /// Changes the record: on disk first, then for those who watch.
+    async fn journal(&self, change: impl FnOnce(&mut OperationRecord)) -> Result<(), EngineError> {
+        let mut record = self.record.borrow().clone();
+        change(&mut record);
+        record.updated_at_ms = now_ms();
+        let kept = record.clone();
+        let written = self.engine.store(move |store| store.update_operation(&kept)).await;
+        self.record.send_replace(record);
+        written
+    }
+
+    fn percent(&self, index: usize) -> u8 {
+        u8::try_from(100 * index / self.plan.steps.len().max(1)).unwrap_or(100)
+    }
+}
+
+/// Until somebody cancels the operation: the error that it ends with.
+async fn cancellation(cancelled: &mut watch::Receiver<Option<Requester>>) -> EngineError {
+    let by = cancelled.wait_for(Option::is_some).await.ok().and_then(|requester| requester.clone());
+    match by {
+        Some(requester) => {
+            EngineError::new(Reason::Cancelled, format!("it was cancelled by {}", requester.name))
+        }
+        None => std::future::pending().await, // nobody can any more
+    }
+}
+
+/// An error as the journal keeps it: the chain, an error on each line, outermost first, and the hint.
+fn describe(error: &EngineError) -> (String, String) {
+    let mut text: Vec<String> = error.messages().iter().map(|line| line.replace('\n', " / ")).collect();
+    text.extend(error.hint_text().map(|hint| format!("hint: {hint}")));
+    (error.reason().to_string(), text.join("\n"))
+}

@@ -1,0 +1,151 @@
+//! Profiles: named plans, kept in the database. Those of files are taken over once.
+
+use std::sync::PoisonError;
+
+use insula_types::{Limits, NetworkName, OperationKind, OperationRecord, Profile, ProfileName, Reason};
+
+use crate::changes::LimitChange;
+use crate::context::Asked;
+use crate::create::list;
+use crate::requests::check_etag;
+use crate::{Engine, EngineError};
+
+/// What is to be changed of a profile; `None`: nothing.
+#[derive(Debug, Clone, Default)]
+pub struct UpdateProfile {
+    /// One line for people.
+    pub description: Option<String>,
+    /// Limits, one after the other.
+    pub limits: Vec<LimitChange>,
+    /// Its networks.
+    pub networks: Option<Vec<NetworkName>>,
+    /// Make it, if there is none.
+    pub allow_missing: bool,
+}
+
+impl Engine {
+    /// The profiles, by name.
+    pub fn profiles(&self) -> Vec<Profile> {
+        self.profiles.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// The profile of this name; without one, the host's default.
+    ///
+    /// # Errors
+    /// [`Reason::ProfileNotFound`].
+    pub fn profile(&self, name: Option<&ProfileName>) -> Result<Profile, EngineError> {
+        let name = name.unwrap_or(&self.settings.default_profile);
+        let profiles = self.profiles.read().unwrap_or_else(PoisonError::into_inner);
+        profiles.get(name).cloned().ok_or_else(|| {
+            EngineError::new(Reason::ProfileNotFound, format!("there is no profile {:?}", name.as_str()))
+                .hint(format!("there are {}", list(profiles.keys())))
+        })
+    }
+
+    /// Makes a profile.
+    pub async fn create_profile(
+        &self,
+        asked: &Asked,
+        profile: Profile,
+    ) -> Result<OperationRecord, EngineError> {
+        self.once(asked, || async {
+            let _alone = self.assigning.lock().await;
+            if self.profile(Some(&profile.name)).is_ok() {
+                let message = format!("there is a profile {:?} already", profile.name.as_str());
+                return Err(EngineError::new(Reason::ProfileExists, message).hint("update it"));
+            }
+            let profile = Profile { revision: 1, ..profile };
+            self.keep_profile(asked, OperationKind::CreateProfile, profile).await
+        })
+        .await
+    }
+
+    /// Changes a profile, for VPSes that are made or changed to it from now on.
+    pub async fn update_profile(
+        &self,
+        asked: &Asked,
+        name: ProfileName,
+        update: UpdateProfile,
+    ) -> Result<OperationRecord, EngineError> {
+        self.once(asked, || async {
+            let _alone = self.assigning.lock().await;
+            let (kind, mut profile) = match self.profile(Some(&name)) {
+                Ok(profile) => {
+                    check_etag(asked, "profile", name.as_str(), profile.revision)?;
+                    (OperationKind::UpdateProfile, profile)
+                }
+                Err(_) if update.allow_missing => (OperationKind::CreateProfile, blank(name)),
+                Err(error) => return Err(error),
+            };
+            update.limits.iter().for_each(|change| change.apply(&mut profile.limits));
+            profile.description = update.description.unwrap_or(profile.description);
+            profile.networks = update.networks.unwrap_or(profile.networks);
+            profile.revision += 1;
+            self.keep_profile(asked, kind, profile).await
+        })
+        .await
+    }
+
+    /// Removes a profile that no VPS has, not even in the trash.
+    pub async fn delete_profile(
+        &self,
+        asked: &Asked,
+        name: ProfileName,
+    ) -> Result<OperationRecord, EngineError> {
+        self.once(asked, || async {
+            let _alone = self.assigning.lock().await;
+            let profile = self.profile(Some(&name))?;
+            check_etag(asked, "profile", name.as_str(), profile.revision)?;
+            let users = self.table.all().into_iter().filter(|handle| handle.spec().profile == name).count();
+            if users > 0 || name == self.settings.default_profile {
+                let message = match users {
+                    0 => format!("profile {:?} is the default of this host", name.as_str()),
+                    users => format!("{users} VPSes have the profile {:?}", name.as_str()),
+                };
+                return Err(EngineError::new(Reason::ProfileInUse, message)
+                    .hint(format!("see insula list --profile {name}")));
+            }
+            let forgotten = name.clone();
+            let write = move |store: &insula_store::Store, record: &OperationRecord| {
+                store.delete_profile(&forgotten, record)
+            };
+            let kind = OperationKind::DeleteProfile;
+            let record = self.at_once(asked, kind, name.to_string(), name.as_str(), write).await?;
+            if !asked.validate_only {
+                self.profiles.write().unwrap_or_else(PoisonError::into_inner).remove(&name);
+            }
+            Ok(record)
+        })
+        .await
+    }
+
+    async fn keep_profile(
+        &self,
+        asked: &Asked,
+        kind: OperationKind,
+        profile: Profile,
+    ) -> Result<OperationRecord, EngineError> {
+        const MOST_DESCRIPTION: usize = 500;
+        profile.limits.check().map_err(|error| EngineError::invalid("profile.limits", error))?;
+        let description = &profile.description;
+        if description.chars().count() > MOST_DESCRIPTION || description.contains(char::is_control) {
+            let rule = "a description is one line of at most 500 characters, without control characters";
+            return Err(EngineError::invalid("profile.description", rule));
+        }
+        self.networks_of(&profile.networks, &profile)?;
+        let kept = profile.clone();
+        let write =
+            move |store: &insula_store::Store, record: &OperationRecord| store.put_profile(&kept, record);
+        let name = &profile.name;
+        let record = self.at_once(asked, kind, name.to_string(), name.as_str(), write).await?;
+        if !asked.validate_only {
+            let mut profiles = self.profiles.write().unwrap_or_else(PoisonError::into_inner);
+            profiles.insert(profile.name.clone(), profile);
+        }
+        Ok(record)
+    }
+}
+
+fn blank(name: ProfileName) -> Profile {
+    Profile { name, description: String::new(), limits: Limits::default(), networks: vec![], revision: 0 }
+}

@@ -1,0 +1,395 @@
+//! The beginning and the end of an agent: what it needs of the host, what a dead one left, and taking it all down.
+//!
+//! The order matters. VPSes that run are found first, so that nothing of theirs is taken for a leak; then what belongs
+//! to nobody is removed; then unfinished operations go on; and only then are VPSes started that should run.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use insula_runtime::{CgroupLayout, ConnectionError, MonitorProgram, VpsDirectory, observe_run_dir};
+use insula_storage::{LoopPoolConfig, Pool, Volume};
+use insula_store::Store;
+use insula_types::{
+    ByteSize, DesiredPower, ExitReason, ExitRecord, OperationRecord, OperationState, Profile, ProfileName,
+    Reason, Requester, SnapshotInfo, VpsId, VpsSpec,
+};
+use tokio::sync::watch;
+
+use crate::access::Access;
+use crate::context::{Asked, Retries};
+use crate::events::Events;
+use crate::job::{Job, Recovery};
+use crate::link::MonitorLink;
+use crate::operations::{Operations, Right};
+use crate::spares::Spares;
+use crate::table::Table;
+use crate::task::{Found, VpsTask, clean_up};
+use crate::vps::{VpsHandle, Work};
+use crate::{Engine, EngineError, Power, Settings, Shared, now_ms, read_profiles};
+
+/// Changes with each boot of the host: random(4).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+impl Engine {
+    /// Opens the engine of a host: makes what is missing, finds what runs, goes on with what was under way.
+    pub async fn open(settings: Settings) -> Result<Self, EngineError> {
+        let shared = crate::blocking("open the host", move || open_host(settings)).await?;
+        let engine = Self { shared: Arc::new(shared) };
+        let unfinished = engine.store(|store| store.unfinished_operations()).await?;
+        let silent = engine.find_vpses().await?;
+        engine.remove_strays(&unfinished, silent).await?;
+        engine.guard_all().await;
+        engine.spares.refill();
+        engine.write_events();
+        engine.recall_states().await?;
+        for record in unfinished {
+            engine.recover(record)?;
+        }
+        engine.table.all().iter().for_each(|handle| engine.note_state(handle));
+        engine.start_after_boot().await?;
+        engine.keep_house();
+        Ok(engine)
+    }
+
+    /// Puts a VPS into the table, with the task that owns what is observed of it.
+    pub(crate) fn adopt(&self, spec: VpsSpec, snapshots: Vec<SnapshotInfo>, found: Found) -> Arc<VpsHandle> {
+        let handle = Arc::new(VpsTask::spawn(self.clone(), spec, snapshots, found));
+        self.table.insert(handle.clone());
+        handle
+    }
+
+    /// Finds which VPSes run, all at once: their monitors say so. Those whose monitors live and say nothing that is
+    /// understood are returned, and left alone.
+    async fn find_vpses(&self) -> Result<BTreeSet<VpsId>, EngineError> {
+        let specs = self.store(|store| store.vpses()).await?;
+        let mut exits: HashMap<VpsId, ExitRecord> =
+            self.store(|store| store.exits()).await?.into_iter().collect();
+        let mut snapshots: HashMap<VpsId, Vec<SnapshotInfo>> = HashMap::new();
+        for snapshot in self.store(|store| store.snapshots()).await? {
+            snapshots.entry(snapshot.vps).or_default().push(snapshot);
+        }
+        let found = specs.into_iter().map(|spec| {
+            let exit = exits.remove(&spec.id);
+            async move { self.find_vps(spec, exit).await }
+        });
+        let mut silent = BTreeSet::new();
+        for (spec, found) in futures::future::join_all(found).await {
+            let own = snapshots.remove(&spec.id).unwrap_or_default();
+            if found.is_silent {
+                silent.insert(spec.id);
+            }
+            self.adopt(spec, own, found);
+        }
+        Ok(silent)
+    }
+
+    /// Whether a VPS runs; else what its monitor has left.
+    async fn find_vps(&self, mut spec: VpsSpec, exit: Option<ExitRecord>) -> (VpsSpec, Found) {
+        const LIMIT: Duration = Duration::from_secs(10);
+        let directory = VpsDirectory::new(&self.settings.run_dir, &spec.id);
+        if let Ok(link) = MonitorLink::connect(&directory) {
+            match tokio::time::timeout(LIMIT, link.hello()).await {
+                Ok(Ok(status)) => {
+                    return (spec, Found { exit, running: Some((link, status)), is_silent: false });
+                }
+                Ok(Err(ConnectionError::Closed)) => {} // it has just ended
+                _ => return (spec, silent_monitor(&directory)),
+            }
+        }
+        if !directory.path().exists() {
+            return (spec, Found { exit, ..Found::default() });
+        }
+        let left = directory.read_exit_record().ok().flatten();
+        let record = left.unwrap_or_else(|| ExitRecord {
+            reason: ExitReason::MonitorLost,
+            at_ms: now_ms(),
+            detail: Some("it was gone when the agent came back".to_owned()),
+        });
+        if record.reason == ExitReason::PowerOff {
+            spec.power = DesiredPower::Off;
+        }
+        let (kept, kept_record, layout, id) = (spec.clone(), record.clone(), self.layout.clone(), spec.id);
+        let written = self.store(move |store| store.put_exit(&kept, &kept_record)).await;
+        let cleaned = crate::blocking("clean up", move || {
+            clean_up(&layout, &id, &directory);
+            Ok(())
+        });
+        for error in [written, cleaned.await].into_iter().filter_map(Result::err) {
+            tracing::error!(vps = %spec.id, "{}", error.chain());
+        }
+        (spec, Found { exit: Some(record), ..Found::default() })
+    }
+
+    /// Removes what belongs to no VPS: groups, run directories, volumes. VPSes with unfinished operations are left
+    /// to these.
+    async fn remove_strays(
+        &self,
+        unfinished: &[OperationRecord],
+        silent: BTreeSet<VpsId>,
+    ) -> Result<(), EngineError> {
+        let known: BTreeSet<VpsId> = self.table.all().iter().map(|handle| handle.id).collect();
+        let running = |handle: &Arc<VpsHandle>| handle.observed.borrow().power != Power::Off;
+        let mut alive: BTreeSet<VpsId> =
+            self.table.all().iter().filter(|h| running(h)).map(|h| h.id).collect();
+        alive.extend(silent);
+        let busy: BTreeSet<String> = unfinished.iter().map(|record| record.target.clone()).collect();
+        let images: BTreeSet<_> = self.images().into_iter().map(|image| image.fingerprint).collect();
+        let snapshots: BTreeSet<_> = self
+            .table
+            .all()
+            .iter()
+            .flat_map(|handle| handle.snapshots().iter().map(|s| (s.vps, s.name.clone())).collect::<Vec<_>>())
+            .collect();
+        let is_stray = move |volume: &Volume| match volume {
+            Volume::Image(fingerprint) => !images.contains(fingerprint),
+            Volume::Staging(_) => true,
+            Volume::Root(vps) => !known.contains(vps),
+            Volume::Snapshot(vps, name) => !snapshots.contains(&(*vps, name.clone())),
+            Volume::Incoming(_) | Volume::Outgoing(_) => true,
+        };
+        let is_busy = move |vps: Option<VpsId>| vps.is_some_and(|vps| busy.contains(&vps.to_string()));
+        self.pool(move |pool| {
+            for volume in pool.observe()?.volumes {
+                if is_stray(&volume) && !is_busy(volume.vps()) {
+                    tracing::warn!("removing {volume}, which belongs to nobody");
+                    pool.ensure_absent(&volume)?;
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        let (layout, run_dir) = (self.layout.clone(), self.run_dir());
+        crate::blocking("remove strays", move || remove_stray_groups(&layout, &run_dir, &alive)).await
+    }
+
+    /// Goes on with an operation that a dead agent left.
+    fn recover(&self, mut record: OperationRecord) -> Result<(), EngineError> {
+        tracing::info!(operation = %record.id, "going on with {} of {}", record.kind, record.target_name);
+        let job: Job = serde_json::from_str(&record.request)
+            .map_err(|error| EngineError::internal("failed to read the journal", error))?;
+        if record.state == OperationState::Running && job.recovery() == Recovery::TakeBack {
+            record.state = OperationState::Undoing;
+            record.error = Some((
+                Reason::Interrupted.to_string(),
+                "the agent ended in the middle; it was taken back".to_owned(),
+            ));
+        }
+        let work = Work::new(record.id, record.kind, job.vps());
+        let handle = |vps: Option<VpsId>| vps.and_then(|vps| self.table.by_id(&vps));
+        let right = match (record.state, handle(job.vps())) {
+            (OperationState::Queued, Some(handle)) => Right::Later(handle.queue()?),
+            // Whoever waits for a boot does not work on the VPS: another may have it.
+            (OperationState::Running, _) if job.plan().is_waiting(record.step as usize) => Right::Now(vec![]),
+            (_, target) => {
+                let worked_on = [handle(job.source()), target].into_iter().flatten();
+                Right::Now(worked_on.filter_map(|handle| handle.claim(work).ok()).collect())
+            }
+        };
+        self.spawn(record, job, right);
+        Ok(())
+    }
+
+    /// What the agents before have told of the VPSes: what has changed since is told now.
+    async fn recall_states(&self) -> Result<(), EngineError> {
+        for (vps, state) in self.store(|store| store.last_states()).await? {
+            if let Some(handle) = self.table.by_id(&vps) {
+                handle.set_told(state);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts what should run, when the host has been booted since.
+    async fn start_after_boot(&self) -> Result<(), EngineError> {
+        const KEY: &str = "boot-id";
+        let now = std::fs::read_to_string(BOOT_ID)
+            .map_err(|error| EngineError::internal(format!("failed to read {BOOT_ID}"), error))?;
+        if self.store(|store| store.setting(KEY)).await?.as_deref() == Some(&*now) {
+            return Ok(());
+        }
+        for handle in self.table.all() {
+            let idle = handle.work().is_none() && handle.observed.borrow().power == Power::Off;
+            let spec = handle.spec();
+            let is_held = spec.suspension.is_some() || spec.trash.is_some();
+            if idle && spec.power == DesiredPower::On && !is_held {
+                let asked = Asked::by(Requester::agent());
+                if let Err(error) = self.start_vps(&asked, &handle, false, false).await {
+                    tracing::error!(vps = %handle.id, "failed to start it after the host's boot: {}", error.chain());
+                }
+            }
+        }
+        self.store(move |store| store.put_setting(KEY, &now)).await
+    }
+
+    /// Ends the agent: operations come to an end, for some seconds, spare monitors go, guests run on.
+    pub async fn close(&self) {
+        const GRACE: Duration = Duration::from_secs(10);
+        if tokio::time::timeout(GRACE, self.operations.idle()).await.is_err() {
+            tracing::warn!("operations are still under way; the next agent goes on with them");
+        }
+        self.events.flush().await;
+        self.dismiss_spares().await;
+    }
+
+    async fn dismiss_spares(&self) {
+        let spares = self.spares.clone();
+        // It can't fail but by a panic, which has been reported.
+        let _ = tokio::task::spawn_blocking(move || spares.dismiss()).await;
+    }
+
+    /// Takes everything down but the data: VPSes, groups, network. The pool is given back to be closed when nothing
+    /// uses it any more.
+    pub async fn teardown(&self) -> Result<Option<Pool>, EngineError> {
+        self.kill_all().await?; // what waits for a boot waits no longer
+        self.operations.idle().await;
+        self.kill_all().await?; // what an operation has started meanwhile
+        self.dismiss_spares().await;
+        let layout = self.layout.clone();
+        crate::blocking("remove the groups", move || {
+            let failed = |error| EngineError::internal("failed to remove the groups of this agent", error);
+            layout.remove_spare_groups().map_err(failed)?;
+            layout.ensure_root_absent().map_err(failed)
+        })
+        .await?;
+        self.take_network_down().await?;
+        Ok(self.opened_pool.lock().ok().and_then(|mut pool| pool.take()))
+    }
+
+    async fn kill_all(&self) -> Result<(), EngineError> {
+        let kill = |handle: Arc<VpsHandle>| async move { handle.shut_down(true, Duration::ZERO).await };
+        let killed = futures::future::join_all(self.table.all().into_iter().map(kill)).await;
+        killed.into_iter().collect()
+    }
+}
+
+/// A monitor that lives and does not answer, or not in words of this version: its guest is not ours to kill.
+fn silent_monitor(directory: &VpsDirectory) -> Found {
+    let path = directory.socket();
+    tracing::error!("the monitor at {} does not answer; its guest is left alone", path.display());
+    let detail = Some(format!("its monitor at {} lives, but does not answer", path.display()));
+    let exit = ExitRecord { reason: ExitReason::MonitorLost, at_ms: now_ms(), detail };
+    Found { exit: Some(exit), running: None, is_silent: true }
+}
+
+/// Everything of the host that an engine works with.
+fn open_host(settings: Settings) -> Result<Shared, EngineError> {
+    let profiles = read_profiles(settings.profile_dir.as_deref())?;
+    let program = find_monitor(&settings)?;
+    let store = Store::open(&settings.state_dir.join("insula.db"))
+        .map_err(|error| EngineError::internal("failed to open the state", error))?;
+    let layout = CgroupLayout::observe(&settings.cgroup_root).map_err(|error| {
+        EngineError::new(Reason::FacilityMissing, "the host's cgroups can't be used").caused_by(error)
+    })?;
+    let (pool, pool_path) = open_pool(&settings)?;
+    let network = crate::network::open(&settings, &store)?;
+    // Last: what goes wrong before leaves no groups behind.
+    layout
+        .ensure_root()
+        .map_err(|error| EngineError::internal("failed to make the groups of this agent", error))?;
+    store.seed_profiles(&profiles)?;
+    let (newest, told) = watch::channel(store.last_event());
+    // Callbacks of several threads may come in any order.
+    store.on_event(Box::new(move |sequence| {
+        newest
+            .send_if_modified(|newest| *newest < sequence && std::mem::replace(newest, sequence) < sequence);
+    }));
+    let images = store.images()?.into_iter().map(|image| (image.fingerprint, image)).collect();
+    Ok(Shared {
+        profiles: RwLock::new(profiles_of(&store)?),
+        secret: store.secret(),
+        access: Access::load(&store)?,
+        retries: Retries::default(),
+        events: Events::new(told),
+        store: Arc::new(store),
+        pool: pool.driver(),
+        opened_pool: Mutex::new(Some(pool)),
+        pool_path,
+        networks: vec![network.spec],
+        firewall: network.firewall,
+        table: Table::default(),
+        images: RwLock::new(images),
+        operations: Operations::new(settings.parallel_operations),
+        spares: Spares::new(program, layout.clone(), settings.run_dir.clone(), settings.spare_monitors),
+        assigning: tokio::sync::Mutex::default(),
+        started_at: now_ms() / 1000,
+        layout,
+        settings,
+        #[cfg(test)]
+        faults: crate::faults::Faults::default(),
+    })
+}
+
+fn profiles_of(store: &Store) -> Result<BTreeMap<ProfileName, Profile>, EngineError> {
+    Ok(store.profiles()?.into_iter().map(|profile| (profile.name.clone(), profile)).collect())
+}
+
+/// The directory that was named, or the agent's own file: made once, mounted when it is not.
+fn open_pool(settings: &Settings) -> Result<(Pool, PathBuf), EngineError> {
+    if let Some(path) = &settings.pool.path {
+        return Ok((Pool::open_existing(path)?, path.clone()));
+    }
+    let pools = settings.state_dir.join("pools");
+    let mount_point = pools.join(settings.pool.name.as_str());
+    let file = pools.join(format!("{}.btrfs", settings.pool.name));
+    std::fs::create_dir_all(&mount_point)
+        .map_err(|error| EngineError::internal(format!("failed to make {}", mount_point.display()), error))?;
+    let size = match settings.pool.size {
+        Some(size) => size,
+        None => default_pool_size(&pools)?,
+    };
+    let pool = Pool::open_or_create(&LoopPoolConfig { file, mount_point: mount_point.clone(), size })?;
+    Ok((pool, mount_point))
+}
+
+/// Half of what the disk has free: the file is sparse, and the host needs room, too.
+fn default_pool_size(directory: &Path) -> Result<ByteSize, EngineError> {
+    let stat = rustix::fs::statvfs(directory).map_err(|errno| {
+        EngineError::internal(format!("failed to look at {}", directory.display()), errno)
+    })?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    Ok(ByteSize((free / 2).max(ByteSize::gib(8).bytes()) >> 20 << 20))
+}
+
+/// The monitor's program: as set, beside this program, or where packages put it.
+fn find_monitor(settings: &Settings) -> Result<MonitorProgram, EngineError> {
+    const NAME: &str = "insula-monitor";
+    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join(NAME)));
+    let packaged = Path::new("/usr/lib/insula").join(NAME);
+    let candidates = [settings.monitor.clone(), beside, Some(packaged)];
+    let path = candidates.into_iter().flatten().find(|path| path.exists()).ok_or_else(|| {
+        EngineError::new(Reason::FacilityMissing, format!("the program {NAME} is missing"))
+            .hint("install it beside insulad, or set `monitor` in the agent's configuration")
+    })?;
+    MonitorProgram::load(&path).map_err(|error| EngineError::internal("failed to load the monitor", error))
+}
+
+/// Kills and removes what runs of VPSes that should not.
+fn remove_stray_groups(
+    layout: &CgroupLayout,
+    run_dir: &Path,
+    alive: &BTreeSet<VpsId>,
+) -> Result<(), EngineError> {
+    let failed = |error| EngineError::internal("failed to look for strays", error);
+    let mut strays: BTreeSet<VpsId> = observe_run_dir(run_dir)
+        .map_err(|error| EngineError::internal(format!("failed to read {}", run_dir.display()), error))?
+        .into_iter()
+        .collect();
+    strays.extend(layout.observe_groups().map_err(failed)?);
+    for vps in strays.difference(alive) {
+        tracing::warn!(%vps, "removing groups that belong to nobody");
+        clean_up(layout, vps, &VpsDirectory::new(run_dir, vps));
+    }
+    layout.remove_spare_groups().map_err(failed)
+}
+
+impl Operations {
+    /// Waits until no operation is under way.
+    pub(crate) async fn idle(&self) {
+        while let Some(mut watch) = self.any() {
+            let _ = watch.wait_for(|record| record.state.is_final()).await; // gone is done
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Booting a VPS: its plan, from its spec and the host's networks.
+
+use std::sync::Arc;
+
+use insula_net::{observe_host_dns, render_guest_network};
+use insula_runtime::{NicInput, RunFile, StartInput, StartPlan, plan_start};
+use insula_storage::Volume;
+use insula_types::{DesiredPower, NetworkSpec, Nic, Reason, VpsSpec};
+
+use crate::{Engine, EngineError, Power, VpsHandle};
+
+impl Engine {
+    /// Notes that the VPS should run, and executes its init. Nothing to do when it lives.
+    pub(crate) async fn launch(&self, handle: &Arc<VpsHandle>) -> Result<(), EngineError> {
+        self.change_spec(&handle.id, |spec| spec.power = DesiredPower::On).await?;
+        if handle.observed.borrow().power != Power::Off {
+            return Ok(());
+        }
+        let plan = self.plan_start(&handle.spec())?;
+        let launched = handle.launch(plan, self.settings.start_timeout()).await;
+        self.spares.refill();
+        launched
+    }
+
+    fn plan_start(&self, spec: &VpsSpec) -> Result<StartPlan, EngineError> {
+        let nics = spec.nics.iter().map(|nic| Ok((nic, self.network(nic.network.as_str())?)));
+        let nics: Vec<(&Nic, &NetworkSpec)> = nics.collect::<Result<_, EngineError>>()?;
+        let files = render_guest_network(&nics, &observe_host_dns()).into_iter().map(|file| RunFile {
+            path: file.path.to_string_lossy().into_owned(),
+            mode: file.mode,
+            contents: file.contents,
+        });
+        let root = self.pool.path(&Volume::Root(spec.id));
+        let input = StartInput {
+            id: spec.id,
+            hostname: &spec.hostname,
+            ids: spec.ids,
+            limits: &spec.limits,
+            init: spec.init,
+            nics: nics
+                .iter()
+                .enumerate()
+                .map(|(index, (nic, network))| nic_input(index, nic, network))
+                .collect(),
+            root: &root,
+            layout: &self.layout,
+            run_files: files.collect(),
+            run_dir: &self.settings.run_dir,
+            environment: vec![],
+        };
+        plan_start(&input).map_err(|error| {
+            EngineError::new(
+                Reason::StartFailed,
+                format!("failed to plan the start of VPS {:?}", spec.name.as_str()),
+            )
+            .caused_by(error)
+        })
+    }
+}
+
+/// An interface for the plan. The first one leads to the world.
+fn nic_input(index: usize, nic: &Nic, network: &NetworkSpec) -> NicInput {
+    let prefix = network.subnet.prefix_len();
+    NicInput {
+        name: nic.name.clone(),
+        mac: nic.mac,
+        bridge: network.bridge.clone(),
+        addresses: nic.addresses.iter().map(|address| ((*address).into(), prefix)).collect(),
+        gateway: (index == 0).then(|| network.gateway()),
+    }
+}

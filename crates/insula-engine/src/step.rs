@@ -1,0 +1,204 @@
+//! The steps that jobs are made of, as data. [`crate::steps`] carries them out.
+
+use std::time::Duration;
+
+use insula_types::{
+    Fingerprint, ImageAlias, InitKind, Labels, Limits, OperationId, ProfileName, SnapshotName, Suspension,
+    TenantName, Trash, VpsId, VpsName, VpsSpec,
+};
+use serde::{Deserialize, Serialize};
+
+/// One step: idempotent, with an undo where the plan needs one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Let its interfaces send from its addresses only. Undone: no such rule.
+    GuardAddresses,
+    /// Clone the root from the image. Undone: no root.
+    CloneRoot,
+    /// Clone the root from another VPS, and make it a machine of its own. Undone: no root.
+    CloneFrom(CloneSource),
+    /// Write host name, keys and resolver into the root. Undone with the root.
+    WriteGuestFiles,
+    /// Set a user's password in the root. Undone with the root, if at all.
+    SetPassword { user: String, hash: String },
+    /// Note that a VPS whose making failed is no more. Runs only when it is undone.
+    ReserveVps,
+    /// Note that the VPS should run, and execute its init.
+    Launch,
+    /// Wait until the guest has booted; other operations may come in.
+    AwaitReady,
+    /// Note that the VPS should not run, and end its processes.
+    ShutDown { force: bool, timeout: Duration },
+    /// Freeze or thaw the processes.
+    SetPaused(bool),
+    /// Limit what it may write. Undone: to what the limit was.
+    SetDiskLimit(Swap<Limits>),
+    /// Give what runs its limits. Undone: to what they were.
+    SetLimits(Swap<Limits>),
+    /// Change what is written down of the VPS. Undone: to what was.
+    Change(Swap<Change>),
+    /// Remove the snapshots' volumes.
+    RemoveSnapshotVolumes,
+    /// Remove the root.
+    RemoveRoot,
+    /// Forget the VPS, its addresses, its ids, and the rule for its interfaces.
+    ForgetVps,
+    /// Note that a snapshot that was not taken is no more. Runs only when it is undone.
+    ReserveSnapshot(SnapshotName),
+    /// Take the snapshot. Undone: no volume, no row.
+    TakeSnapshot(SnapshotName),
+    /// Clone the snapshot beside the root. Undone: no such clone.
+    CloneIncoming(SnapshotName),
+    /// Clone the image beside the root. Undone: no such clone.
+    CloneIncomingImage(Fingerprint),
+    /// Move the root away. Undone: moved back.
+    RetireRoot,
+    /// Put the clone into its place. Undone: put back.
+    InstallIncoming,
+    /// Remove the old root.
+    RemoveOutgoing,
+    /// Remove the snapshot's volume.
+    RemoveSnapshotVolume(SnapshotName),
+    /// Forget the snapshot.
+    ForgetSnapshot(SnapshotName),
+    /// Build the tree in a staging volume. Undone: no such volume.
+    BuildTree { definition: String, staging: OperationId },
+    /// Fingerprint the tree, seal it as an image, point the alias to it.
+    PublishImage { definition: String, staging: OperationId, alias: ImageAlias },
+    /// Forget the image.
+    ForgetImage(Fingerprint),
+    /// Remove the image's volume.
+    RemoveImageVolume(Fingerprint),
+}
+
+/// What a step changes, and what it was before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swap<T> {
+    /// Before.
+    pub from: T,
+    /// Behind.
+    pub to: T,
+}
+
+/// A root to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloneSource {
+    /// Whose.
+    pub vps: VpsId,
+    /// Of which time; `None`: as it is now.
+    pub snapshot: Option<SnapshotName>,
+}
+
+/// What can be changed of what is written down of a VPS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// Its name.
+    Name(VpsName),
+    /// The hold on it.
+    Suspension(Option<Suspension>),
+    /// Whether it is in the trash, and the name it has there or takes when it leaves.
+    Trash(Option<Trash>, VpsName),
+    /// The image of its root.
+    Image(Fingerprint, InitKind),
+    /// What it may use, and what is noted about it.
+    Terms(Box<Terms>),
+}
+
+/// What a VPS may use, and what is noted about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// Its plan.
+    pub profile: ProfileName,
+    /// The plan's limits, and its own in their places.
+    pub limits: Limits,
+    /// Its own limits.
+    pub own_limits: Limits,
+    /// What others note about it.
+    pub labels: Labels,
+    /// Whose it is.
+    pub tenant: Option<TenantName>,
+    /// What it calls itself.
+    pub hostname: String,
+    /// Whether it refuses to be deleted.
+    pub delete_protection: bool,
+}
+
+impl Terms {
+    /// Those of a VPS.
+    pub fn of(spec: &VpsSpec) -> Self {
+        Self {
+            profile: spec.profile.clone(),
+            limits: spec.limits.clone(),
+            own_limits: spec.own_limits.clone(),
+            labels: spec.labels.clone(),
+            tenant: spec.tenant.clone(),
+            hostname: spec.hostname.clone(),
+            delete_protection: spec.delete_protection,
+        }
+    }
+}
+
+impl Change {
+    /// Makes the change.
+    pub fn apply(&self, spec: &mut VpsSpec) {
+        match self.clone() {
+            Self::Name(name) => spec.name = name,
+            Self::Suspension(suspension) => spec.suspension = suspension,
+            Self::Trash(trash, name) => (spec.trash, spec.name) = (trash, name),
+            Self::Image(image, init) => (spec.image, spec.init) = (image, init),
+            Self::Terms(terms) => {
+                let Terms { profile, limits, own_limits, labels, tenant, hostname, delete_protection } =
+                    *terms;
+                (spec.profile, spec.limits, spec.own_limits) = (profile, limits, own_limits);
+                (spec.labels, spec.tenant) = (labels, tenant);
+                (spec.hostname, spec.delete_protection) = (hostname, delete_protection);
+            }
+        }
+    }
+}
+
+impl Step {
+    /// What it does, for people who watch.
+    pub fn message(&self) -> &'static str {
+        match self {
+            Self::GuardAddresses => "guarding the addresses",
+            Self::CloneRoot | Self::CloneIncomingImage(_) => "cloning the image",
+            Self::CloneFrom(_) => "cloning the root",
+            Self::WriteGuestFiles => "preparing the root",
+            Self::SetPassword { .. } => "setting the password",
+            Self::ReserveVps => "assigning name, address and ids",
+            Self::Launch => "starting",
+            Self::AwaitReady => "booting",
+            Self::ShutDown { force: true, .. } => "killing",
+            Self::ShutDown { force: false, .. } => "shutting down",
+            Self::SetPaused(true) => "freezing",
+            Self::SetPaused(false) => "thawing",
+            Self::SetDiskLimit(_) => "limiting the disk",
+            Self::SetLimits(_) => "setting limits",
+            Self::Change(Swap { to: Change::Trash(Some(_), _), .. }) => "moving to the trash",
+            Self::Change(_) => "noting the change",
+            Self::RemoveSnapshotVolumes => "removing snapshots",
+            Self::RemoveRoot => "removing the root",
+            Self::ForgetVps => "releasing name, address and ids",
+            Self::ReserveSnapshot(_) | Self::TakeSnapshot(_) => "taking the snapshot",
+            Self::CloneIncoming(_) => "cloning the snapshot",
+            Self::RetireRoot | Self::InstallIncoming => "exchanging the root",
+            Self::RemoveOutgoing => "removing the old root",
+            Self::RemoveSnapshotVolume(_) | Self::ForgetSnapshot(_) => "removing the snapshot",
+            Self::BuildTree { .. } => "building",
+            Self::PublishImage { .. } => "fingerprinting",
+            Self::ForgetImage(_) | Self::RemoveImageVolume(_) => "removing the image",
+        }
+    }
+
+    /// Whether other operations on the VPS must wait until it is done.
+    pub fn is_exclusive(&self) -> bool {
+        !self.is_wait()
+    }
+
+    /// Whether it only waits, so that it may be given up at any time.
+    pub fn is_wait(&self) -> bool {
+        matches!(self, Self::AwaitReady)
+    }
+}

@@ -1,0 +1,324 @@
+//! The one task of each VPS: it alone talks to the monitor, and writes what is observed.
+//!
+//! ```text
+//!            launch                    init executed            READY=1
+//!   off ───────────────> starting ───────────────────> running ─────────> ready
+//!    ^                       │                            │                 │
+//!    └───────────────────────┴──── the monitor ended ─────┴── stopping <────┘
+//! ```
+//!
+//! Requests come over a channel and are done one after the other; who asked waits for what is observed to change.
+
+use std::time::Duration;
+
+use insula_runtime::cgroup::CgroupValue;
+use insula_runtime::protocol::StartFailure;
+use insula_runtime::{ConnectionError, Event, Phase, Request, StartPlan, Status, VpsDirectory};
+use insula_types::{DesiredPower, ExitReason, ExitRecord, Reason, VpsId, VpsSpec};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::limits::{LimitBell, limit_met};
+use crate::link::MonitorLink;
+use crate::{Engine, EngineError, Observed, Power, VpsHandle, now_ms};
+
+/// What a task is asked to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Hand the plan to a monitor. Answered when init has been executed, or could not be.
+    Launch(Box<StartPlan>, oneshot::Sender<Result<(), EngineError>>),
+    /// Shut down within the time; without one, kill.
+    Stop(Option<Duration>),
+    /// Freeze or thaw.
+    SetPaused(bool, oneshot::Sender<Result<(), EngineError>>),
+    /// Have these limits applied at the guest's own reboots, too.
+    RememberLimits(Vec<CgroupValue>, oneshot::Sender<Result<(), EngineError>>),
+}
+
+/// What a task begins with.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// How the VPS ended the last time.
+    pub(crate) exit: Option<ExitRecord>,
+    /// Its monitor, where it lives, and what that says.
+    pub(crate) running: Option<(MonitorLink, Status)>,
+    /// Whether its monitor lives, but is not understood.
+    pub(crate) is_silent: bool,
+}
+
+/// The owner of what is observed of a VPS.
+pub(crate) struct VpsTask {
+    engine: Engine,
+    id: VpsId,
+    directory: VpsDirectory,
+    observed: watch::Sender<Observed>,
+    commands: mpsc::Receiver<Command>,
+    link: Option<MonitorLink>,
+    launching: Option<oneshot::Sender<Result<(), EngineError>>>,
+    /// The monitor's last words.
+    exit: Option<ExitRecord>,
+    limits: Option<LimitBell>,
+}
+
+impl VpsTask {
+    /// Begins the task of a VPS.
+    pub(crate) fn spawn(
+        engine: Engine,
+        spec: VpsSpec,
+        snapshots: Vec<insula_types::SnapshotInfo>,
+        found: Found,
+    ) -> VpsHandle {
+        let directory = VpsDirectory::new(&engine.settings.run_dir, &spec.id);
+        let (observed, receiver) = watch::channel(Observed { last_exit: found.exit, ..Observed::default() });
+        let (sender, commands) = mpsc::channel(16);
+        let mut task = Self {
+            engine,
+            id: spec.id,
+            directory,
+            observed,
+            commands,
+            link: None,
+            launching: None,
+            exit: None,
+            limits: None,
+        };
+        if let Some((link, status)) = found.running {
+            task.link = Some(link);
+            task.update(&status);
+        }
+        tokio::spawn(task.run());
+        VpsHandle::new(spec, snapshots, receiver, sender)
+    }
+
+    async fn run(mut self) {
+        loop {
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(command) => self.obey(command).await,
+                    None => break, // the VPS is no more
+                },
+                event = next_event(self.link.as_ref()) => match event {
+                    Ok(event) => self.hear(event),
+                    Err(error) => self.ended(error).await,
+                },
+                () = limit_met(self.limits.as_ref()) => self.tell_limits(),
+            }
+            self.tell_state();
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Launch(plan, reply) => match self.launch(&plan).await {
+                Ok(()) => self.launching = Some(reply),
+                Err(error) => answer(reply, Err(error)),
+            },
+            Command::Stop(timeout) => {
+                if let Power::Paused { .. } = self.observed.borrow().power {
+                    let thawed = self.engine.layout.thaw(&self.id);
+                    if let Err(error) = thawed {
+                        tracing::warn!(vps = %self.id, "failed to thaw it before it is stopped: {error}");
+                    }
+                }
+                let timeout_ms =
+                    timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+                let request = timeout_ms.map_or(Request::Kill, |timeout_ms| Request::Stop { timeout_ms });
+                if let Some(Err(error)) = self.link.as_ref().map(|link| link.send(&request, &[])) {
+                    tracing::warn!(vps = %self.id, "{}", error.chain());
+                }
+            }
+            Command::SetPaused(paused, reply) => answer(reply, self.set_paused(paused)),
+            Command::RememberLimits(values, reply) => {
+                let sent = self.link.as_ref().map(|link| link.send(&Request::SetLimits { values }, &[]));
+                answer(reply, sent.unwrap_or(Ok(())));
+            }
+        }
+    }
+
+    /// Hands the plan to a monitor. A parked one may have been killed: another one is asked then.
+    async fn launch(&mut self, plan: &StartPlan) -> Result<(), EngineError> {
+        if self.link.is_some() {
+            return Err(EngineError::new(Reason::VpsRunning, "it has a monitor already"));
+        }
+        let mut tries = 3;
+        let connection = loop {
+            tries -= 1;
+            match self.engine.spares.take().await?.start(plan) {
+                Err(ConnectionError::Closed) if tries > 0 => continue,
+                result => {
+                    break result.map_err(|error| EngineError::internal("failed to use a monitor", error))?;
+                }
+            }
+        };
+        self.link = Some(MonitorLink::new(connection)?);
+        self.exit = None;
+        self.observed.send_modify(|observed| observed.power = Power::Starting);
+        Ok(())
+    }
+
+    fn tell_state(&self) {
+        if let Some(handle) = self.engine.table.by_id(&self.id) {
+            self.engine.note_state(&handle);
+        }
+    }
+
+    /// Watches for limits that are hit, from now on.
+    fn watch_limits(&mut self) {
+        let watch = LimitBell::open(&self.engine.layout, &self.id);
+        self.limits = watch.inspect_err(|error| tracing::warn!(vps = %self.id, "{}", error.chain())).ok();
+    }
+
+    fn tell_limits(&mut self) {
+        let (Some(limits), Some(handle)) = (&mut self.limits, self.engine.table.by_id(&self.id)) else {
+            return;
+        };
+        match limits.news() {
+            Some(news) => news.for_each(|(limit, count)| self.engine.note_limit(&handle, limit, count)),
+            None => self.limits = None, // the groups are gone; the next boot has others
+        }
+    }
+
+    fn set_paused(&mut self, paused: bool) -> Result<(), EngineError> {
+        let failed = |error| EngineError::internal("failed to freeze or thaw the processes", error);
+        let layout = &self.engine.layout;
+        match paused {
+            true => layout.freeze(&self.id).map_err(failed)?,
+            false => layout.thaw(&self.id).map_err(failed)?,
+        };
+        self.observed.send_modify(|observed| {
+            observed.power = match (observed.power, paused) {
+                (Power::Running, true) => Power::Paused { ready: false },
+                (Power::Ready, true) => Power::Paused { ready: true },
+                (Power::Paused { ready: false }, false) => Power::Running,
+                (Power::Paused { ready: true }, false) => Power::Ready,
+                (power, _) => power,
+            };
+        });
+        Ok(())
+    }
+
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Hello { status, .. } | Event::Phase { status } => self.update(&status),
+            Event::StartFailed { failure } => self.start_failed(&failure),
+            Event::Exited { record } => self.exit = Some(record),
+            Event::Refused { message } => tracing::warn!(vps = %self.id, "its monitor refused: {message}"),
+            _ => {} // of exec and console, which have connections of their own
+        }
+    }
+
+    fn update(&mut self, status: &Status) {
+        let frozen = self.engine.layout.is_frozen(&self.id);
+        self.observed.send_modify(|observed| {
+            observed.power = match status.phase {
+                Phase::Starting => Power::Starting,
+                Phase::Running if frozen => Power::Paused { ready: false },
+                Phase::Running => Power::Running,
+                Phase::Ready if frozen => Power::Paused { ready: true },
+                Phase::Ready => Power::Ready,
+                // Until the monitor is gone with all that it had, it is stopping.
+                Phase::Stopping | Phase::Exited => Power::Stopping,
+            };
+            observed.init_pid = status.init_pid.and_then(|pid| u32::try_from(pid).ok());
+            observed.boots = status.boots;
+            observed.started_at_ms = status.started_at_ms;
+            observed.ready_at_ms = status.ready_at_ms;
+        });
+        if matches!(status.phase, Phase::Running | Phase::Ready) {
+            if self.limits.is_none() {
+                self.watch_limits();
+            }
+            self.answer_launch(Ok(()));
+        }
+    }
+
+    fn start_failed(&mut self, failure: &StartFailure) {
+        self.exit.get_or_insert_with(|| ExitRecord {
+            reason: ExitReason::StartFailed,
+            at_ms: now_ms(),
+            detail: Some(failure.to_string()),
+        });
+        self.answer_launch(Err(EngineError::new(Reason::StartFailed, "failed to start the VPS")
+            .caused_by(failure.clone())
+            .hint("the phase and the errno name what the host or the image lacks")));
+    }
+
+    fn answer_launch(&mut self, result: Result<(), EngineError>) {
+        if let Some(reply) = self.launching.take() {
+            answer(reply, result);
+        }
+    }
+
+    /// The monitor is gone: with a word, or it was killed, and then its guest must go as well.
+    async fn ended(&mut self, error: ConnectionError) {
+        (self.link, self.limits) = (None, None);
+        let record = self.clean_up(error).await;
+        self.keep_exit(&record).await;
+        let detail = record.detail.clone().unwrap_or_else(|| record.reason.to_string());
+        self.answer_launch(Err(EngineError::new(
+            Reason::StartFailed,
+            format!("the VPS ended at once: {detail}"),
+        )));
+        self.observed.send_modify(|observed| {
+            *observed = Observed { last_exit: Some(record), ..Observed::default() };
+        });
+    }
+
+    async fn clean_up(&mut self, error: ConnectionError) -> ExitRecord {
+        let (layout, id, directory) = (self.engine.layout.clone(), self.id, self.directory.clone());
+        let heard = self.exit.take();
+        let done = crate::blocking("clean up behind a monitor", move || {
+            let record = heard.or_else(|| directory.read_exit_record().ok().flatten());
+            let record = record.unwrap_or_else(|| ExitRecord {
+                reason: ExitReason::MonitorLost,
+                at_ms: now_ms(),
+                detail: Some(error.to_string()),
+            });
+            clean_up(&layout, &id, &directory);
+            Ok(record)
+        });
+        done.await.unwrap_or_else(|error| ExitRecord {
+            reason: ExitReason::MonitorLost,
+            at_ms: now_ms(),
+            detail: Some(error.chain()),
+        })
+    }
+
+    /// Keeps how it ended. A guest that powered itself off is not to be started again with the host.
+    async fn keep_exit(&self, record: &ExitRecord) {
+        let Some(handle) = self.engine.table.by_id(&self.id) else { return };
+        let mut spec = (*handle.spec()).clone();
+        if record.reason == ExitReason::PowerOff {
+            spec.power = DesiredPower::Off;
+        }
+        let (kept, kept_record) = (spec.clone(), record.clone());
+        match self.engine.store(move |store| store.put_exit(&kept, &kept_record)).await {
+            Ok(()) => self.engine.table.change(&handle, spec),
+            Err(error) => tracing::error!(vps = %self.id, "{}", error.chain()),
+        }
+        tracing::info!(vps = %self.id, name = %handle.name(), "ended: {}", record.reason);
+    }
+}
+
+/// Ends what may be left of a guest without a monitor, and removes its groups and its directory.
+pub(crate) fn clean_up(layout: &insula_runtime::CgroupLayout, id: &VpsId, directory: &VpsDirectory) {
+    let killed = layout.kill(id).map(drop);
+    let removed = layout.remove_groups(id);
+    for error in [killed, removed].into_iter().filter_map(Result::err) {
+        tracing::warn!(vps = %id, "cleaning up: {}", EngineError::internal("groups", error).chain());
+    }
+    if let Err(error) = directory.remove() {
+        tracing::warn!(vps = %id, "failed to remove {}: {error}", directory.path().display());
+    }
+}
+
+async fn next_event(link: Option<&MonitorLink>) -> Result<Event, ConnectionError> {
+    match link {
+        Some(link) => link.next().await.map(|(event, _)| event),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whoever asked may have gone.
+fn answer(reply: oneshot::Sender<Result<(), EngineError>>, result: Result<(), EngineError>) {
+    let _ = reply.send(result);
+}

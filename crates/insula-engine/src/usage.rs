@@ -1,0 +1,67 @@
+//! What VPSes use now, as the kernel counts it.
+
+use std::sync::Arc;
+
+use insula_net::{Traffic, observe_traffic};
+use insula_types::{ByteSize, VpsSpec};
+
+use crate::{Engine, EngineError, VpsHandle, now_ms};
+
+/// What a VPS uses. Counters begin anew when it is started; 0 where nothing counts, and for one that is stopped.
+#[derive(Debug, Clone)]
+pub struct Usage {
+    /// Whose, and with which limits.
+    pub spec: Arc<VpsSpec>,
+    /// Memory in bytes, file cache included.
+    pub memory_bytes: u64,
+    /// CPU time in ns since the start.
+    pub cpu_ns: u64,
+    /// Processes and threads together.
+    pub processes: u32,
+    /// What it has written on top of its image, snapshots included, up to half a minute ago.
+    pub disk_bytes: u64,
+    /// What its interfaces have received, as the VPS sees it.
+    pub received_bytes: u64,
+    /// What its interfaces have sent, as the VPS sees it.
+    pub sent_bytes: u64,
+    /// When this was read: milliseconds since 1970, UTC.
+    pub at_ms: i64,
+}
+
+impl Engine {
+    /// What these VPSes use now, all in one go.
+    pub async fn usage(&self, handles: Vec<Arc<VpsHandle>>) -> Result<Vec<Usage>, EngineError> {
+        let (layout, pool) = (self.layout.clone(), self.pool.clone());
+        crate::blocking("look at what VPSes use", move || {
+            let traffic = observe_traffic()
+                .map_err(|error| EngineError::internal("failed to read the traffic counters", error))?;
+            let use_of = |handle: &Arc<VpsHandle>| {
+                let id = handle.id;
+                let live = match handle.state().is_alive() {
+                    true => layout.observe_usage(&id),
+                    false => Default::default(),
+                };
+                // What the host's end has received, the VPS has sent.
+                let Traffic { received_bytes, sent_bytes } =
+                    traffic.get(&id.veth_name()).copied().unwrap_or_default();
+                Usage {
+                    spec: handle.spec(),
+                    memory_bytes: live.memory_bytes.unwrap_or(0),
+                    cpu_ns: live.cpu_ns.unwrap_or(0),
+                    processes: live.processes.and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
+                    disk_bytes: pool.usage(id).ok().and_then(|usage| usage.used).map_or(0, ByteSize::bytes),
+                    received_bytes: sent_bytes,
+                    sent_bytes: received_bytes,
+                    at_ms: now_ms(),
+                }
+            };
+            Ok(handles.iter().map(use_of).collect())
+        })
+        .await
+    }
+
+    /// All VPSes that are not in the trash, by name.
+    pub fn handles(&self) -> Vec<Arc<VpsHandle>> {
+        self.table.by_name()
+    }
+}

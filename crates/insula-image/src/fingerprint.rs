@@ -1,0 +1,231 @@
+//! The fingerprint of a directory tree: the name of an image.
+//!
+//! It is the SHA-256 of this stream. Numbers are little-endian; a *text* is its length in bytes as `u32`, then
+//! the bytes.
+//!
+//! ```text
+//! "insula-tree-1\n", then for every file, the root itself first:
+//!   text  path from the root, without a slash in front; empty for the root
+//!   u8    d directory, f regular file, l symbolic link, c, b devices, p FIFO, s socket
+//!   u32   permission bits, 07777 of st_mode
+//!   u32   user id
+//!   u32   group id
+//!   u32   number of extended attributes, then for each, sorted by name:
+//!     text  name
+//!     text  value
+//!   by type:
+//!     f     u64 size, then the content
+//!     l     text, where it points to
+//!     c, b  u32 major, u32 minor
+//! ```
+//!
+//! A directory comes before what is in it, and its entries are sorted by the bytes of their names. Extended
+//! attributes are those that are part of the content: `user.*`, `security.capability` and POSIX ACLs; others
+//! (labels, integrity hashes, a file system's own) belong to the host. Times, inode numbers and whether two
+//! names share an inode don't count.
+
+use std::collections::HashSet;
+use std::ffi::{CStr, CString, OsStr};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use insula_types::{ByteSize, Fingerprint};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, statat};
+use sha2::{Digest, Sha256};
+
+/// What is known of a tree when all of it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TreeDigest {
+    /// The SHA-256 of the tree, in the form that this module describes.
+    pub fingerprint: Fingerprint,
+    /// The bytes of all regular files together, each inode once.
+    pub size: ByteSize,
+    /// The number of files of every type, the root included.
+    pub files: u64,
+}
+
+/// Why a tree has no fingerprint.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to take the fingerprint of {path:?}")]
+pub struct FingerprintError {
+    /// The file that could not be read.
+    pub path: PathBuf,
+    /// The kernel's error.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Reads the whole tree and names it. Nobody may change it meanwhile. `on_progress` gets the number of bytes read
+/// so far, once per regular file.
+pub fn fingerprint(root: &Path, on_progress: &mut dyn FnMut(u64)) -> Result<TreeDigest, FingerprintError> {
+    let mut walk = Walk {
+        hash: Sha256::new_with_prefix(b"insula-tree-1\n"),
+        path: vec![],
+        buffer: vec![0; 1 << 18],
+        linked: HashSet::new(),
+        size: 0,
+        files: 0,
+        on_progress,
+    };
+    let open_root = || -> io::Result<(OwnedFd, Stat)> {
+        let root = rustix::fs::open(root, DIRECTORY, Mode::empty())?;
+        let stat = rustix::fs::fstat(&root)?;
+        Ok((root, stat))
+    };
+    open_root().and_then(|(file, stat)| walk.directory(&file, &stat)).map_err(|source| {
+        let inside = OsStr::from_bytes(&walk.path);
+        FingerprintError { path: root.components().chain(Path::new(inside).components()).collect(), source }
+    })?;
+    Ok(TreeDigest {
+        fingerprint: Fingerprint::from_bytes(walk.hash.finalize().into()),
+        size: ByteSize(walk.size),
+        files: walk.files,
+    })
+}
+
+const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags = FILE.union(OFlags::DIRECTORY);
+const UNOPENED: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+struct Walk<'a> {
+    hash: Sha256,
+    /// Of the file being read, from the root; it stays there when reading fails.
+    path: Vec<u8>,
+    buffer: Vec<u8>,
+    /// Device and inode of files with more than one name.
+    linked: HashSet<(u64, u64)>,
+    size: u64,
+    files: u64,
+    on_progress: &'a mut dyn FnMut(u64),
+}
+
+impl Walk<'_> {
+    fn directory(&mut self, directory: &OwnedFd, stat: &Stat) -> io::Result<()> {
+        self.head(b'd', stat, directory.as_fd())?;
+        let mut names: Vec<CString> = Dir::read_from(directory)?
+            .map(|entry| entry.map(|entry| entry.file_name().to_owned()))
+            .filter(|name| !matches!(name.as_deref().map(CStr::to_bytes), Ok(b"." | b"..")))
+            .collect::<Result<_, _>>()?;
+        names.sort();
+        for name in names {
+            let length = self.path.len();
+            if length > 0 {
+                self.path.push(b'/');
+            }
+            self.path.extend(name.to_bytes());
+            self.entry(directory, &name)?;
+            self.path.truncate(length);
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, parent: &OwnedFd, name: &CStr) -> io::Result<()> {
+        let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let open = |flags| openat(parent, name, flags, Mode::empty());
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => self.directory(&open(DIRECTORY)?, &stat),
+            FileType::RegularFile => self.regular_file(open(FILE)?, &stat),
+            FileType::Symlink => {
+                self.head(b'l', &stat, open(UNOPENED)?.as_fd())?;
+                let target = rustix::fs::readlinkat(parent, name, vec![])?;
+                self.text(target.to_bytes())
+            }
+            FileType::CharacterDevice => self.device(b'c', &stat, &open(UNOPENED)?),
+            FileType::BlockDevice => self.device(b'b', &stat, &open(UNOPENED)?),
+            FileType::Fifo => self.head(b'p', &stat, open(UNOPENED)?.as_fd()),
+            FileType::Socket => self.head(b's', &stat, open(UNOPENED)?.as_fd()),
+            FileType::Unknown => Err(io::Error::other("a file of unknown type")),
+        }
+    }
+
+    fn regular_file(&mut self, file: OwnedFd, stat: &Stat) -> io::Result<()> {
+        self.head(b'f', stat, file.as_fd())?;
+        let size = u64::try_from(stat.st_size).map_err(io::Error::other)?;
+        self.hash.update(size.to_le_bytes());
+        let mut content = std::fs::File::from(file).take(size + 1);
+        let mut read = 0;
+        loop {
+            match content.read(&mut self.buffer)? {
+                0 => break,
+                count => {
+                    self.hash.update(&self.buffer[..count]);
+                    read += count as u64;
+                }
+            }
+        }
+        if read != size {
+            return Err(io::Error::other("the file changed while it was read"));
+        }
+        if stat.st_nlink == 1 || self.linked.insert((stat.st_dev, stat.st_ino)) {
+            self.size += size;
+        }
+        (self.on_progress)(self.size);
+        Ok(())
+    }
+
+    fn device(&mut self, kind: u8, stat: &Stat, file: &OwnedFd) -> io::Result<()> {
+        self.head(kind, stat, file.as_fd())?;
+        self.number(rustix::fs::major(stat.st_rdev));
+        self.number(rustix::fs::minor(stat.st_rdev));
+        Ok(())
+    }
+
+    /// What every file has.
+    fn head(&mut self, kind: u8, stat: &Stat, file: BorrowedFd<'_>) -> io::Result<()> {
+        self.files += 1;
+        let path = std::mem::take(&mut self.path);
+        self.text(&path)?;
+        self.path = path;
+        self.hash.update([kind]);
+        self.number(stat.st_mode & 0o7777);
+        self.number(stat.st_uid);
+        self.number(stat.st_gid);
+        let attributes = content_attributes(file)?;
+        self.number(u32::try_from(attributes.len()).map_err(io::Error::other)?);
+        for (name, value) in attributes {
+            self.text(name.to_bytes())?;
+            self.text(&value)?;
+        }
+        Ok(())
+    }
+
+    fn number(&mut self, number: u32) {
+        self.hash.update(number.to_le_bytes());
+    }
+
+    fn text(&mut self, text: &[u8]) -> io::Result<()> {
+        self.number(u32::try_from(text.len()).map_err(io::Error::other)?);
+        self.hash.update(text);
+        Ok(())
+    }
+}
+
+/// The extended attributes that are part of the content, sorted by name.
+///
+/// Links and devices are not opened, and of such a descriptor the kernel gives attributes by its path only.
+fn content_attributes(file: BorrowedFd<'_>) -> io::Result<Vec<(CString, Vec<u8>)>> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let mut names = vec![0; rustix::fs::listxattr_query(&path)?];
+    if names.is_empty() {
+        return Ok(vec![]); // nearly all files
+    }
+    rustix::fs::listxattr(&path, &mut names)?;
+    let mut attributes = vec![];
+    for name in names.split_inclusive(|byte| *byte == 0) {
+        let name = CStr::from_bytes_with_nul(name).map_err(io::Error::other)?;
+        if is_content(name.to_bytes()) {
+            let mut value = vec![0; rustix::fs::getxattr_query(&path, name)?];
+            rustix::fs::getxattr(&path, name, &mut value)?;
+            attributes.push((name.to_owned(), value));
+        }
+    }
+    attributes.sort();
+    Ok(attributes)
+}
+
+fn is_content(name: &[u8]) -> bool {
+    name.starts_with(b"user.")
+        || matches!(name, b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default")
+}

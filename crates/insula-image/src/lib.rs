@@ -1,0 +1,20 @@
+//! Image definitions, their building, and fingerprints.
+//!
+//! An image is a directory tree that is built once and cloned for every VPS. This crate knows what is in the
+//! tree, and nothing of pools, volumes and aliases: the caller gives an empty directory and keeps the result.
+//!
+//! [`ImageDefinition`] is data (`images/*.yaml`). [`plan_build`] turns it into one run of mmdebstrap, [`build`]
+//! carries that out, [`fingerprint`] names the outcome, and [`clean_check`] finds what clones must not share.
+
+mod build;
+mod clean;
+mod definition;
+mod fingerprint;
+mod plan;
+mod progress;
+
+pub use build::{BuildError, FailureCause, build};
+pub use clean::clean_check;
+pub use definition::{DefinitionError, FileMode, ImageDefinition, ImageFile};
+pub use fingerprint::{FingerprintError, TreeDigest, fingerprint};
+pub use plan::plan_build;

@@ -1,0 +1,146 @@
+//! From a definition to the one run of mmdebstrap(1) that builds it. Pure.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use insula_sys::program::Program;
+
+use crate::ImageDefinition;
+
+/// How long a build may take: it is half a minute's work, and hours on a slow line.
+const LIMIT: Duration = Duration::from_secs(2 * 3600);
+
+/// Where mmdebstrap keeps its hooks.
+const HOOKS: &str = "/usr/share/mmdebstrap/hooks";
+
+/// Hands mmdebstrap the packages that the last build of this image left in the cache.
+const TAKE_FROM_CACHE: &str = r#"mkdir -p "$1/var/cache/apt/archives"
+find "$INSULA_PACKAGE_CACHE" -name '*.deb' -exec cp -t "$1/var/cache/apt/archives" {} +"#;
+
+/// Replaces the cache by the packages of this build. Superseded ones are dropped; the exchange is by renaming, so
+/// that there is never half a package.
+const KEEP_IN_CACHE: &str = r#"set -e
+chroot "$1" apt-get autoclean
+rm -rf "$INSULA_PACKAGE_CACHE.new"
+mkdir "$INSULA_PACKAGE_CACHE.new"
+cp "$1"/var/cache/apt/archives/*.deb "$INSULA_PACKAGE_CACHE.new"
+rm -rf "$INSULA_PACKAGE_CACHE"
+mv "$INSULA_PACKAGE_CACHE.new" "$INSULA_PACKAGE_CACHE""#;
+
+/// Runs [`render_finish`] inside the image.
+const FINISH: &str = r#"chroot "$1" /bin/sh -c "$INSULA_FINISH""#;
+
+/// Takes away what clones must not share, and what mmdebstrap brought from the host or leaves behind.
+/// `clean_check` looks for the result.
+const CLEAN: &str = "\
+find /var/log -type f -size +0 -delete
+find /etc /var/lib/dpkg /var/cache/debconf -xdev -type f \\( -name '*-' -o -name '*-old' \\) -delete
+rm -f /etc/ssh/ssh_host_*_key* /etc/hostname /etc/resolv.conf /var/lib/dbus/machine-id
+rm -f /var/lib/systemd/random-seed /var/lib/systemd/credential.secret /var/cache/ldconfig/aux-cache
+: > /etc/machine-id
+: > /etc/resolv.conf
+";
+
+/// The program that builds the image in `root`, an empty directory.
+///
+/// `cache` keeps the downloaded packages of this definition. No mirror is named: mmdebstrap takes the one that
+/// belongs to the suite, and the host's keyrings.
+pub fn plan_build(definition: &ImageDefinition, root: &Path, cache: &Path) -> Program {
+    let hooks = definition.hooks.iter().map(|hook| format!("--hook-dir={HOOKS}/{hook}"));
+    let exclude = definition.exclude.iter().map(|path| format!("--dpkgopt=path-exclude={path}"));
+    let include = definition.include.iter().map(|path| format!("--dpkgopt=path-include={path}"));
+    Program::new("mmdebstrap")
+        .isolated()
+        .limit(LIMIT)
+        // The image is flushed once at its end, not by every package.
+        .env("DPKG_FORCE", "unsafe-io")
+        .env("INSULA_PACKAGE_CACHE", cache)
+        // What a killed build leaves there goes when the next one replaces the cache.
+        .env("TMPDIR", cache)
+        .env("INSULA_FINISH", render_finish(definition))
+        .args(["--verbose", "--mode=root", "--format=directory", "--variant=minbase"])
+        .arg(format!("--include={}", definition.packages.join(",")))
+        .arg("--skip=essential/unlink") // the cache wants these packages, too
+        .args(exclude)
+        .args(include)
+        .arg(format!("--setup-hook={TAKE_FROM_CACHE}"))
+        .args(hooks)
+        .arg(format!("--customize-hook={KEEP_IN_CACHE}"))
+        .arg(format!("--customize-hook={FINISH}"))
+        .arg(&definition.suite)
+        .arg(root)
+}
+
+/// The script that ends the build inside the image: files, commands, cleaning.
+fn render_finish(definition: &ImageDefinition) -> String {
+    let mut script = String::from("set -eu\numask 022\nexport LC_ALL=C.UTF-8\n");
+    if !definition.exclude.is_empty() {
+        // What is excluded stays excluded, under a name that tells the owner of a VPS why.
+        script.push_str("mv /etc/dpkg/dpkg.cfg.d/99mmdebstrap /etc/dpkg/dpkg.cfg.d/excluded-paths\n");
+    }
+    for file in &definition.files {
+        let (path, content) = (quote(&file.path), quote(&file.content));
+        let _ = writeln!(script, "mkdir -p \"$(dirname {path})\"\nprintf %s {content} > {path}");
+        let _ = writeln!(script, "chmod {} {path}", file.mode);
+    }
+    for command in &definition.run {
+        let _ = writeln!(script, "{command}");
+    }
+    script + CLEAN
+}
+
+/// The text as one word of sh(1), whatever is in it.
+fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEFINITION: &str = r#"
+version: 1
+name: tiny
+description: The least
+distribution: debian
+release: "12"
+suite: bookworm
+init: systemd
+packages: [systemd-sysv, openssh-server]
+hooks: [merged-usr]
+exclude: [/usr/share/doc/*]
+include: [/usr/share/doc/*/copyright]
+files:
+  - path: /etc/it's here
+    mode: "0600"
+    content: |
+      it's $HOME
+run: [systemctl enable systemd-networkd]
+"#;
+
+    #[test]
+    fn a_definition_becomes_one_run_of_mmdebstrap() {
+        let definition = ImageDefinition::parse(DEFINITION).unwrap();
+        insta::assert_debug_snapshot!(plan_build(
+            &definition,
+            Path::new("/root dir"),
+            Path::new("/cache/tiny")
+        ));
+    }
+
+    #[test]
+    fn files_and_commands_become_one_script() {
+        let definition = ImageDefinition::parse(DEFINITION).unwrap();
+        insta::assert_snapshot!(render_finish(&definition));
+    }
+
+    #[test]
+    fn the_shell_takes_a_quoted_text_for_one_word() {
+        for text in ["", "a b", "it's", "'", "$(reboot) `x` \\ \"", "two\nlines\n"] {
+            let script = format!("printf %s {}", quote(text));
+            let output = Program::new("sh").args(["-c", &script]).output().unwrap();
+            assert_eq!(String::from_utf8(output).unwrap(), text);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The bridge of a network, and the host's readiness to route between it and the world.
+
+use std::net::IpAddr;
+use std::{fs, io};
+
+use insula_sys::netlink::{NetlinkError, Socket};
+use insula_types::{InterfaceName, MacAddress, NetworkSpec};
+use ipnet::Ipv4Net;
+use netlink_packet_route::link::{
+    BridgeStpState, InfoBridge, InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+
+use crate::subnet::observe_addresses;
+
+/// Why a bridge is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum BridgeError {
+    /// The kernel refused.
+    #[error("failed to set up bridge {bridge}")]
+    Netlink {
+        /// The bridge.
+        bridge: InterfaceName,
+        /// What the kernel refused, and why.
+        #[source]
+        source: NetlinkError,
+    },
+    /// Another interface has its name.
+    #[error("interface {0} exists and is no bridge: choose another bridge name for the network")]
+    NotABridge(InterfaceName),
+    /// The host doesn't route.
+    #[error("failed to read or set {FORWARDING}")]
+    Forwarding(#[source] io::Error),
+}
+
+/// Whether the host routes IPv4 packets between its interfaces; in the calling thread's network namespace.
+const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+
+/// The bridge's Ethernet address: locally administered, and from its IP address, so that a guest that moves to
+/// another host of the same network finds the same neighbour there.
+pub fn bridge_mac(network: &NetworkSpec) -> MacAddress {
+    let [a, b, c, d] = network.gateway().octets();
+    MacAddress([0x02, 0x00, a, b, c, d])
+}
+
+/// Makes the network's bridge with the host's address in it, or corrects what is not right; `false` if all was.
+///
+/// The bridge is the network's alone: other IPv4 addresses on it are removed, ports are kept.
+pub fn ensure_bridge(network: &NetworkSpec) -> Result<bool, BridgeError> {
+    let error = |source| BridgeError::Netlink { bridge: network.bridge.clone(), source };
+    let socket = Socket::open().map_err(error)?;
+    let name = network.bridge.as_str();
+    let mac = bridge_mac(network);
+    let found = socket.interface(name).map_err(error)?;
+    if found.as_ref().is_some_and(|found| !is_bridge(found)) {
+        return Err(BridgeError::NotABridge(network.bridge.clone()));
+    }
+    let is_right = found.is_some_and(|found| is_configured(&found, mac));
+    if !is_right {
+        socket.apply_bridge(name, mac.0).map_err(error)?;
+    }
+    let address_changed = ensure_address(&socket, network).map_err(error)?;
+    Ok(!is_right || address_changed)
+}
+
+/// Removes the network's bridge; `false` if there was none. Its ports stay, connected to nothing.
+pub fn ensure_bridge_absent(network: &NetworkSpec) -> Result<bool, BridgeError> {
+    let error = |source| BridgeError::Netlink { bridge: network.bridge.clone(), source };
+    let socket = Socket::open().map_err(error)?;
+    match socket.interface(network.bridge.as_str()).map_err(error)? {
+        Some(found) if is_bridge(&found) => socket.delete_interface(network.bridge.as_str()).map_err(error),
+        _ => Ok(false),
+    }
+}
+
+/// Lets the host route IPv4 packets between its interfaces; `false` if it did already. Who turns it off again in
+/// the end remembers the answer.
+pub fn ensure_forwarding() -> Result<bool, BridgeError> {
+    let is_on = fs::read(FORWARDING).map_err(BridgeError::Forwarding)?.starts_with(b"1");
+    if !is_on {
+        fs::write(FORWARDING, "1").map_err(BridgeError::Forwarding)?;
+    }
+    Ok(!is_on)
+}
+
+/// Gives the bridge the host's address in the network, and takes others from it.
+fn ensure_address(socket: &Socket, network: &NetworkSpec) -> Result<bool, NetlinkError> {
+    let name = network.bridge.as_str();
+    let Some(index) = socket.interface_index(name)? else { return Ok(false) }; // removed by another just now
+    let prefix_length = network.subnet.prefix_len();
+    let mut present = false;
+    let mut removed = false;
+    for (_, net) in observe_addresses(socket)?.into_iter().filter(|(owner, _)| *owner == index) {
+        match is_address_of(network, net) {
+            true => present = true,
+            false => removed |= socket.delete_address(index, IpAddr::V4(net.addr()), net.prefix_len())?,
+        }
+    }
+    if !present {
+        socket.add_address(index, IpAddr::V4(network.gateway()), prefix_length)?;
+    }
+    Ok(removed || !present)
+}
+
+fn is_address_of(network: &NetworkSpec, net: Ipv4Net) -> bool {
+    net.addr() == network.gateway() && net.prefix_len() == network.subnet.prefix_len()
+}
+
+/// What the kernel says about the kind of an interface.
+fn link_info(interface: &LinkMessage) -> impl Iterator<Item = &LinkInfo> {
+    interface
+        .attributes
+        .iter()
+        .filter_map(|attribute| match attribute {
+            LinkAttribute::LinkInfo(info) => Some(info),
+            _ => None,
+        })
+        .flatten()
+}
+
+fn is_bridge(interface: &LinkMessage) -> bool {
+    link_info(interface).any(|info| *info == LinkInfo::Kind(InfoKind::Bridge))
+}
+
+/// Whether the bridge is as [`Socket::apply_bridge`] makes it.
+fn is_configured(bridge: &LinkMessage, mac: MacAddress) -> bool {
+    let options: Vec<_> = link_info(bridge)
+        .filter_map(|info| match info {
+            LinkInfo::Data(InfoData::Bridge(options)) => Some(options),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    bridge.header.flags.contains(LinkFlags::Up)
+        && bridge.attributes.contains(&LinkAttribute::Address(mac.0.to_vec()))
+        && options.contains(&&InfoBridge::StpState(BridgeStpState::Disabled))
+        && options.contains(&&InfoBridge::ForwardDelay(0))
+}

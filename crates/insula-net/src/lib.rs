@@ -1,0 +1,25 @@
+//! The host's side of networks: bridges, ranges and addresses, NAT, protection against forged addresses, and the
+//! network configuration of guests.
+//!
+//! What is decided is pure (`choose_*`, `next_*`, `check_*`, `render_*`); what acts is idempotent (`ensure_*`,
+//! `apply_*`) and works in the network namespace of the calling thread. A VPS's own veth pair is not made here but
+//! by its monitor, at each start, with [`insula_sys::netlink`]. Nothing here runs at the start of a VPS.
+
+mod address;
+mod bridge;
+mod dns;
+mod firewall;
+mod guest;
+mod subnet;
+mod traffic;
+
+pub use address::{AddressRefusal, check_address, next_address};
+pub use bridge::{BridgeError, bridge_mac, ensure_bridge, ensure_bridge_absent, ensure_forwarding};
+pub use dns::observe_host_dns;
+pub use firewall::{
+    FirewallError, ForwardBlocker, GuestPort, TableName, TableNameError, apply_guard, apply_guest_port,
+    apply_nat, ensure_firewall_absent, observe_forward_blockers, remove_guest_port, render_guard, render_nat,
+};
+pub use guest::{GuestFile, render_guest_network, render_resolv_conf};
+pub use subnet::{choose_subnet, observe_occupied};
+pub use traffic::{Traffic, observe_traffic};

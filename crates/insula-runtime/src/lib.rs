@@ -1,0 +1,29 @@
+//! A VPS's life in the kernel: how it is started, watched, entered and ended.
+//!
+//! [`plan_start`] turns what is wanted and observed into a [`StartPlan`]. A monitor, one small process per running VPS,
+//! carries it out and stays the parent of the guest's init: [`spawn_parked`], [`ParkedMonitor::start`]. The agent talks to
+//! it over a [`MonitorConnection`], now or after a restart.
+//!
+//! Everything here is synchronous, and nothing knows a database, an image or a network's rules.
+
+mod anonymous;
+pub mod cgroup;
+mod connection;
+mod guest_root;
+pub mod monitor;
+mod parked;
+mod password;
+pub mod plan;
+pub mod protocol;
+mod run_dir;
+mod seqpacket;
+
+pub use anonymous::make_anonymous;
+pub use cgroup::CgroupLayout;
+pub use connection::{ConnectionError, MonitorConnection};
+pub use guest_root::{GuestRoot, GuestRootError};
+pub use parked::{MonitorConfig, MonitorProgram, ParkedMonitor, SpawnError, spawn_parked};
+pub use password::{MAX_PASSWORD_LENGTH, PasswordError, hash_password, set_password};
+pub use plan::{NicInput, PlanError, RunFile, StartInput, StartPlan, plan_start};
+pub use protocol::{Event, Phase, Request, Status};
+pub use run_dir::{VpsDirectory, observe_run_dir};

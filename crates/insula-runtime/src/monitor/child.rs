@@ -1,0 +1,178 @@
+//! The guest's init before it is init: what happens between clone3(2) and execve(2), in the guest's namespaces.
+//!
+//! Everything follows the plan. No path of the host is looked up: what the guest gets from the host, the monitor has
+//! opened as detached mounts.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+
+use insula_sys::netlink;
+use insula_sys::process::{close_all_but, reset_signals};
+use nix::sched::{CloneFlags, unshare};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::process::{Resource, Signal, getrlimit, set_parent_process_death_signal, setrlimit, setsid};
+use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use serde::{Deserialize, Serialize};
+
+use super::confine::confine;
+use super::filesystem;
+use crate::plan::{Interface, StartPlan};
+use crate::protocol::{StartFailure, StartPhase};
+use crate::seqpacket;
+
+/// What the child tells the monitor.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ChildMessage {
+    /// The file systems are put together and the budgets written. The notification socket comes along.
+    Notify,
+    /// Init is executed now: the next word is the end of the connection, or a failure.
+    Executing,
+    /// It failed.
+    Failed(StartFailure),
+}
+
+/// The monitor's message that comes with the root mount: the ids are mapped.
+pub(super) const ROOT_IS_READY: &[u8] = b"root";
+/// The monitor's message that the interfaces are there, and that the guest can't raise its budgets.
+pub(super) const HOST_IS_READY: &[u8] = b"host";
+
+/// What the child has from the monitor.
+pub(super) struct ChildInput<'a> {
+    pub plan: &'a StartPlan,
+    pub socket: OwnedFd,
+    /// Detached mounts of the plan's device nodes, in the plan's order.
+    pub devices: &'a [OwnedFd],
+    /// A detached mount of the console's terminal.
+    pub console: &'a OwnedFd,
+}
+
+/// Becomes init. Returns if it can't.
+pub(super) fn become_init(input: &ChildInput<'_>) -> i32 {
+    let Err(failure) = try_to_become_init(input);
+    let _ = tell(&input.socket, &ChildMessage::Failed(failure), &[]); // if the monitor has gone, nobody is to be told
+    1
+}
+
+fn try_to_become_init(input: &ChildInput<'_>) -> Result<std::convert::Infallible, StartFailure> {
+    let plan = input.plan;
+    let root = wait_for(&input.socket, ROOT_IS_READY)?.ok_or_else(|| {
+        StartFailure::at(StartPhase::Root, "receive the root mount")(io::ErrorKind::InvalidData.into())
+    })?;
+    become_root()?;
+    filesystem::assemble(plan, &root, input.devices, input.console)
+        .map_err(|failure| failure.into_start_failure())?;
+    drop(root);
+    open_notify_socket(&input.socket)?;
+    wait_for(&input.socket, HOST_IS_READY)?;
+    configure_network(&plan.interfaces).map_err(|error| StartFailure::new(StartPhase::Network, &error))?;
+    rustix::system::sethostname(plan.hostname.as_bytes())
+        .map_err(at(StartPhase::Prepare, "set the host name"))?;
+    settle(&input.socket)?;
+    let (program, argv, environment) = strings(plan)?;
+    confine(&plan.dropped_capabilities, &plan.seccomp)
+        .map_err(|(what, error)| StartFailure::at(StartPhase::Security, what)(error))?;
+    tell(&input.socket, &ChildMessage::Executing, &[])?;
+    let Err(errno) = nix::unistd::execve(&program, &argv, &environment);
+    Err(StartFailure::at(StartPhase::Execute, format!("execute {}", plan.init.argv[0]))(errno.into()))
+}
+
+fn at(phase: StartPhase, what: &'static str) -> impl FnOnce(rustix::io::Errno) -> StartFailure {
+    move |errno| StartFailure::at(phase, what)(errno.into())
+}
+
+/// Waits for a message of the monitor and takes the descriptor that comes with it.
+fn wait_for(socket: &OwnedFd, expected: &[u8]) -> Result<Option<OwnedFd>, StartFailure> {
+    let failure = |error| StartFailure::at(StartPhase::Prepare, "wait for the monitor")(error);
+    match seqpacket::receive(socket.as_fd()).map_err(failure)? {
+        Some((message, fds)) if message == expected => Ok(fds.into_iter().next()),
+        _ => Err(failure(io::ErrorKind::ConnectionAborted.into())),
+    }
+}
+
+pub(super) fn tell(
+    socket: &OwnedFd,
+    message: &impl Serialize,
+    fds: &[BorrowedFd<'_>],
+) -> Result<(), StartFailure> {
+    let send = || seqpacket::send(socket.as_fd(), &serde_json::to_vec(message)?, fds);
+    send().map_err(StartFailure::at(StartPhase::Prepare, "talk to the monitor"))
+}
+
+/// Becomes root of the guest's user namespace, in a session and a cgroup namespace of its own, and dies with the monitor.
+fn become_root() -> Result<(), StartFailure> {
+    let ids = |what| at(StartPhase::Ids, what);
+    set_thread_groups(&[]).map_err(ids("drop the groups"))?;
+    set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).map_err(ids("become group root"))?;
+    set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).map_err(ids("become root"))?;
+    setsid().map_err(ids("begin a session"))?;
+    // Behind the change of ids, which resets it.
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(ids("be tied to the monitor"))?;
+    // Not in clone3(2): there the namespace would have the monitor's group as its root.
+    unshare(CloneFlags::CLONE_NEWCGROUP)
+        .map_err(|errno| StartFailure::at(StartPhase::Clone, "make a cgroup namespace")(errno.into()))
+}
+
+/// Binds the socket that init says `READY=1` on, and hands it to the monitor.
+fn open_notify_socket(socket: &OwnedFd) -> Result<(), StartFailure> {
+    let bind = || -> io::Result<UnixDatagram> {
+        std::fs::create_dir_all("/run/host")?;
+        let notify = UnixDatagram::bind("/run/host/notify")?;
+        notify.set_nonblocking(true)?;
+        Ok(notify)
+    };
+    let notify = bind().map_err(StartFailure::at(StartPhase::Mounts, "bind /run/host/notify"))?;
+    tell(socket, &ChildMessage::Notify, &[notify.as_fd()])
+}
+
+fn configure_network(interfaces: &[Interface]) -> Result<(), netlink::NetlinkError> {
+    const LOOPBACK: u32 = 1; // the first interface of every network namespace
+    let netlink = netlink::Socket::open()?;
+    netlink.set_up(LOOPBACK)?;
+    for interface in interfaces {
+        let Some(index) = netlink.interface_index(interface.name.as_str())? else { continue };
+        for &(address, prefix_length) in &interface.addresses {
+            netlink.add_address(index, address, prefix_length)?;
+        }
+        netlink.set_up(index)?;
+        if let Some(gateway) = interface.gateway {
+            netlink.add_default_route(gateway, index)?;
+        }
+    }
+    Ok(())
+}
+
+/// Leaves nothing of the monitor's to init: streams, descriptors, signals, limits.
+fn settle(socket: &OwnedFd) -> Result<(), StartFailure> {
+    let streams = |what| at(StartPhase::Prepare, what);
+    // Closed, not marked for closing: the path of init is the guest's, and may lead through /proc/self/fd.
+    close_all_but(socket.as_fd()).map_err(StartFailure::at(StartPhase::Prepare, "close all descriptors"))?;
+    let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(streams("open /dev/null"))?;
+    rustix::stdio::dup2_stdin(&null).map_err(streams("set the standard input"))?;
+    rustix::stdio::dup2_stdout(&null).map_err(streams("set the standard output"))?;
+    rustix::stdio::dup2_stderr(&null).map_err(streams("set the standard error"))?;
+    reset_signals();
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    // The kernel's defaults, whatever the agent has for itself. Init raises what it wants up to the hard limit.
+    for (resource, soft) in [(Resource::Nofile, 1024), (Resource::Core, 0)] {
+        let mut limit = getrlimit(resource);
+        limit.current = Some(limit.maximum.map_or(soft, |hard| soft.min(hard)));
+        setrlimit(resource, limit).map_err(streams("set the resource limits"))?;
+    }
+    Ok(())
+}
+
+fn strings(plan: &StartPlan) -> Result<(CString, Vec<CString>, Vec<CString>), StartFailure> {
+    let invalid = |_| {
+        StartFailure::at(StartPhase::Execute, "read init's arguments")(io::ErrorKind::InvalidInput.into())
+    };
+    let all =
+        |texts: &[String]| texts.iter().map(|text| CString::new(&**text)).collect::<Result<Vec<_>, _>>();
+    let argv = all(&plan.init.argv).map_err(invalid)?;
+    let environment = all(&plan.init.environment).map_err(invalid)?;
+    let program = argv.first().cloned().unwrap_or_default();
+    Ok((program, argv, environment))
+}

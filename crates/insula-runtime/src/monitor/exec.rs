@@ -1,0 +1,182 @@
+//! Programs in the guest, as the monitor sees them.
+//!
+//! ```text
+//! entering ──(socket closes behind "executing")──> running ──(ends)──> gone
+//!    └──(failure, deadline)──────────────────────────────────────────> gone
+//! ```
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use insula_sys::process::{CloneRequest, Cloned, clone_process, send_signal_to};
+use rustix::fs::OFlags;
+use rustix::net::SocketFlags;
+
+use super::enter::{EnterInput, EnterMessage, enter};
+use crate::plan::StartPlan;
+use crate::protocol::{ExecEnd, ExecFailure, ExecRequest, StartFailure, StartPhase};
+use crate::seqpacket;
+
+/// The most programs at once.
+pub(super) const MAX_EXECS: usize = 64;
+
+/// How long a program may take until it is executed: a hostile guest can make it wait.
+const ENTER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// One program.
+#[derive(Debug)]
+pub(super) struct Exec {
+    /// The client that it runs for.
+    pub client: u32,
+    /// The client's number for it.
+    pub number: u32,
+    /// To it while it enters.
+    pub socket: Option<OwnedFd>,
+    /// When it must have been executed.
+    pub deadline: Instant,
+    /// Whether the client was told that it runs.
+    pub is_started: bool,
+    /// How it has ended.
+    pub end: Option<ExecEnd>,
+    /// The number of who brings it in, until reaped.
+    helper: Option<i32>,
+    /// The number of its process, until reaped.
+    process: Option<i32>,
+    terminal: Option<OwnedFd>,
+    is_executing: bool,
+    failure: Option<(ExecFailure, Vec<String>)>,
+}
+
+/// How an attempt to enter the guest came out.
+pub(super) enum Entered {
+    /// The program runs. With the master of its terminal.
+    Started(Option<OwnedFd>),
+    /// It does not.
+    Failed(ExecFailure, Vec<String>),
+}
+
+impl Exec {
+    /// Sends a helper into the guest.
+    pub fn begin(
+        plan: &StartPlan,
+        init: &Cloned,
+        client: u32,
+        request: &ExecRequest,
+        streams: &[OwnedFd],
+    ) -> Result<Self, StartFailure> {
+        let failed = StartFailure::at;
+        let cgroup = plan
+            .layout
+            .open_exec_group(&plan.id)
+            .map_err(|error| StartFailure::new(StartPhase::Cgroup, &error))?;
+        let (ours, its) =
+            seqpacket::pair(SocketFlags::empty()).map_err(failed(StartPhase::Clone, "make a socket"))?;
+        rustix::fs::fcntl_setfl(&ours, OFlags::NONBLOCK)
+            .map_err(|errno| failed(StartPhase::Clone, "make a socket")(errno.into()))?;
+        let mut ours = Some(ours);
+        let our_end = &mut ours;
+        let child = move || {
+            drop(our_end.take());
+            enter(&EnterInput { plan, request, socket: its, init: &init.pidfd, streams })
+        };
+        let born = CloneRequest { cgroup: Some(cgroup.as_fd()), ..CloneRequest::default() };
+        let helper = clone_process(&born, child)
+            .map_err(failed(StartPhase::Clone, "clone into the guest's cgroup"))?;
+        Ok(Self {
+            client,
+            number: request.exec,
+            socket: ours,
+            deadline: Instant::now() + ENTER_DEADLINE,
+            is_started: false,
+            end: None,
+            helper: Some(helper.pid),
+            process: None,
+            terminal: None,
+            is_executing: false,
+            failure: None,
+        })
+    }
+
+    /// Takes what helper and program have to say; `None` while they may have more.
+    pub fn hear(&mut self) -> Option<Entered> {
+        loop {
+            let socket = self.socket.as_ref()?;
+            match seqpacket::receive(socket.as_fd()) {
+                Ok(Some((message, fds))) => self.take(&message, fds.into_iter().next()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Ok(None) | Err(_) => break,
+            }
+        }
+        self.socket = None;
+        Some(match self.failure.take() {
+            Some((reason, chain)) => Entered::Failed(reason, chain),
+            None if self.is_executing => Entered::Started(self.terminal.take()),
+            None => Entered::Failed(ExecFailure::Other, vec!["it ended before it was executed".into()]),
+        })
+    }
+
+    fn take(&mut self, message: &[u8], fd: Option<OwnedFd>) {
+        match (serde_json::from_slice(message), fd) {
+            (Ok(EnterMessage::Inside), Some(pidfd)) => self.process = number_of(&pidfd),
+            (Ok(EnterMessage::Terminal), Some(master)) => self.terminal = Some(master),
+            (Ok(EnterMessage::Executing), _) => self.is_executing = true,
+            (Ok(EnterMessage::Failed(reason, chain)), _) => self.failure = Some((reason, chain)),
+            _ => {}
+        }
+    }
+
+    /// Gives the attempt up: its time is over.
+    pub fn abandon(&mut self) -> Entered {
+        for process in self.helper.iter().chain(&self.process) {
+            let _ = send_signal_to(*process, libc::SIGKILL); // it may have ended just now
+        }
+        self.socket = None;
+        Entered::Failed(ExecFailure::Other, vec!["the program was not executed in time".into()])
+    }
+
+    /// Sends a signal to the program and what it has started in its process group.
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
+        match self.process {
+            // It is the leader of its group, and its number is not given to another before it is reaped.
+            Some(process) => send_signal_to(-process, signal),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the process, or who brings it in, has the number.
+    pub fn is_process(&self, pid: i32) -> bool {
+        self.helper == Some(pid) || self.process == Some(pid)
+    }
+
+    /// Takes the end of a child of the monitor in. Returns whether it was one of this exec's.
+    pub fn reap(&mut self, pid: i32, end: ExecEnd) -> bool {
+        if self.helper == Some(pid) {
+            self.helper = None;
+        } else if self.process == Some(pid) {
+            self.process = None;
+            self.end = Some(end);
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Whether the client knows all: that it failed, or how it ended. Its helper may still have to be reaped.
+    pub fn is_told(&self) -> bool {
+        let has_ended = self.process.is_none() && self.end.is_none();
+        self.socket.is_none() && (!self.is_started || has_ended)
+    }
+
+    /// Whether nothing of it is left.
+    pub fn is_gone(&self) -> bool {
+        self.socket.is_none() && self.helper.is_none() && self.process.is_none()
+    }
+}
+
+/// The number, here, of the process that a descriptor refers to: proc(5), fdinfo. `None` if it has ended.
+fn number_of(pidfd: &OwnedFd) -> Option<i32> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok().filter(|pid| *pid > 0)
+}

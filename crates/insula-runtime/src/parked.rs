@@ -1,0 +1,115 @@
+//! Monitors that wait for a VPS.
+//!
+//! On a hybrid host a monitor waits some 16 ms for the kernel until it is in its v1 groups. A parked one has done so
+//! before it is needed. It ends when its control socket closes before it got a plan: with the agent.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use insula_sys::process::SealedProgram;
+use rustix::fs::fcntl_setfl;
+use rustix::net::SocketFlags;
+
+use crate::cgroup::CgroupLayout;
+use crate::connection::{ConnectionError, MonitorConnection};
+use crate::plan::StartPlan;
+use crate::protocol::{Event, Request, StartFailure};
+use crate::seqpacket;
+
+/// Why there is no monitor.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// Its program can't be read.
+    #[error("failed to load the monitor's program {path}")]
+    Load {
+        /// The program.
+        path: PathBuf,
+        /// The kernel's error.
+        #[source]
+        source: io::Error,
+    },
+    /// It can't be run.
+    #[error("failed to run the monitor")]
+    Run(#[source] io::Error),
+    /// It ended before it was parked.
+    #[error("the monitor could not be parked")]
+    Park(#[source] StartFailure),
+    /// It can't be talked to.
+    #[error("failed to talk to the parked monitor")]
+    Connection(#[from] ConnectionError),
+}
+
+/// The program of the monitors: read once, kept in memory and sealed. All monitors share its pages, no process in a
+/// guest can reach the host's file through them, and an upgrade of the file changes none that runs.
+#[derive(Debug)]
+pub struct MonitorProgram {
+    program: SealedProgram,
+}
+
+impl MonitorProgram {
+    /// Reads the program.
+    pub fn load(path: &Path) -> Result<Self, SpawnError> {
+        SealedProgram::load(path, c"insula-monitor")
+            .map(|program| Self { program })
+            .map_err(|source| SpawnError::Load { path: path.to_owned(), source })
+    }
+}
+
+/// What a monitor needs to know before it has a plan.
+#[derive(Debug)]
+pub struct MonitorConfig<'a> {
+    /// Its program.
+    pub program: &'a MonitorProgram,
+    /// Where the cgroups are. [`CgroupLayout::ensure_root`] must have been called.
+    pub layout: &'a CgroupLayout,
+    /// The agent's run directory, which exists. `monitor.log` in it gets what a monitor has to say when it fails.
+    pub run_dir: &'a Path,
+}
+
+/// A monitor that waits for a plan. It ends when this is dropped.
+#[derive(Debug)]
+pub struct ParkedMonitor {
+    connection: MonitorConnection,
+}
+
+/// Runs a monitor that parks. Returns at once: [`ParkedMonitor::wait`] tells when it is parked.
+pub fn spawn_parked(config: &MonitorConfig<'_>) -> Result<ParkedMonitor, SpawnError> {
+    let (ours, its) = seqpacket::pair(SocketFlags::NONBLOCK).map_err(SpawnError::Run)?;
+    fcntl_setfl(&its, rustix::fs::OFlags::empty()).map_err(|errno| SpawnError::Run(errno.into()))?;
+    let layout = serde_json::to_vec(config.layout).map_err(|error| SpawnError::Run(error.into()))?;
+    seqpacket::send(ours.as_fd(), &layout, &[]).map_err(SpawnError::Run)?;
+    let log = config.run_dir.join("monitor.log");
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(log).map_err(SpawnError::Run)?;
+    config.program.program.run_daemon("insula-monitor", its, Some(log)).map_err(SpawnError::Run)?;
+    Ok(ParkedMonitor { connection: MonitorConnection::from_socket(ours) })
+}
+
+impl ParkedMonitor {
+    /// Waits until the monitor is parked. It may also be started before.
+    pub fn wait(&self, deadline: Instant) -> Result<(), SpawnError> {
+        loop {
+            match self.connection.receive(deadline)?.0 {
+                Event::Parked { .. } => return Ok(()),
+                Event::StartFailed { failure } => return Err(SpawnError::Park(failure)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Hands the plan over. The events on the connection tell what becomes of it: [`Event::Phase`],
+    /// [`Event::StartFailed`], [`Event::Exited`]; the end of the connection is the end of the monitor.
+    pub fn start(self, plan: &StartPlan) -> Result<MonitorConnection, ConnectionError> {
+        self.connection.send(&Request::Start { plan: Box::new(plan.clone()) }, &[])?;
+        Ok(self.connection)
+    }
+}
+
+impl AsFd for ParkedMonitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
+    }
+}

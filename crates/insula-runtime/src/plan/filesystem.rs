@@ -1,0 +1,127 @@
+//! What a guest finds mounted.
+
+use std::path::{Component, Path};
+
+use insula_types::ByteSize;
+use serde::{Deserialize, Serialize};
+
+/// A file system that is mounted in the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountStep {
+    /// Where, relative to the guest's root. Made where it is missing.
+    pub target: String,
+    /// Its type, as in `/proc/filesystems`.
+    pub filesystem: String,
+    /// Its options: name and value, or a flag.
+    pub options: Vec<(String, Option<String>)>,
+    /// The numbers of `MOUNT_ATTR_*`, mount_setattr(2).
+    pub attributes: u32,
+}
+
+/// A symbolic link below the guest's `/dev`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Symlink {
+    /// Its name.
+    pub name: String,
+    /// Where it leads.
+    pub target: String,
+}
+
+/// A file that is made below the guest's `/run` before init is executed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunFile {
+    /// Where, relative to `/run`. Directories are made where they are missing.
+    pub path: String,
+    /// Its permissions.
+    pub mode: u32,
+    /// What it holds.
+    pub contents: String,
+}
+
+impl RunFile {
+    /// Whether the path is relative and has plain names only.
+    pub(super) fn has_plain_path(&self) -> bool {
+        !self.path.is_empty()
+            && Path::new(&self.path).components().all(|part| matches!(part, Component::Normal(_)))
+    }
+}
+
+/// Noise of the host's kernel that is covered. What protects it is the user namespace: these files belong to the
+/// host's root. Root in the guest may take the covers off and sees what any user of the host sees.
+pub(super) const MASKED: [&str; 8] = [
+    "proc/acpi",
+    "proc/asound",
+    "proc/kcore",
+    "proc/keys",
+    "proc/latency_stats",
+    "proc/sched_debug",
+    "proc/timer_list",
+    "sys/firmware",
+];
+
+/// Controls of the host's kernel that software in the guest must not try to write.
+pub(super) const READ_ONLY: [&str; 4] = ["proc/bus", "proc/fs", "proc/irq", "proc/sysrq-trigger"];
+
+const READ_ONLY_MOUNT: u32 = 1;
+const NO_SUID: u32 = 2;
+const NO_DEVICES: u32 = 4;
+const NO_EXECUTION: u32 = 8;
+const NOTHING_ALLOWED: u32 = NO_SUID | NO_DEVICES | NO_EXECUTION;
+
+/// How many terminals a guest may have open: the kernel has 3,072 for all guests together (`kernel.pty.max`, less what it
+/// keeps for the host).
+const TERMINALS: &str = "512";
+
+/// The mounts in their order. A tmpfs takes as much of the memory limit as systemd would give it; without a limit,
+/// of the host's memory.
+pub(super) fn plan_mounts(memory: Option<ByteSize>) -> Vec<MountStep> {
+    let share = |percent: u64| match memory {
+        Some(memory) => (memory.bytes() / 100 * percent).to_string(),
+        None => format!("{percent}%"),
+    };
+    vec![
+        mount("proc", "proc", &[], NOTHING_ALLOWED),
+        // Writable, it would make systemd-networkd wait for a udev that never runs in a container.
+        mount("sys", "sysfs", &[], NOTHING_ALLOWED | READ_ONLY_MOUNT),
+        mount("sys/fs/cgroup", "cgroup2", &[], NOTHING_ALLOWED),
+        mount(
+            "dev",
+            "tmpfs",
+            &[("size", "1m"), ("nr_inodes", "4096"), ("mode", "755")],
+            NO_SUID | NO_EXECUTION,
+        ),
+        mount(
+            "dev/pts",
+            "devpts",
+            &[("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5"), ("max", TERMINALS)],
+            NO_SUID | NO_EXECUTION,
+        ),
+        mount("dev/shm", "tmpfs", &[("size", &share(50)), ("mode", "1777")], NO_SUID | NO_DEVICES),
+        mount("dev/mqueue", "mqueue", &[], NOTHING_ALLOWED),
+        mount("run", "tmpfs", &[("size", &share(20)), ("mode", "755")], NO_SUID | NO_DEVICES),
+    ]
+}
+
+fn mount(target: &str, filesystem: &str, options: &[(&str, &str)], attributes: u32) -> MountStep {
+    let option =
+        |&(name, value): &(&str, &str)| (name.to_owned(), (!value.is_empty()).then(|| value.to_owned()));
+    MountStep {
+        target: target.to_owned(),
+        filesystem: filesystem.to_owned(),
+        options: options.iter().map(option).collect(),
+        attributes,
+    }
+}
+
+pub(super) fn plan_links() -> Vec<Symlink> {
+    [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("core", "/proc/kcore"),
+        ("ptmx", "pts/ptmx"),
+    ]
+    .map(|(name, target)| Symlink { name: name.to_owned(), target: target.to_owned() })
+    .to_vec()
+}

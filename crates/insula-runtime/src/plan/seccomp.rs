@@ -1,0 +1,283 @@
+//! The system calls that a guest is refused.
+//!
+//! The user namespace already refuses most of them. The filter is the second wall: a flaw behind one of these calls is
+//! out of a guest's reach, and what would show the host (its log, its counters) stays with the host. Calls that were not
+//! there when the list was last looked through are refused, too: see [`NEWEST_CALL`].
+
+use std::io::{Read, Seek};
+use std::sync::OnceLock;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use insula_sys::btrfs::SUBVOLUME_CREATION_IOCTLS;
+use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::PlanError;
+
+/// A system call that is refused.
+#[derive(Debug, Clone, Copy)]
+pub struct DeniedCall {
+    /// Its name.
+    pub name: &'static str,
+    /// What the caller gets.
+    pub errno: i32,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// All of them.
+#[rustfmt::skip] // a table
+pub const DENIED_CALLS: &[DeniedCall] = &[
+    // The kernel itself.
+    denied("init_module", "kernel modules are the host's"),
+    denied("finit_module", "kernel modules are the host's"),
+    denied("delete_module", "kernel modules are the host's"),
+    denied("create_module", "kernel modules are the host's"),
+    denied("query_module", "kernel modules are the host's"),
+    denied("get_kernel_syms", "shows kernel addresses"),
+    denied("kexec_load", "would replace the host's kernel"),
+    denied("kexec_file_load", "would replace the host's kernel"),
+    denied("bpf", "the verifier is a large surface; programs see the host"),
+    denied("perf_event_open", "counters see the host; a large surface"),
+    denied("userfaultfd", "stops the kernel in the middle of a copy: the helper of many exploits"),
+    missing("io_uring_setup", "a large surface that this filter can't look into; programs fall back"),
+    missing("io_uring_enter", "see io_uring_setup"),
+    missing("io_uring_register", "see io_uring_setup"),
+    denied("syslog", "the kernel's log is the host's"),
+    denied("lookup_dcookie", "shows kernel addresses; for profilers"),
+    denied("kcmp", "compares kernel addresses"),
+    // Hardware.
+    denied("iopl", "raw I/O"),
+    denied("ioperm", "raw I/O"),
+    denied("pciconfig_read", "raw I/O"),
+    denied("pciconfig_write", "raw I/O"),
+    denied("pciconfig_iobase", "raw I/O"),
+    denied("vm86", "virtual 8086 mode is a surface without users"),
+    denied("vm86old", "virtual 8086 mode is a surface without users"),
+    // What the host has once.
+    denied("settimeofday", "the clock is the host's"),
+    denied("clock_settime", "the clock is the host's"),
+    denied("clock_settime64", "the clock is the host's"),
+    denied("stime", "the clock is the host's"),
+    denied("swapon", "swap is the host's"),
+    denied("swapoff", "swap is the host's"),
+    denied("acct", "process accounting is the host's"),
+    denied("quotactl", "quotas are set by the host"),
+    denied("quotactl_fd", "quotas are set by the host"),
+    denied("nfsservctl", "the kernel's NFS server is the host's"),
+    // Ways around a guest's borders.
+    denied("open_by_handle_at", "opens files of the host's file systems past any mount (the Shocker exploit)"),
+    missing("add_key", "keys of all guests count against shared quotas; a history of flaws"),
+    missing("request_key", "asks the host's helper programs for keys"),
+    missing("keyctl", "see add_key"),
+    // Relics.
+    denied("uselib", "a.out libraries"),
+    denied("_sysctl", "gone from the kernel"),
+    denied("ustat", "takes device numbers of the host"),
+    denied("sysfs", "lists the host's file systems by number"),
+    denied("bdflush", "gone from the kernel"),
+    denied("modify_ldt", "16-bit segments: a surface with a history of flaws"),
+];
+
+/// The newest system call that [`DENIED_CALLS`] was looked through for: `file_setattr`, Linux 6.17. What a kernel has beyond
+/// answers `ENOSYS` in a guest, as if it ran on the older kernel, so that nothing is open that nobody has looked at.
+///
+/// Since Linux 5.1 a new call has the same number on all architectures. Those of the x32 ABI are above, and are all refused:
+/// no distribution has programs for it, and the way into the kernel has had flaws of its own (CVE-2014-0038).
+pub const NEWEST_CALL: u32 = 469;
+
+/// An ioctl(2) that is refused, whatever the descriptor.
+#[derive(Debug, Clone, Copy)]
+pub struct DeniedIoctl {
+    /// Its number.
+    pub number: u32,
+    /// What the caller gets.
+    pub errno: i32,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// All of them.
+pub const DENIED_IOCTLS: [DeniedIoctl; 4] = {
+    let [snap, subvol, snap2, subvol2] = SUBVOLUME_CREATION_IOCTLS;
+    [no_btrfs(snap), no_btrfs(subvol), no_btrfs(snap2), no_btrfs(subvol2)]
+};
+
+/// `ENOTTY` says that the file system is no btrfs, so that systemd makes directories instead.
+const fn no_btrfs(number: u32) -> DeniedIoctl {
+    let reason =
+        "a subvolume made inside counts into no disk limit if its maker says so, and is in no snapshot";
+    DeniedIoctl { number, errno: libc::ENOTTY, reason }
+}
+
+const fn denied(name: &'static str, reason: &'static str) -> DeniedCall {
+    DeniedCall { name, errno: libc::EPERM, reason }
+}
+
+/// Refused as if the kernel had no such call, so that programs use another way.
+const fn missing(name: &'static str, reason: &'static str) -> DeniedCall {
+    DeniedCall { name, errno: libc::ENOSYS, reason }
+}
+
+/// A compiled filter: the kernel's `struct sock_filter[]`. Base64 in JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeccompFilter(pub Vec<u8>);
+
+impl SeccompFilter {
+    /// The filter of every guest, compiled once: libseccomp takes its time, and a start should not.
+    pub fn standard() -> Result<Self, PlanError> {
+        static COMPILED: OnceLock<SeccompFilter> = OnceLock::new();
+        if let Some(filter) = COMPILED.get() {
+            return Ok(filter.clone());
+        }
+        let filter = Self::compile(DENIED_CALLS, &DENIED_IOCTLS)?.without_calls_above(NEWEST_CALL);
+        Ok(COMPILED.get_or_init(|| filter).clone())
+    }
+
+    /// Compiles the lists for this machine's processors; on x86-64 for 32-bit programs too.
+    pub fn compile(calls: &[DeniedCall], ioctls: &[DeniedIoctl]) -> Result<Self, PlanError> {
+        let mut filter = ScmpFilterContext::new(ScmpAction::Allow).map_err(PlanError::Seccomp)?;
+        add_rules(&mut filter, calls).map_err(PlanError::Seccomp)?;
+        add_ioctl_rules(&mut filter, ioctls).map_err(PlanError::Seccomp)?;
+        export(&filter)
+    }
+
+    /// The filter that answers `ENOSYS` to calls with a higher number, and is as before for the others. libseccomp has no
+    /// rule for numbers that it does not know, but a program can have another in front: its jumps are relative.
+    #[must_use]
+    pub fn without_calls_above(self, newest: u32) -> Self {
+        const NUMBER: u32 = 0; // its offset in `struct seccomp_data`
+        const SKIPPED: u32 = u32::MAX; // by a debugger: nothing is called
+        let instruction = |code: u32, if_true: u8, if_false: u8, value: u32| {
+            let [a, b] = u16::try_from(code).unwrap_or_default().to_ne_bytes();
+            let [k0, k1, k2, k3] = value.to_ne_bytes();
+            [a, b, if_true, if_false, k0, k1, k2, k3]
+        };
+        let missing = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
+        let mut program = [
+            instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, NUMBER),
+            instruction(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, 0, 2, newest),
+            instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, 0, SKIPPED),
+            instruction(libc::BPF_RET | libc::BPF_K, 0, 0, missing),
+        ]
+        .concat();
+        program.extend(self.0);
+        Self(program)
+    }
+}
+
+fn add_rules(
+    filter: &mut ScmpFilterContext,
+    calls: &[DeniedCall],
+) -> Result<(), libseccomp::error::SeccompError> {
+    if cfg!(target_arch = "x86_64") {
+        filter.add_arch(ScmpArch::X86)?;
+    }
+    filter.set_act_badarch(ScmpAction::Errno(libc::ENOSYS))?;
+    filter.set_ctl_optimize(2)?; // a binary tree instead of one comparison after the other
+    for call in calls {
+        // What the processor or the library does not know can't be called, or is refused by the kernel.
+        if let Ok(number) = ScmpSyscall::from_name(call.name) {
+            filter.add_rule(ScmpAction::Errno(call.errno), number)?;
+        }
+    }
+    Ok(())
+}
+
+fn add_ioctl_rules(
+    filter: &mut ScmpFilterContext,
+    ioctls: &[DeniedIoctl],
+) -> Result<(), libseccomp::error::SeccompError> {
+    let call = ScmpSyscall::from_name("ioctl")?;
+    for ioctl in ioctls {
+        // The kernel looks at the lower half of the register only, and so must the filter.
+        let lower_half = ScmpCompareOp::MaskedEqual(u32::MAX.into());
+        let is_it = ScmpArgCompare::new(1, lower_half, ioctl.number.into());
+        filter.add_rule_conditional(ScmpAction::Errno(ioctl.errno), call, &[is_it])?;
+    }
+    Ok(())
+}
+
+fn export(filter: &ScmpFilterContext) -> Result<SeccompFilter, PlanError> {
+    let io_error = PlanError::SeccompExport;
+    let memory = rustix::fs::memfd_create("seccomp", rustix::fs::MemfdFlags::CLOEXEC);
+    let mut file = std::fs::File::from(memory.map_err(|errno| io_error(errno.into()))?);
+    filter.export_bpf(&file).map_err(PlanError::Seccomp)?;
+    let mut program = vec![];
+    file.rewind().and_then(|()| file.read_to_end(&mut program)).map_err(io_error)?;
+    Ok(SeccompFilter(program))
+}
+
+impl Serialize for SeccompFilter {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for SeccompFilter {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        BASE64.decode(&*text).map(Self).map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use insula_sys::{btrfs, process};
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn the_filter_is_compiled_and_survives_json() {
+        let filter = SeccompFilter::compile(DENIED_CALLS, &DENIED_IOCTLS).unwrap();
+        assert!(
+            filter.0.len().is_multiple_of(8) && filter.0.len() / 8 <= 4096,
+            "BPF_MAXINSNS: {}",
+            filter.0.len()
+        );
+        let json = serde_json::to_string(&filter).unwrap();
+        assert_eq!(serde_json::from_str::<SeccompFilter>(&json).unwrap(), filter);
+    }
+
+    #[test]
+    fn a_call_newer_than_the_list_is_missing() {
+        // close_range(2) stands for the calls to come: this filter knows those before it only.
+        let newest = u32::try_from(libc::SYS_close_range).unwrap() - 1;
+        let filter = SeccompFilter::compile(&[], &[]).unwrap();
+        let (before, after) = (filter.clone(), filter.without_calls_above(newest));
+        let call = |filter: SeccompFilter| {
+            std::thread::spawn(move || {
+                process::load_seccomp(&filter.0).expect("the filter is loaded as root");
+                process::close_from(u32::MAX).map_err(|error| error.raw_os_error())
+            })
+        };
+        assert_eq!(call(before).join().unwrap(), Ok(()));
+        assert_eq!(call(after).join().unwrap(), Err(Some(libc::ENOSYS)));
+    }
+
+    #[test]
+    fn what_has_a_reason_to_be_refused_is_not_newer_than_the_list() {
+        for call in DENIED_CALLS {
+            let number = ScmpSyscall::from_name(call.name).map_or(-1, i32::from);
+            assert!(number < i32::try_from(NEWEST_CALL).unwrap(), "{}", call.name);
+            assert!(!call.reason.is_empty());
+        }
+    }
+
+    #[test]
+    fn calls_and_ioctls_are_refused_as_listed() {
+        // Errors of our own choice, which the kernel would not give.
+        let call = DeniedCall { name: "keyctl", errno: libc::EXDEV, reason: "" };
+        let ioctls = DENIED_IOCTLS.map(|ioctl| DeniedIoctl { errno: libc::EDOM, ..ioctl });
+        let filter = SeccompFilter::compile(&[call], &ioctls).unwrap();
+        let errors = std::thread::spawn(move || {
+            let directory = std::fs::File::open("/").unwrap();
+            process::load_seccomp(&filter.0).expect("the filter is loaded as root");
+            let errno = |result: std::io::Result<()>| result.unwrap_err().raw_os_error();
+            let keyring = process::join_new_session_keyring().map(drop);
+            (errno(keyring), errno(btrfs::create_subvolume(directory.as_fd(), "x").map(drop)))
+        });
+        assert_eq!(errors.join().unwrap(), (Some(libc::EXDEV), Some(libc::EDOM)));
+    }
+}

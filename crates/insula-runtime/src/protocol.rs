@@ -1,0 +1,344 @@
+//! What the agent and a monitor say to each other.
+//!
+//! One message is one packet of a `SOCK_SEQPACKET` socket: a [`Request`] or an [`Event`] in JSON, or, behind a first byte
+//! of 0, bytes of the console in either direction. Fields that a reader does not know are ignored, an unknown request is
+//! refused, an unknown event skipped: either side may be newer. Descriptors come along with `SCM_RIGHTS` where a message
+//! says so.
+
+use insula_types::{ExitRecord, VpsId};
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::CgroupValue;
+use crate::plan::StartPlan;
+
+/// The version of the protocol: higher when something new can be asked for. 2: [`Request::SetLimits`].
+pub const PROTOCOL_VERSION: u32 = 2;
+
+/// The first byte of a packet with bytes of the console.
+pub(crate) const CONSOLE_PACKET: u8 = 0;
+
+/// The most bytes of the console in one packet.
+pub(crate) const MAX_CONSOLE_BYTES: usize = 16 << 10;
+
+/// What a client asks a monitor for. In JSON `{"<request>":{…}}`: a tag among the fields would make the monitor keep a
+/// whole plan in pieces until it has found the tag, and carry the code for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Who are you? Answered by [`Event::Hello`]; from now on changes of the phase are told.
+    Hello {
+        /// The client's [`PROTOCOL_VERSION`].
+        version: u32,
+    },
+    /// Start the guest. To a parked monitor only.
+    Start {
+        /// How.
+        plan: Box<StartPlan>,
+    },
+    /// Tell init to shut the guest down, and kill it if it has not ended in time.
+    Stop {
+        /// How long it may take.
+        timeout_ms: u64,
+    },
+    /// Kill every process of the guest.
+    Kill,
+    /// Run a program in the guest. Without a terminal, its standard input, output and error come along.
+    Exec(ExecRequest),
+    /// Send a signal to the processes of an exec.
+    ExecSignal {
+        /// The client's number of the exec.
+        exec: u32,
+        /// The signal's number.
+        signal: i32,
+    },
+    /// Send what the console shows from now on, and take what is typed.
+    AttachConsole {
+        /// Whether to send what it has shown before, first.
+        replay: bool,
+    },
+    /// Set the console's size in characters.
+    ConsoleResize {
+        /// Its height.
+        rows: u16,
+        /// Its width.
+        columns: u16,
+    },
+    /// Send what the console has shown, then [`Event::LogEnd`].
+    Log,
+    /// Write these values to the guest's groups when it boots again, instead of those of the plan. Answered by
+    /// [`Event::LimitsSet`], or refused: then the old ones hold. Groups in use are not touched, that is
+    /// [`CgroupLayout::change_limits`](crate::CgroupLayout::change_limits): ask for this before, so that a reboot in between
+    /// has the new limits, and ask for the old ones when the change is refused.
+    SetLimits {
+        /// What [`plan_limits`](crate::cgroup::plan_limits) says.
+        values: Vec<CgroupValue>,
+    },
+}
+
+/// A program to run in the guest, as its root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecRequest {
+    /// The client's number for it, unique on the connection.
+    pub exec: u32,
+    /// The program, looked up in the `PATH` of `environment` if it has no slash, and its arguments.
+    pub argv: Vec<String>,
+    /// Its whole environment, as `NAME=value`.
+    pub environment: Vec<String>,
+    /// Its working directory.
+    pub directory: String,
+    /// The size of its terminal, if it gets one.
+    pub terminal: Option<TerminalSize>,
+}
+
+/// The size of a terminal in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Its height.
+    pub rows: u16,
+    /// Its width.
+    pub columns: u16,
+}
+
+/// What a monitor tells a client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The monitor has joined its spare groups and waits for [`Request::Start`].
+    Parked {
+        /// The monitor's [`PROTOCOL_VERSION`].
+        version: u32,
+    },
+    /// The answer to [`Request::Hello`].
+    Hello {
+        /// The monitor's [`PROTOCOL_VERSION`].
+        version: u32,
+        /// What it knows of its guest.
+        status: Status,
+    },
+    /// The guest's phase has changed.
+    Phase {
+        /// What the monitor knows of its guest now.
+        status: Status,
+    },
+    /// The guest could not be started; the monitor ends.
+    StartFailed {
+        /// Where and why.
+        failure: StartFailure,
+    },
+    /// The guest has ended and stays so; the monitor ends. The record is also in `exit.json`.
+    Exited {
+        /// How it ended.
+        record: ExitRecord,
+    },
+    /// The program runs. With a terminal, its master comes along.
+    ExecStarted {
+        /// The client's number of the exec.
+        exec: u32,
+    },
+    /// The program could not be run.
+    ExecFailed {
+        /// The client's number of the exec.
+        exec: u32,
+        /// Which kind of failure.
+        reason: ExecFailure,
+        /// What was being done, then the causes.
+        chain: Vec<String>,
+    },
+    /// The program has ended.
+    ExecExited {
+        /// The client's number of the exec.
+        exec: u32,
+        /// How.
+        end: ExecEnd,
+    },
+    /// The answer to [`Request::AttachConsole`]: what follows is the console.
+    ConsoleAttached,
+    /// The end of the answer to [`Request::Log`].
+    LogEnd,
+    /// The answer to [`Request::SetLimits`]: the plan has the values, in memory and on disk.
+    LimitsSet,
+    /// The request can't be served.
+    Refused {
+        /// Why.
+        message: String,
+    },
+    /// Bytes of the console: a packet of its own kind, not JSON.
+    #[serde(skip)]
+    Console(Vec<u8>),
+    /// An event of a newer version.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What a guest is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Init is about to be executed.
+    Starting,
+    /// Init lives.
+    Running,
+    /// The guest has booted.
+    Ready,
+    /// Init was told to end.
+    Stopping,
+    /// Init has ended.
+    Exited,
+}
+
+/// What a monitor knows of its guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Whose monitor it is.
+    pub vps: VpsId,
+    /// What the guest is doing.
+    pub phase: Phase,
+    /// Init's number on the host, while it lives.
+    pub init_pid: Option<i32>,
+    /// How often the guest was booted since it was started: 1, and one more for each reboot by the guest.
+    pub boots: u32,
+    /// When init was executed: milliseconds since 1970, UTC.
+    pub started_at_ms: Option<i64>,
+    /// When the guest had booted: milliseconds since 1970, UTC.
+    pub ready_at_ms: Option<i64>,
+}
+
+/// The part of a start that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartPhase {
+    /// Reading the plan, the monitor's socket and files.
+    Prepare,
+    /// Groups and limits.
+    Cgroup,
+    /// The console's terminal.
+    Console,
+    /// Making the process and its namespaces.
+    Clone,
+    /// The id map.
+    Ids,
+    /// The root volume.
+    Root,
+    /// File systems and devices.
+    Mounts,
+    /// Interfaces, addresses and routes.
+    Network,
+    /// Capabilities, system call filter, keyring.
+    Security,
+    /// Executing init.
+    Execute,
+    /// A phase of a newer version.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Why a guest could not be started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("the start failed in phase {phase:?}: {}", chain.join(": "))]
+pub struct StartFailure {
+    /// Where.
+    pub phase: StartPhase,
+    /// What was being done, then the causes.
+    pub chain: Vec<String>,
+    /// The kernel's errno, if it was the kernel that refused.
+    pub errno: Option<i32>,
+}
+
+impl StartFailure {
+    /// A failure with the error's chain.
+    pub(crate) fn new(phase: StartPhase, error: &(dyn std::error::Error + 'static)) -> Self {
+        let (chain, errno) = chain_of(error);
+        Self { phase, chain, errno }
+    }
+
+    /// A failure of the kernel in doing `what`.
+    pub(crate) fn at(phase: StartPhase, what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        move |error| Self { phase, chain: vec![what.into(), error.to_string()], errno: error.raw_os_error() }
+    }
+}
+
+/// The messages of an error and its causes, and the errno of the last that has one.
+pub(crate) fn chain_of(error: &(dyn std::error::Error + 'static)) -> (Vec<String>, Option<i32>) {
+    let (mut chain, mut errno, mut next) = (vec![], None, Some(error));
+    while let Some(error) = next {
+        chain.push(error.to_string());
+        errno = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error).or(errno);
+        next = error.source();
+    }
+    (chain, errno)
+}
+
+/// Why a program could not be run in a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecFailure {
+    /// The guest has no such program.
+    NotFound,
+    /// It is there and can't be executed.
+    NotExecutable,
+    /// The guest is not running.
+    NotRunning,
+    /// The guest is paused.
+    Paused,
+    /// Too many programs at once.
+    TooMany,
+    /// Anything else.
+    #[serde(other)]
+    Other,
+}
+
+impl ExecFailure {
+    /// The exit code that a shell has for it: 127, 126, or 125 as env(1) has for a failure of its own.
+    pub fn exit_code(self) -> i32 {
+        match self {
+            Self::NotFound => 127,
+            Self::NotExecutable => 126,
+            _ => 125,
+        }
+    }
+}
+
+/// How a program has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecEnd {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_peer_is_understood() {
+        let request: Request = serde_json::from_str(r#"{"stop":{"timeout_ms":5,"why":"new"}}"#).unwrap();
+        assert_eq!(request, Request::Stop { timeout_ms: 5 });
+        let error = serde_json::from_str::<Request>(r#"{"teleport":{"where":"mars"}}"#).unwrap_err();
+        assert!(error.to_string().contains("unknown variant `teleport`"), "{error}");
+        let event: Event = serde_json::from_str(r#"{"event":"teleported","where":"mars"}"#).unwrap();
+        assert_eq!(event, Event::Unknown);
+    }
+
+    #[test]
+    fn messages_read_what_they_write() {
+        let exec = ExecRequest {
+            exec: 3,
+            argv: vec!["ls".into()],
+            environment: vec![],
+            directory: "/".into(),
+            terminal: Some(TerminalSize { rows: 24, columns: 80 }),
+        };
+        let request = Request::Exec(exec);
+        assert_eq!(
+            serde_json::from_slice::<Request>(&serde_json::to_vec(&request).unwrap()).unwrap(),
+            request
+        );
+        let event = Event::ExecExited { exec: 3, end: ExecEnd::Signal(9) };
+        let text = serde_json::to_string(&event).unwrap();
+        assert_eq!(text, r#"{"event":"exec_exited","exec":3,"end":{"signal":9}}"#);
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
+    }
+}

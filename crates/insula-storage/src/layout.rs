@@ -1,0 +1,215 @@
+//! The directories of a pool, which lead to the volumes.
+//!
+//! ```text
+//! images/<fingerprint>   staging/<operation>   vps/<id>/{root,incoming}   snapshots/<id>/<name>
+//! ```
+//!
+//! They belong to root alone. They are opened beneath the pool's descriptor, following no links, so what is mounted
+//! or moved elsewhere meanwhile doesn't matter. `vps/<id>` stays until nothing of the VPS is left, quota included.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use insula_types::VpsId;
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags, mkdirat, open, openat2, unlinkat};
+use rustix::io::Errno;
+
+use crate::Volume;
+use crate::volume::{IMAGES, INCOMING, OUTGOING, ROOT, SNAPSHOTS, STAGING, VPS};
+
+const PRIVATE: Mode = Mode::RWXU;
+
+/// A pool's directories.
+#[derive(Debug)]
+pub struct Layout {
+    path: PathBuf,
+    pool: OwnedFd,
+}
+
+impl Layout {
+    /// Opens the pool at `path`.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let pool = open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Self { path: path.to_owned(), pool })
+    }
+
+    /// Makes the directories that the pool lacks.
+    pub fn ensure_directories(&self) -> io::Result<()> {
+        let mut names = [IMAGES, STAGING, VPS, SNAPSHOTS].iter();
+        names.try_for_each(|name| self.ensure_directory(Path::new(name)).map(drop))
+    }
+
+    /// The pool itself.
+    pub fn pool(&self) -> BorrowedFd<'_> {
+        self.pool.as_fd()
+    }
+
+    /// The pool's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a directory, by its path relative to the pool; `None` if it isn't there.
+    pub fn directory(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat2(&self.pool, path, flags, Mode::empty(), how) {
+            Ok(directory) => Ok(Some(directory)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Opens the directory that a volume lies in, and makes it where needed.
+    pub fn ensure_parent(&self, volume: &Volume) -> io::Result<OwnedFd> {
+        if let Some(vps) = volume.vps() {
+            self.ensure_directory(&vps_directory(vps))?;
+        }
+        self.ensure_directory(&volume.directory())
+    }
+
+    fn ensure_directory(&self, path: &Path) -> io::Result<OwnedFd> {
+        match mkdirat(&self.pool, path, PRIVATE) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        self.directory(path)?.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Removes a directory if there is nothing in it.
+    pub fn remove_if_empty(&self, path: &Path) -> io::Result<()> {
+        match unlinkat(&self.pool, path, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// The VPSes that have a directory and no volumes.
+    pub fn vpses_without_volumes(&self) -> io::Result<Vec<VpsId>> {
+        let is_empty = |path: &Path| self.paths(path).map(|paths| paths.is_empty());
+        let mut vpses = vec![];
+        for directory in self.paths(Path::new(VPS))? {
+            let Ok(vps) = file_name(&directory).parse::<VpsId>() else { continue };
+            if is_empty(&directory)? && is_empty(&Path::new(SNAPSHOTS).join(vps.to_string()))? {
+                vpses.push(vps);
+            }
+        }
+        Ok(vpses)
+    }
+
+    /// Everything that lies where volumes lie, and what doesn't belong there; both sorted.
+    pub fn list(&self) -> io::Result<(Vec<Volume>, Vec<PathBuf>)> {
+        let mut paths = vec![];
+        for top in self.paths(Path::new("."))? {
+            match top.to_str() {
+                Some(IMAGES | STAGING) => paths.extend(self.paths(&top)?),
+                Some(VPS | SNAPSHOTS) => {
+                    for directory in self.paths(&top)? {
+                        match file_name(&directory).parse::<VpsId>() {
+                            Ok(_) => paths.extend(self.paths(&directory)?),
+                            Err(_) => paths.push(directory),
+                        }
+                    }
+                }
+                _ => paths.push(top),
+            }
+        }
+        let (mut volumes, mut strays) = (vec![], vec![]);
+        for path in paths {
+            match parse(&path) {
+                Some(volume) => volumes.push(volume),
+                None => strays.push(path),
+            }
+        }
+        volumes.sort();
+        strays.sort();
+        Ok((volumes, strays))
+    }
+
+    /// What is in a directory, relative to the pool; nothing if it isn't there, or is no directory.
+    fn paths(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let directory = match self.directory(path) {
+            Ok(Some(directory)) => directory,
+            Ok(None) => return Ok(vec![]),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(vec![]),
+            Err(error) => return Err(error),
+        };
+        let base = path.strip_prefix(".").unwrap_or(path);
+        let mut paths = vec![];
+        for entry in Dir::read_from(directory)? {
+            let entry = entry?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            paths.extend((name != "." && name != "..").then(|| base.join(name)));
+        }
+        Ok(paths)
+    }
+}
+
+fn file_name(path: &Path) -> &str {
+    path.file_name().and_then(OsStr::to_str).unwrap_or_default()
+}
+
+/// The directory of a VPS, relative to the pool.
+pub fn vps_directory(vps: VpsId) -> PathBuf {
+    Path::new(VPS).join(vps.to_string())
+}
+
+/// The volume that lies at `path`, relative to the pool.
+fn parse(path: &Path) -> Option<Volume> {
+    let parts: Vec<&str> = path.iter().map(|part| part.to_str()).collect::<Option<_>>()?;
+    match parts[..] {
+        [IMAGES, fingerprint] => fingerprint.parse().ok().map(Volume::Image),
+        [STAGING, operation] => operation.parse().ok().map(Volume::Staging),
+        [VPS, vps, ROOT] => vps.parse().ok().map(Volume::Root),
+        [VPS, vps, INCOMING] => vps.parse().ok().map(Volume::Incoming),
+        [VPS, vps, OUTGOING] => vps.parse().ok().map(Volume::Outgoing),
+        [SNAPSHOTS, vps, name] => Some(Volume::Snapshot(vps.parse().ok()?, name.parse().ok()?)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use insula_types::{Fingerprint, OperationId};
+
+    #[test]
+    fn a_volume_is_found_where_it_is_put() {
+        let vps = VpsId::new();
+        let volumes = [
+            Volume::Image(Fingerprint::from_bytes([7; 32])),
+            Volume::Staging(OperationId::new()),
+            Volume::Root(vps),
+            Volume::Incoming(vps),
+            Volume::Outgoing(vps),
+            Volume::Snapshot(vps, "daily-1".parse().unwrap()),
+        ];
+        for volume in volumes {
+            assert_eq!(parse(&volume.directory().join(volume.file_name())), Some(volume));
+        }
+    }
+
+    #[test]
+    fn what_is_no_volume_is_a_stray() {
+        let vps = VpsId::new();
+        let strays =
+            ["images/x".into(), format!("vps/{vps}/home"), format!("snapshots/{vps}/.x"), "x".into()];
+        for stray in strays {
+            assert_eq!(parse(Path::new(&stray)), None, "{stray}");
+        }
+    }
+
+    #[test]
+    fn links_are_not_followed() {
+        let pool = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let layout = Layout::open(pool.path()).unwrap();
+        layout.ensure_directories().unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), pool.path().join("images/link")).unwrap();
+        assert!(layout.directory(Path::new("images/link")).is_err());
+        assert!(layout.directory(Path::new("../")).is_err());
+    }
+}

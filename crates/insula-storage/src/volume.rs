@@ -1,0 +1,80 @@
+//! What lives in a pool.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use insula_types::{Fingerprint, OperationId, SnapshotName, VpsId};
+
+/// A file tree in a pool, named by what it is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Volume {
+    /// An image. Read-only.
+    Image(Fingerprint),
+    /// An image in the making, by this operation.
+    Staging(OperationId),
+    /// The root of a VPS.
+    Root(VpsId),
+    /// The root-to-be of a VPS that is being restored or rebuilt.
+    Incoming(VpsId),
+    /// The root that it takes the place of.
+    Outgoing(VpsId),
+    /// A point in time of the root of a VPS. Read-only.
+    Snapshot(VpsId, SnapshotName),
+}
+
+pub(crate) const IMAGES: &str = "images";
+pub(crate) const STAGING: &str = "staging";
+pub(crate) const VPS: &str = "vps";
+pub(crate) const SNAPSHOTS: &str = "snapshots";
+pub(crate) const ROOT: &str = "root";
+pub(crate) const INCOMING: &str = "incoming";
+pub(crate) const OUTGOING: &str = "outgoing";
+
+impl Volume {
+    /// The VPS that it belongs to, and whose limit it counts into.
+    pub fn vps(&self) -> Option<VpsId> {
+        match self {
+            Self::Image(_) | Self::Staging(_) => None,
+            Self::Root(vps) | Self::Incoming(vps) | Self::Outgoing(vps) | Self::Snapshot(vps, _) => {
+                Some(*vps)
+            }
+        }
+    }
+
+    /// The directory that it lies in, relative to the pool.
+    pub(crate) fn directory(&self) -> PathBuf {
+        match self {
+            Self::Image(_) => IMAGES.into(),
+            Self::Staging(_) => STAGING.into(),
+            Self::Root(vps) | Self::Incoming(vps) | Self::Outgoing(vps) => {
+                PathBuf::from(VPS).join(vps.to_string())
+            }
+            Self::Snapshot(vps, _) => PathBuf::from(SNAPSHOTS).join(vps.to_string()),
+        }
+    }
+
+    /// Its name in that directory.
+    pub(crate) fn file_name(&self) -> String {
+        match self {
+            Self::Image(fingerprint) => fingerprint.to_string(),
+            Self::Staging(operation) => operation.to_string(),
+            Self::Root(_) => ROOT.to_owned(),
+            Self::Incoming(_) => INCOMING.to_owned(),
+            Self::Outgoing(_) => OUTGOING.to_owned(),
+            Self::Snapshot(_, name) => name.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Volume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Image(fingerprint) => write!(f, "image {fingerprint}"),
+            Self::Staging(operation) => write!(f, "staging volume of operation {operation}"),
+            Self::Root(vps) => write!(f, "root of VPS {vps}"),
+            Self::Incoming(vps) => write!(f, "incoming root of VPS {vps}"),
+            Self::Outgoing(vps) => write!(f, "outgoing root of VPS {vps}"),
+            Self::Snapshot(vps, name) => write!(f, "snapshot {name} of VPS {vps}"),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! How values of ours stand in columns.
+
+use std::error::Error;
+use std::str::FromStr;
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
+use rusqlite::{Connection, Row};
+use serde::Serialize;
+use serde::de::{DeserializeOwned, IntoDeserializer};
+
+/// A value that stands there as JSON.
+struct Json<T>(T);
+
+impl<T: DeserializeOwned> FromSql for Json<T> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        serde_json::from_str(value.as_str()?).map(Self).map_err(FromSqlError::other)
+    }
+}
+
+/// A value that stands there as the text that it is written as.
+struct Text<T>(T);
+
+impl<T: FromStr<Err: Error + Send + Sync + 'static>> FromSql for Text<T> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_str()?.parse().map(Self).map_err(FromSqlError::other)
+    }
+}
+
+/// A variant of an enum that stands there as the one word that serde has for it.
+struct Word<T>(T);
+
+impl<T: DeserializeOwned> FromSql for Word<T> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let word: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
+            value.as_str()?.into_deserializer();
+        T::deserialize(word).map(Self).map_err(FromSqlError::other)
+    }
+}
+
+/// A value of ours as JSON: maps with text keys, no floating point numbers; it can't fail.
+pub(crate) fn to_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("our types have JSON forms")
+}
+
+/// The JSON in a column.
+pub(crate) fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    row.get(column).map(|Json(value)| value)
+}
+
+/// The text in a column, parsed.
+pub(crate) fn parsed<T: FromStr<Err: Error + Send + Sync + 'static>>(
+    row: &Row<'_>,
+    column: &str,
+) -> rusqlite::Result<T> {
+    row.get(column).map(|Text(value)| value)
+}
+
+/// The text in a column, parsed, where there is one.
+pub(crate) fn parsed_if_any<T: FromStr<Err: Error + Send + Sync + 'static>>(
+    row: &Row<'_>,
+    column: &str,
+) -> rusqlite::Result<Option<T>> {
+    let value: Option<Text<T>> = row.get(column)?;
+    Ok(value.map(|Text(value)| value))
+}
+
+/// The word for a variant of an enum.
+pub(crate) fn to_word(value: &impl Serialize) -> String {
+    to_json(value).trim_matches('"').to_owned()
+}
+
+/// The word in a column.
+pub(crate) fn from_word<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    row.get(column).map(|Word(value)| value)
+}
+
+/// All rows of a query whose first column is JSON.
+pub(crate) fn json_rows<T: DeserializeOwned>(db: &Connection, sql: &str) -> rusqlite::Result<Vec<T>> {
+    db.prepare_cached(sql)?.query_map([], |row| row.get(0).map(|Json(value)| value))?.collect()
+}

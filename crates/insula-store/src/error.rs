@@ -1,0 +1,112 @@
+//! What can go wrong with the database, and which of it callers branch on.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+use rusqlite::ffi;
+
+/// Why the database did not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file is damaged or no database.
+    #[error(
+        "the database {path:?} is damaged: {found}; restore it from a backup, or move it away to begin with an empty one"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        found: String,
+    },
+    /// A newer agent has written the file.
+    #[error(
+        "the database {path:?} has schema version {version}, and this agent knows up to {known}; use the newer agent"
+    )]
+    TooNew {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+        /// The newest version that this agent knows.
+        known: u32,
+    },
+    /// The file could not be opened.
+    #[error("failed to open the database {path:?}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's error.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The file could not be made, or not be kept from others.
+    #[error("failed to make the database {path:?} a file for its owner alone")]
+    Protect {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What should be changed is not there, or not in a state to be changed so.
+    #[error("failed to {doing}: there is none, or not any more")]
+    Missing {
+        /// What was being done.
+        doing: &'static str,
+    },
+    /// Something of the same name, address or range is there already.
+    #[error("failed to {doing}: it is taken ({what})")]
+    Taken {
+        /// What was being done.
+        doing: &'static str,
+        /// The table and columns, such as `vps.name`.
+        what: String,
+    },
+    /// The disk with the database is full.
+    #[error("failed to {doing}: the disk that holds the database is full")]
+    DiskFull {
+        /// What was being done.
+        doing: &'static str,
+    },
+    /// Anything else.
+    #[error("failed to {doing}")]
+    Sql {
+        /// What was being done.
+        doing: &'static str,
+        /// SQLite's error.
+        #[source]
+        source: rusqlite::Error,
+    },
+}
+
+impl StoreError {
+    pub(crate) fn at_open(path: &Path, source: rusqlite::Error) -> Self {
+        match source.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+                Self::Damaged { path: path.to_owned(), found: source.to_string() }
+            }
+            _ => Self::Open { path: path.to_owned(), source },
+        }
+    }
+
+    pub(crate) fn while_doing(doing: &'static str, source: rusqlite::Error) -> Self {
+        match &source {
+            rusqlite::Error::StatementChangedRows(_) => Self::Missing { doing },
+            rusqlite::Error::SqliteFailure(error, message) => match (error.code, error.extended_code) {
+                (_, ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_UNIQUE) => {
+                    let text = message.as_deref().unwrap_or_default();
+                    let what = text.rsplit_once(": ").map_or(text, |(_, what)| what).to_owned();
+                    Self::Taken { doing, what }
+                }
+                (ErrorCode::DiskFull, _) => Self::DiskFull { doing },
+                _ => Self::Sql { doing, source },
+            },
+            _ => Self::Sql { doing, source },
+        }
+    }
+}
+
+/// Takes the transaction back, with [`StoreError::Missing`], when it is not one row that was changed or found.
+pub(crate) fn is_one(rows: usize) -> rusqlite::Result<()> {
+    if rows == 1 { Ok(()) } else { Err(rusqlite::Error::StatementChangedRows(rows)) }
+}

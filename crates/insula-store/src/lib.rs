@@ -1,0 +1,181 @@
+//! The state of a host in SQLite: what should be, the journal of operations, what happened, who did it, and who may.
+//!
+//! The only SQL of the project. A method is one transaction: done, and on disk, when it returns (WAL,
+//! `synchronous=FULL`), or not done at all. Methods block for about a write to the disk; callers that must not block
+//! call them from a blocking thread. One kind of write does not wait for the disk: how far an operation is. It is safe
+//! from the agent's death at once, and from the host's with the next write that waits; a host that dies in between goes on
+//! with an earlier step, and every step may run twice.
+//!
+//! Invariants, whichever method writes:
+//!
+//! * Every operation has a line in the audit log and an event when it is accepted, and both again when it is over, in
+//!   the transaction that says so.
+//! * The audit log and the events only grow at their ends; events are pruned from their beginning. Numbers of events
+//!   are never used again.
+//!
+//! One agent has the database at a time; that is for the agent to see to, by a lock on its state directory.
+
+mod announcement;
+mod audit;
+mod client;
+mod column;
+mod error;
+mod event;
+mod image;
+mod opening;
+mod operation;
+mod profile;
+#[cfg(test)]
+mod samples;
+mod selection;
+mod vps;
+
+use std::cell::Cell;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+
+use insula_types::NetworkSpec;
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+
+use column::{json_rows, to_json};
+
+pub use audit::{AuditCheck, AuditFilter};
+pub use error::StoreError;
+pub use event::EventFilter;
+pub use operation::{OperationFilter, OperationPage};
+
+/// Who wants to know that there are new events.
+type Listener = Box<dyn Fn(u64) + Send + Sync>;
+
+/// The database of a host.
+pub struct Store {
+    connection: Mutex<Connection>,
+    secret: [u8; 32],
+    /// The number of the newest event that is on disk. Written under the connection's lock.
+    last_event: AtomicU64,
+    listeners: RwLock<Vec<Listener>>,
+}
+
+/// A transaction that changes the database, and what there is to tell when it is done.
+struct Change<'c> {
+    transaction: Transaction<'c>,
+    newest_event: Cell<Option<u64>>,
+}
+
+impl Deref for Change<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.transaction
+    }
+}
+
+impl Store {
+    /// The networks of this host, by name.
+    pub fn networks(&self) -> Result<Vec<NetworkSpec>, StoreError> {
+        self.read("list networks", |db| json_rows(db, "SELECT spec FROM network ORDER BY name"))
+    }
+
+    /// Keeps a network, in place of one of the same name.
+    pub fn put_network(&self, network: &NetworkSpec) -> Result<(), StoreError> {
+        self.write("keep a network", |change| {
+            let row = params![network.name.as_str(), to_json(network)];
+            change.execute("INSERT OR REPLACE INTO network (name, spec) VALUES (?1, ?2)", row).map(drop)
+        })
+    }
+
+    /// What was remembered under the key.
+    pub fn setting(&self, key: &str) -> Result<Option<String>, StoreError> {
+        self.read("read a setting", |db| {
+            db.query_row("SELECT value FROM setting WHERE key = ?1", [key], |row| row.get(0)).optional()
+        })
+    }
+
+    /// Remembers a value under the key.
+    pub fn put_setting(&self, key: &str, value: &str) -> Result<(), StoreError> {
+        self.write("keep a setting", |change| put_setting(change, key, value))
+    }
+
+    /// The host's secret: 32 random bytes that never change, for keyed hashes. Not for logs, and not for anybody else.
+    pub fn secret(&self) -> [u8; 32] {
+        self.secret
+    }
+
+    /// The connection. A thread that panicked in the middle left no half transaction: SQLite took it back.
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read<T>(
+        &self,
+        doing: &'static str,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        query(&self.lock()).map_err(|error| StoreError::while_doing(doing, error))
+    }
+
+    /// Makes a change that is on disk when this returns.
+    fn write<T>(
+        &self,
+        doing: &'static str,
+        change: impl FnOnce(&Change<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let (result, newest) =
+            commit(&mut self.lock(), change).map_err(|error| StoreError::while_doing(doing, error))?;
+        self.tell(newest);
+        Ok(result)
+    }
+
+    /// The same without waiting for the disk: <https://sqlite.org/pragma.html#pragma_synchronous>.
+    fn write_soon<T>(
+        &self,
+        doing: &'static str,
+        change: impl FnOnce(&Change<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let write = |connection: &mut Connection| {
+            connection.pragma_update(None, "synchronous", "NORMAL")?;
+            let written = commit(connection, change);
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            written
+        };
+        let (result, newest) =
+            write(&mut self.lock()).map_err(|error| StoreError::while_doing(doing, error))?;
+        self.tell(newest);
+        Ok(result)
+    }
+
+    /// Tells the listeners of new events: without the lock, so that they may read.
+    fn tell(&self, newest: Option<u64>) {
+        if let Some(newest) = newest {
+            self.last_event.fetch_max(newest, Ordering::AcqRel);
+            let listeners = self.listeners.read().unwrap_or_else(PoisonError::into_inner);
+            listeners.iter().for_each(|listener| listener(newest));
+        }
+    }
+}
+
+/// Makes a change: all of it or nothing. Returns the number of the newest event that came with it.
+fn commit<T>(
+    connection: &mut Connection,
+    make: impl FnOnce(&Change<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<(T, Option<u64>)> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let change = Change { transaction, newest_event: Cell::new(None) };
+    let result = make(&change)?;
+    let newest = change.newest_event.get();
+    change.transaction.commit()?;
+    Ok((result, newest))
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("last_event", &self.last_event).finish_non_exhaustive()
+    }
+}
+
+fn put_setting(change: &Change<'_>, key: &str, value: &str) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO setting (key, value) VALUES (?1, ?2)";
+    change.prepare_cached(sql)?.execute([key, value]).map(drop)
+}

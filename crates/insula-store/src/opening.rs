@@ -1,0 +1,218 @@
+//! Opening the database: it is sound, of this version, and nobody else can read it.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, RwLock};
+
+use rusqlite::{Connection, OptionalExtension};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::event::last_event;
+use crate::{Store, StoreError};
+
+/// The schema's versions, oldest first. Entry `n` takes a database from version `n` to `n + 1`.
+const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("schema-2.sql")];
+
+impl Store {
+    /// Opens the database in the file, or makes it; takes its schema to this version.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when SQLite's own check finds the file damaged, [`StoreError::TooNew`] when a newer
+    /// agent has written it; then nothing is changed.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let at_open = |error| StoreError::at_open(path, error);
+        ensure_private(path).map_err(|source| StoreError::Protect { path: path.to_owned(), source })?;
+        let mut connection = Connection::open(path).map_err(at_open)?;
+        configure(&connection).map_err(at_open)?;
+        check(&connection, path)?;
+        migrate(&mut connection, path)?;
+        Ok(Self {
+            secret: ensure_secret(&connection).map_err(at_open)?,
+            last_event: AtomicU64::new(last_event(&connection).map_err(at_open)?),
+            listeners: RwLock::default(),
+            connection: Mutex::new(connection),
+        })
+    }
+}
+
+/// The file is there, and for its owner alone: it holds the host's secret. SQLite gives its other files (`-wal`,
+/// `-shm`) the same mode. A file that is there is never opened here: closing it would end the locks that another
+/// connection of this process has on it (<https://sqlite.org/howtocorrupt.html>, 2.2).
+fn ensure_private(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::set_permissions(path, Permissions::from_mode(0o600))
+        }
+        made => made.map(drop),
+    }
+}
+
+/// Settings of a connection: <https://sqlite.org/pragma.html>.
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    connection.busy_timeout(std::time::Duration::from_secs(5))
+}
+
+/// Finds damage before it is built upon.
+fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let found: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(|error| StoreError::at_open(path, error))?;
+    match &*found {
+        "ok" => Ok(()),
+        _ => Err(StoreError::Damaged { path: path.to_owned(), found }),
+    }
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let at_open = |error| StoreError::at_open(path, error);
+    let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(at_open)?;
+    let steps: Vec<(u32, &&str)> = (1..).zip(MIGRATIONS).collect();
+    let known = steps.last().map_or(0, |(version, _)| *version);
+    if version > known {
+        return Err(StoreError::TooNew { path: path.to_owned(), version, known });
+    }
+    for (next, migration) in steps.into_iter().filter(|(next, _)| *next > version) {
+        let mut apply = || {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(migration)?;
+            transaction.pragma_update(None, "user_version", next)?;
+            transaction.commit()
+        };
+        apply().map_err(at_open)?;
+    }
+    Ok(())
+}
+
+/// The host's secret, made when there is none.
+fn ensure_secret(connection: &Connection) -> rusqlite::Result<[u8; 32]> {
+    let kept = connection.query_row("SELECT value FROM secret", [], |row| row.get(0)).optional()?;
+    if let Some(secret) = kept {
+        return Ok(secret);
+    }
+    let mut secret = [0; 32];
+    // getrandom(2): up to 256 bytes come whole once the kernel's pool is ready, and this waits for that.
+    let length = getrandom(&mut secret, GetRandomFlags::empty()).expect("getrandom(2) knows no error here");
+    assert_eq!(length, secret.len(), "getrandom(2) gives up to 256 bytes whole");
+    connection.execute("INSERT INTO secret (id, value) VALUES (1, ?1)", [secret])?;
+    Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{operation, vps};
+    use insula_types::{OperationKind, Requester};
+    use std::path::PathBuf;
+
+    fn place() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("insula.db");
+        (directory, path)
+    }
+
+    #[test]
+    fn a_second_opening_finds_what_the_first_left() {
+        let (_directory, path) = place();
+        let first = Store::open(&path).unwrap();
+        first.put_setting("key", "value").unwrap();
+        let secret = first.secret();
+        drop(first);
+        let second = Store::open(&path).unwrap();
+        assert_eq!(second.setting("key").unwrap().as_deref(), Some("value"));
+        assert_eq!(second.secret(), secret);
+        let (_elsewhere, path) = place();
+        assert_ne!(Store::open(&path).unwrap().secret(), secret);
+    }
+
+    #[test]
+    fn nobody_else_can_read_any_file_of_it() {
+        let (directory, path) = place();
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let store = Store::open(&path).unwrap();
+        let modes: Vec<u32> = fs::read_dir(&directory)
+            .unwrap()
+            .map(|file| file.unwrap().metadata().unwrap().permissions().mode() & 0o777)
+            .collect();
+        assert_eq!(modes, [0o600; 3], "database, log and index");
+        let hidden = format!("{store:?}");
+        assert!(!hidden.contains("secret"), "{hidden}");
+    }
+
+    #[test]
+    fn a_damaged_database_is_refused_and_named() {
+        let (_directory, path) = place();
+        fs::write(&path, "this is no database, but long enough to be read as one, isn't it?".repeat(100))
+            .unwrap();
+        let error = Store::open(&path).unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+        assert!(error.to_string().contains("insula.db"), "{error}");
+    }
+
+    #[test]
+    fn damage_inside_the_file_is_found() {
+        let (_directory, path) = place();
+        drop(Store::open(&path).unwrap());
+        let mut bytes = fs::read(&path).unwrap();
+        for page in bytes.chunks_mut(4096).skip(1) {
+            page.fill(0xa5);
+        }
+        fs::write(&path, bytes).unwrap();
+        assert!(matches!(Store::open(&path), Err(StoreError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_newer_schema_is_left_alone() {
+        let (_directory, path) = place();
+        drop(Store::open(&path).unwrap());
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 999).unwrap();
+        assert!(matches!(Store::open(&path), Err(StoreError::TooNew { version: 999, .. })));
+    }
+
+    /// Rows as version 1 wrote them: a VPS that knew nothing of tenants, and an operation in the middle.
+    const ROWS_OF_VERSION_1: &str = r#"
+        INSERT INTO vps VALUES ('0193a1b2-c3d4-7e5f-8a9b-0123456789ab', 'web1', '{
+            "id": "0193a1b2-c3d4-7e5f-8a9b-0123456789ab", "name": "web1", "hostname": "web1",
+            "image": "0707070707070707070707070707070707070707070707070707070707070707", "init": "systemd",
+            "pool": "default", "profile": "small", "limits": {"cpus": "1.5"},
+            "ids": {"start": 65536, "length": 65536},
+            "nics": [{"name": "eth0", "network": "default", "mac": "02:00:00:00:00:01", "addresses": ["10.0.0.2"]}],
+            "ssh_keys": [], "power": "on", "created_at": 1}');
+        INSERT INTO address VALUES ('default', '10.0.0.2', '0193a1b2-c3d4-7e5f-8a9b-0123456789ab');
+        INSERT INTO id_range VALUES (65536, '0193a1b2-c3d4-7e5f-8a9b-0123456789ab');
+        INSERT INTO operation VALUES ('0193a1b2-c3d4-7e5f-8a9b-0123456789ac', 'create-vps',
+            '0193a1b2-c3d4-7e5f-8a9b-0123456789ab', 'web1', '{}', 'running', 2, 40, 'cloning', NULL, NULL, 5, 6);
+    "#;
+
+    #[test]
+    fn a_database_of_version_1_keeps_its_rows() {
+        let (_directory, path) = place();
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(MIGRATIONS[0]).unwrap();
+        old.execute_batch(ROWS_OF_VERSION_1).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        drop(old);
+
+        let store = Store::open(&path).unwrap();
+        let web1 = store.vpses().unwrap().remove(0);
+        assert_eq!((web1.name.as_str(), web1.revision, web1.trash), ("web1", 0, None));
+        assert_eq!(store.addresses().unwrap().len(), 1);
+        let mut create = store.unfinished_operations().unwrap().remove(0);
+        assert_eq!((create.step, create.requester.clone()), (2, Requester::root()));
+        assert_eq!((store.last_event(), store.verify_audit().unwrap().entries), (0, 0));
+
+        create.state = insula_types::OperationState::Succeeded;
+        store.update_operation(&create).unwrap();
+        assert_eq!((store.last_event(), store.verify_audit().unwrap().entries), (1, 1));
+        let taken = store.insert_vps(&vps("web1", "10.0.0.3", 131_072), &operation(OperationKind::CreateVps));
+        assert!(matches!(taken, Err(StoreError::Taken { what, .. }) if what == "vps.name"));
+    }
+}

@@ -1,0 +1,315 @@
+//! The journal of operations. What it says of them is announced by the same transaction.
+
+use insula_types::{
+    OperationId, OperationRecord, OperationState, Progress, RequestId, Requester, TenantName,
+};
+use rusqlite::{OptionalExtension, Row, named_params};
+
+use crate::announcement::announce;
+use crate::column::{from_json, from_word, parsed, parsed_if_any, to_json, to_word};
+use crate::selection::Selection;
+use crate::{Change, Store, StoreError};
+
+const COLUMNS: &str = "id, kind, target, target_name, request, state, step, percent, message, error_reason, error_text, \
+                       steps, notes, requester, requester_role, requester_tenant, requester_peer, request_id, digest, \
+                       tenant, created_at_ms, updated_at_ms";
+
+/// The condition of the index of unfinished operations, word for word: so SQLite sees that the index will do.
+const UNFINISHED: &str = "state IN ('queued', 'running', 'undoing')";
+
+/// Which operations are asked for. The default is none: `count` is 0.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OperationFilter {
+    /// Only those older than this one. Ids are ordered by time.
+    pub before: Option<OperationId>,
+    /// How many at most.
+    pub count: u32,
+    /// Only those that are done to what has this id.
+    pub target: Option<String>,
+    /// Only those about VPSes of this tenant.
+    pub tenant: Option<TenantName>,
+    /// Only those that are not over.
+    pub unfinished: bool,
+}
+
+/// Some operations, newest first, and whether to go on.
+#[derive(Debug)]
+pub struct OperationPage {
+    /// The operations.
+    pub operations: Vec<OperationRecord>,
+    /// Whether there are older ones.
+    pub more: bool,
+}
+
+impl Store {
+    /// Keeps a new operation.
+    ///
+    /// # Errors
+    /// [`StoreError::Taken`] with `operation.requester, operation.request_id` when the requester has used the id
+    /// of the request before.
+    pub fn insert_operation(&self, operation: &OperationRecord) -> Result<(), StoreError> {
+        self.write("journal an operation", |change| insert_operation(change, operation))
+    }
+
+    /// Notes how far an operation is: all that may change, which is state, step, progress, error, request and notes.
+    pub fn update_operation(&self, operation: &OperationRecord) -> Result<(), StoreError> {
+        // Its beginning and what comes of it are on disk before anybody hears of them.
+        match operation.state == OperationState::Running && operation.step > 0 {
+            true => self.write_soon("journal a step", |change| update_operation(change, operation)),
+            false => self.write("journal an operation", |change| update_operation(change, operation)),
+        }
+    }
+
+    /// One operation.
+    pub fn operation(&self, id: &OperationId) -> Result<Option<OperationRecord>, StoreError> {
+        self.read("read an operation", |db| {
+            db.prepare_cached(&format!("SELECT {COLUMNS} FROM operation WHERE id = ?1"))?
+                .query_row([id.to_string()], operation)
+                .optional()
+        })
+    }
+
+    /// The operation that a request of the requester began, by the id that the requester gave the request.
+    pub fn operation_by_request(
+        &self,
+        requester: &str,
+        request_id: &RequestId,
+    ) -> Result<Option<OperationRecord>, StoreError> {
+        self.read("find the operation of a request", |db| {
+            let sql = format!("SELECT {COLUMNS} FROM operation WHERE requester = ?1 AND request_id = ?2");
+            db.prepare_cached(&sql)?.query_row([requester, request_id.as_str()], operation).optional()
+        })
+    }
+
+    /// Operations, newest first.
+    pub fn operations(&self, filter: &OperationFilter) -> Result<OperationPage, StoreError> {
+        let (sql, selection) = query(filter);
+        let mut operations: Vec<_> = self.read("list operations", |db| {
+            db.prepare_cached(&sql)?.query_map(selection.values(), operation)?.collect()
+        })?;
+        let more = operations.len() > filter.count as usize;
+        operations.truncate(filter.count as usize);
+        Ok(OperationPage { operations, more })
+    }
+
+    /// Those that wait, and those that a dead agent left in the middle, oldest first.
+    pub fn unfinished_operations(&self) -> Result<Vec<OperationRecord>, StoreError> {
+        self.read("list unfinished operations", |db| {
+            let sql = format!("SELECT {COLUMNS} FROM operation WHERE {UNFINISHED} ORDER BY id");
+            db.prepare_cached(&sql)?.query_map([], operation)?.collect()
+        })
+    }
+
+    /// Forgets the operations that ended before the time, in milliseconds since 1970. Returns how many.
+    pub fn prune_operations(&self, before_ms: i64) -> Result<usize, StoreError> {
+        self.write("prune operations", |change| {
+            change.execute(
+                "DELETE FROM operation WHERE state IN ('succeeded', 'failed') AND updated_at_ms < ?1",
+                [before_ms],
+            )
+        })
+    }
+}
+
+fn query(filter: &OperationFilter) -> (String, Selection) {
+    let mut selection = Selection::default();
+    selection.and_if_any("id < ?", filter.before.map(|before| before.to_string()));
+    selection.and_if_any("target = ?", filter.target.clone());
+    selection.and_if_any("tenant = ?", filter.tenant.as_ref().map(TenantName::to_string));
+    if filter.unfinished {
+        selection.and_always(UNFINISHED);
+    }
+    let one_more = filter.count.saturating_add(1);
+    (selection.query(COLUMNS, "operation", "id DESC", one_more), selection)
+}
+
+/// Keeps a new operation within a change. It goes first there: so a repeated request is known as such, and not taken
+/// for a second one whose names are taken.
+pub(crate) fn insert_operation(change: &Change<'_>, operation: &OperationRecord) -> rusqlite::Result<()> {
+    let sql = format!(
+        "INSERT INTO operation ({COLUMNS}) VALUES (:id, :kind, :target, :target_name, :request, :state, :step, :percent, \
+         :message, :error_reason, :error_text, :steps, :notes, :requester, :requester_role, :requester_tenant, \
+         :requester_peer, :request_id, :digest, :tenant, :created_at_ms, :updated_at_ms)"
+    );
+    let (reason, text) = operation.error.clone().unzip();
+    let requester = &operation.requester;
+    change.prepare_cached(&sql)?.execute(named_params! {
+        ":id": operation.id.to_string(),
+        ":kind": to_word(&operation.kind),
+        ":target": operation.target,
+        ":target_name": operation.target_name,
+        ":request": operation.request,
+        ":state": to_word(&operation.state),
+        ":step": operation.step,
+        ":percent": operation.progress.percent,
+        ":message": operation.progress.message,
+        ":error_reason": reason,
+        ":error_text": text,
+        ":steps": to_json(&operation.steps),
+        ":notes": to_json(&operation.notes),
+        ":requester": requester.name,
+        ":requester_role": to_word(&requester.role),
+        ":requester_tenant": requester.tenant.as_ref().map(TenantName::as_str),
+        ":requester_peer": requester.peer,
+        ":request_id": operation.request_id.as_ref().map(RequestId::as_str),
+        ":digest": operation.digest,
+        ":tenant": operation.tenant.as_ref().map(TenantName::as_str),
+        ":created_at_ms": operation.created_at_ms,
+        ":updated_at_ms": operation.updated_at_ms,
+    })?;
+    announce(change, operation)
+}
+
+/// Notes within a change how far an operation is, and announces that it is over when it was not before.
+pub(crate) fn update_operation(change: &Change<'_>, operation: &OperationRecord) -> rusqlite::Result<()> {
+    let id = operation.id.to_string();
+    let unfinished = format!("SELECT 1 FROM operation WHERE id = ?1 AND {UNFINISHED}");
+    let ends = operation.state.is_final() && change.prepare_cached(&unfinished)?.exists([&id])?;
+    let (reason, text) = operation.error.clone().unzip();
+    change
+        .prepare_cached(
+            "UPDATE operation SET request = :request, state = :state, step = :step, percent = :percent, \
+             message = :message, error_reason = :error_reason, error_text = :error_text, notes = :notes, \
+             updated_at_ms = :updated_at_ms WHERE id = :id",
+        )?
+        .execute(named_params! {
+            ":id": id,
+            ":request": operation.request,
+            ":state": to_word(&operation.state),
+            ":step": operation.step,
+            ":percent": operation.progress.percent,
+            ":message": operation.progress.message,
+            ":error_reason": reason,
+            ":error_text": text,
+            ":notes": to_json(&operation.notes),
+            ":updated_at_ms": operation.updated_at_ms,
+        })?;
+    if ends { announce(change, operation) } else { Ok(()) }
+}
+
+fn operation(row: &Row<'_>) -> rusqlite::Result<OperationRecord> {
+    let (reason, text): (Option<_>, Option<_>) = (row.get("error_reason")?, row.get("error_text")?);
+    Ok(OperationRecord {
+        id: parsed(row, "id")?,
+        kind: from_word(row, "kind")?,
+        target: row.get("target")?,
+        target_name: row.get("target_name")?,
+        request: row.get("request")?,
+        state: from_word(row, "state")?,
+        step: row.get("step")?,
+        progress: Progress { percent: row.get("percent")?, message: row.get("message")? },
+        error: reason.zip(text),
+        steps: from_json(row, "steps")?,
+        notes: from_json(row, "notes")?,
+        requester: Requester {
+            name: row.get("requester")?,
+            role: from_word(row, "requester_role")?,
+            tenant: parsed_if_any(row, "requester_tenant")?,
+            peer: row.get("requester_peer")?,
+        },
+        request_id: parsed_if_any(row, "request_id")?,
+        digest: row.get("digest")?,
+        tenant: parsed_if_any(row, "tenant")?,
+        created_at_ms: row.get("created_at_ms")?,
+        updated_at_ms: row.get("updated_at_ms")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{assert_uses_indexes, operation as record, store, tenant};
+    use insula_types::{OperationKind, OperationState, Role};
+
+    #[test]
+    fn the_journal_gives_back_what_it_got() {
+        let (_directory, store) = store();
+        let mut create = record(OperationKind::CreateVps);
+        create.requester = Requester {
+            name: "acme-panel".to_owned(),
+            role: Role::Tenant,
+            tenant: Some(tenant("acme")),
+            peer: "192.0.2.1:4711".to_owned(),
+        };
+        create.request_id = Some("whmcs:1".parse().unwrap());
+        create.tenant = Some(tenant("acme"));
+        store.insert_operation(&create).unwrap();
+        assert_eq!(store.operation(&create.id).unwrap().as_ref(), Some(&create));
+        create.step = 3;
+        create.state = OperationState::Failed;
+        create.error = Some(("HOST_DISK_FULL".to_owned(), "no space".to_owned()));
+        create.progress = Progress { percent: 40, message: "cloning".to_owned() };
+        create.request = r#"{"alias":"a"}"#.to_owned();
+        create.notes = vec!["the memory changes at the next start".to_owned()];
+        store.update_operation(&create).unwrap();
+        assert_eq!(store.operation(&create.id).unwrap(), Some(create));
+        assert_eq!(store.unfinished_operations().unwrap(), []);
+    }
+
+    #[test]
+    fn a_request_is_known_by_who_asked_and_its_id() {
+        let (_directory, store) = store();
+        let mut first = record(OperationKind::StopVps);
+        first.request_id = Some("1".parse().unwrap());
+        store.insert_operation(&first).unwrap();
+        let again = OperationRecord { id: OperationId::new(), ..first.clone() };
+        let error = store.insert_operation(&again).unwrap_err();
+        let of_request = "operation.requester, operation.request_id";
+        assert!(matches!(&error, StoreError::Taken { what, .. } if what == of_request), "{error}");
+        let requester = Requester { name: "whmcs".to_owned(), ..Requester::root() };
+        store.insert_operation(&OperationRecord { requester, ..again }).unwrap();
+        for _ in 0..2 {
+            store.insert_operation(&record(OperationKind::StopVps)).unwrap(); // no id: not the same request
+        }
+        let id = first.request_id.clone().unwrap();
+        assert_eq!(store.operation_by_request("root", &id).unwrap(), Some(first));
+        assert_eq!(store.operation_by_request("nobody", &id).unwrap(), None);
+    }
+
+    #[test]
+    fn pages_come_newest_first_and_old_ones_are_pruned() {
+        let (_directory, store) = store();
+        let mut records: Vec<_> = (0..5).map(|_| record(OperationKind::StopVps)).collect();
+        for record in &mut records {
+            record.state = OperationState::Succeeded;
+            store.insert_operation(record).unwrap();
+        }
+        records.sort_by_key(|record| std::cmp::Reverse(record.id));
+        let three = OperationFilter { count: 3, ..OperationFilter::default() };
+        let first = store.operations(&three).unwrap();
+        assert_eq!((&first.operations[..], first.more), (&records[..3], true));
+        let second =
+            store.operations(&OperationFilter { before: Some(first.operations[2].id), ..three }).unwrap();
+        assert_eq!((&second.operations[..], second.more), (&records[3..], false));
+        assert_eq!(store.prune_operations(2).unwrap(), 5);
+    }
+
+    #[test]
+    fn a_list_has_what_was_asked_for_and_uses_its_index() {
+        let (_directory, store) = store();
+        let mut queued = record(OperationKind::StopVps);
+        queued.state = OperationState::Queued;
+        let mut of_acme = record(OperationKind::StartVps);
+        (of_acme.target, of_acme.tenant) = ("web1".to_owned(), Some(tenant("acme")));
+        of_acme.state = OperationState::Succeeded;
+        store.insert_operation(&queued).unwrap();
+        store.insert_operation(&of_acme).unwrap();
+        let all = OperationFilter { count: 10, ..OperationFilter::default() };
+        for (filter, found) in [
+            (all.clone(), vec![of_acme.clone(), queued.clone()]),
+            (OperationFilter { before: Some(of_acme.id), ..all.clone() }, vec![queued.clone()]),
+            (OperationFilter { target: Some("web1".to_owned()), ..all.clone() }, vec![of_acme.clone()]),
+            (OperationFilter { tenant: Some(tenant("acme")), ..all.clone() }, vec![of_acme]),
+            (OperationFilter { tenant: Some(tenant("other")), ..all.clone() }, vec![]),
+        ] {
+            assert_eq!(store.operations(&filter).unwrap().operations, found, "{filter:?}");
+            let (sql, selection) = query(&filter);
+            if filter != all {
+                assert_uses_indexes(&store, &sql, &selection);
+            }
+        }
+        let unfinished = store.operations(&OperationFilter { unfinished: true, ..all }).unwrap();
+        assert_eq!(unfinished.operations, [queued.clone()]);
+        assert_eq!(store.unfinished_operations().unwrap(), [queued]);
+    }
+}

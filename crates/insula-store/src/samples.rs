@@ -1,0 +1,107 @@
+//! What the tests keep in a database.
+
+use insula_types::{
+    AuditEntry, DesiredPower, Event, EventBody, EventSubject, Fingerprint, IdRange, InitKind, Labels, Limits,
+    MacAddress, Nic, OperationId, OperationKind, OperationRecord, OperationState, Progress, Requester,
+    TenantName, VpsId, VpsSpec, VpsState,
+};
+
+use crate::Store;
+use crate::selection::Selection;
+
+pub(crate) fn store() -> (tempfile::TempDir, Store) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("insula.db")).unwrap();
+    (directory, store)
+}
+
+pub(crate) fn vps(name: &str, address: &str, start: u32) -> VpsSpec {
+    let id = VpsId::new();
+    VpsSpec {
+        id,
+        name: name.parse().unwrap(),
+        hostname: name.to_owned(),
+        image: Fingerprint::from_bytes([7; 32]),
+        init: InitKind::Systemd,
+        pool: "default".parse().unwrap(),
+        profile: "small".parse().unwrap(),
+        limits: Limits::default(),
+        own_limits: Limits::default(),
+        ids: IdRange { start, length: IdRange::DEFAULT_LENGTH },
+        nics: vec![Nic {
+            name: "eth0".parse().unwrap(),
+            network: "default".parse().unwrap(),
+            mac: MacAddress::of(&id, 0),
+            addresses: vec![address.parse().unwrap()],
+        }],
+        ssh_keys: vec![],
+        power: DesiredPower::Off,
+        created_at: 1,
+        tenant: None,
+        labels: Labels::default(),
+        delete_protection: false,
+        suspension: None,
+        trash: None,
+        revision: 0,
+    }
+}
+
+pub(crate) fn operation(kind: OperationKind) -> OperationRecord {
+    OperationRecord {
+        id: OperationId::new(),
+        kind,
+        target: "target".to_owned(),
+        target_name: "name".to_owned(),
+        request: "{}".to_owned(),
+        state: OperationState::Running,
+        step: 0,
+        progress: Progress::default(),
+        error: None,
+        steps: vec!["clone".to_owned(), "launch".to_owned()],
+        notes: vec![],
+        requester: Requester::root(),
+        request_id: None,
+        digest: "00ff".to_owned(),
+        tenant: None,
+        created_at_ms: 1,
+        updated_at_ms: 1,
+    }
+}
+
+/// An event that says that a VPS is in a state.
+pub(crate) fn told(vps: &VpsSpec, state: VpsState, at_ms: i64) -> Event {
+    let subject = EventSubject { vps: vps.id, name: vps.name.clone(), tenant: vps.tenant.clone() };
+    Event { at_ms, subject: Some(subject), body: EventBody::VpsState { state, previous: None } }
+}
+
+pub(crate) fn entry(at_ms: i64, requester: &str, object: &str) -> AuditEntry {
+    AuditEntry {
+        at_ms,
+        requester: Requester { name: requester.to_owned(), ..Requester::root() },
+        action: "GetVps".to_owned(),
+        object: object.to_owned(),
+        object_name: "web1".to_owned(),
+        result: "PERMISSION_DENIED".to_owned(),
+        request_id: None,
+        operation: None,
+    }
+}
+
+pub(crate) fn tenant(name: &str) -> TenantName {
+    name.parse().unwrap()
+}
+
+/// SQLite plans to walk no whole table, and to sort nothing. A plan's words: <https://sqlite.org/eqp.html>.
+pub(crate) fn assert_uses_indexes(store: &Store, sql: &str, selection: &Selection) {
+    let database = store.lock();
+    let mut statement = database.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+    let plan: Vec<String> = statement
+        .query_map(selection.values(), |row| row.get("detail"))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    let is_slow = |step: &String| {
+        step.contains("TEMP B-TREE") || (step.starts_with("SCAN ") && !step.contains("json_each"))
+    };
+    assert!(!plan.is_empty() && !plan.iter().any(is_slow), "{sql}\n{plan:#?}");
+}

@@ -1,0 +1,30 @@
+//! btrfs by ioctl (btrfs-ioctl(2), `linux/btrfs.h`): subvolumes, snapshots, quotas.
+//!
+//! Most functions take a descriptor of *any* directory of the file system (`filesystem`); where it must be the top
+//! of a subvolume, the parameter is called `subvolume`. Descriptors opened with `O_PATH` don't do. All of this
+//! needs `CAP_SYS_ADMIN`.
+
+mod quota;
+mod search;
+mod subvolume;
+mod wire;
+
+pub use quota::{
+    Qgroup, QgroupId, QuotaStatus, create_qgroup, enable_qgroups, enable_simple_quota, limit_qgroup, qgroup,
+    qgroups, quota_status, remove_qgroup, rescan_qgroups,
+};
+pub use subvolume::{
+    SubvolumeInfo, child_subvolumes, create_snapshot, create_subvolume, delete_subvolume, filesystem_uuid,
+    open_subvolume, set_readonly, start_commit, subvolume_exists, subvolume_info, wait_for_commit,
+    wait_for_deleted,
+};
+
+/// The inode number of the top directory of every subvolume (`BTRFS_FIRST_FREE_OBJECTID`).
+pub const SUBVOLUME_INODE: u64 = 256;
+
+/// The ioctls that make subvolumes: `BTRFS_IOC_SNAP_CREATE`, `_SUBVOL_CREATE`, `_SNAP_CREATE_V2`, `_SUBVOL_CREATE_V2`.
+///
+/// They ask for no capability, and the latter two let the caller choose the qgroups that the new subvolume counts
+/// into: none at all, or a neighbour's (seen on Linux 6.18). A guest must not reach them, or no limit holds. To a
+/// program `ENOTTY` says "no btrfs": systemd then makes a directory.
+pub const SUBVOLUME_CREATION_IOCTLS: [u32; 4] = [0x5000_9401, 0x5000_940e, 0x5000_9417, 0x5000_9418];

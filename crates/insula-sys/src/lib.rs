@@ -1,0 +1,12 @@
+//! What the kernel can do and no maintained library offers: system calls, ioctls, and the one way to run an
+//! external program. Thin: a function here does one thing, returns the errno, and decides nothing.
+//!
+//! `unsafe` lives in this crate only.
+
+pub mod bpf;
+pub mod btrfs;
+pub mod loopdev;
+pub mod mount;
+pub mod netlink;
+pub mod process;
+pub mod program;

@@ -1,0 +1,72 @@
+//! Addresses and routes.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::{NetlinkError, Socket};
+
+impl Socket {
+    /// Gives the interface an address in a network of this prefix length, or keeps the one that it has.
+    pub fn add_address(&self, index: u32, address: IpAddr, prefix_length: u8) -> Result<(), NetlinkError> {
+        let message = address_message(index, address, prefix_length);
+        let what = format_args!("add address {address}/{prefix_length} to interface {index}");
+        self.request(what, NLM_F_CREATE | NLM_F_REPLACE, RouteNetlinkMessage::NewAddress(message))
+    }
+
+    /// Takes an address from the interface; `false` if it didn't have it.
+    pub fn delete_address(
+        &self,
+        index: u32,
+        address: IpAddr,
+        prefix_length: u8,
+    ) -> Result<bool, NetlinkError> {
+        let message = address_message(index, address, prefix_length);
+        let what = format_args!("delete address {address}/{prefix_length} from interface {index}");
+        match self.request(what, 0, RouteNetlinkMessage::DelAddress(message)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.errno() == Some(libc::EADDRNOTAVAIL) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends what has no better route to `gateway`, which must be reachable through the interface, which is up.
+    pub fn add_default_route(&self, gateway: Ipv4Addr, index: u32) -> Result<(), NetlinkError> {
+        let mut message = RouteMessage::default();
+        message.header = RouteHeader {
+            address_family: AddressFamily::Inet,
+            table: RouteHeader::RT_TABLE_MAIN,
+            protocol: RouteProtocol::Static,
+            scope: RouteScope::Universe,
+            kind: RouteType::Unicast,
+            ..RouteHeader::default()
+        };
+        message.attributes =
+            vec![RouteAttribute::Gateway(RouteAddress::Inet(gateway)), RouteAttribute::Oif(index)];
+        let what = format_args!("add the default route through {gateway}");
+        self.request(what, NLM_F_CREATE | NLM_F_REPLACE, RouteNetlinkMessage::NewRoute(message))
+    }
+}
+
+fn address_message(index: u32, address: IpAddr, prefix_length: u8) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    };
+    message.header.index = index;
+    message.header.prefix_len = prefix_length;
+    message.attributes = vec![AddressAttribute::Address(address), AddressAttribute::Local(address)];
+    if let IpAddr::V4(address) = address
+        && prefix_length < 31
+    {
+        let broadcast = address | Ipv4Addr::from(u32::MAX >> prefix_length);
+        message.attributes.push(AddressAttribute::Broadcast(broadcast));
+    }
+    message
+}

@@ -1,0 +1,29 @@
+//! Helpers of the tests that see Insula from outside.
+//!
+//! A [`ScratchHost`] is a whole host for one test: namespaces, directories and an agent of its own. Its images come
+//! from templates that are built once. Everything that is waited for has a deadline; what goes wrong panics, with the
+//! agent's log.
+
+pub mod agent;
+mod calls;
+mod fsid;
+mod host;
+pub mod hostile;
+mod init;
+mod namespaces;
+mod paths;
+mod process;
+mod slot;
+mod store;
+mod template;
+mod terminal;
+mod traces;
+
+pub use calls::{failure, reason};
+pub use host::{Builder, ScratchHost};
+pub use init::{QUICK_INIT, STUBBORN_INIT};
+pub use paths::{binary, project_file};
+pub use process::{Command, Outcome, PATIENCE, Process, eventually};
+pub use template::Image;
+pub use terminal::Terminal;
+pub use traces::Traces;

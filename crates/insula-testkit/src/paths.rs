@@ -1,0 +1,23 @@
+//! Where things are.
+
+use std::path::{Path, PathBuf};
+
+/// A file of the project, by its path from the top.
+pub fn project_file(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the project").join(path)
+}
+
+/// A program of the project that was built into the same directory as the running test.
+pub fn binary(name: &str) -> PathBuf {
+    let path = build_directory().join(name);
+    assert!(path.exists(), "{} is missing: scripts/test builds it before the tests", path.display());
+    path
+}
+
+/// `target/debug`: a test is in `deps` of it.
+pub fn build_directory() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a file");
+    let is_deps = |path: &&Path| path.file_name().is_some_and(|name| name == "deps");
+    let directory = test.ancestors().find(is_deps).and_then(Path::parent);
+    directory.unwrap_or_else(|| panic!("{} is no test built by cargo", test.display())).to_owned()
+}

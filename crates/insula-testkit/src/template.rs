@@ -1,0 +1,78 @@
+//! Images for scratch hosts: built once by an agent, like any image, and copied with its state directory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use insula_image::ImageDefinition;
+
+use crate::fsid;
+use crate::host::ScratchHost;
+use crate::paths::project_file;
+use crate::process::Command;
+use crate::{namespaces, store};
+
+/// An image that a scratch host has from the beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Image {
+    /// `images/debian-12.yaml`
+    Debian12,
+    /// `images/debian-13.yaml`
+    Debian13,
+}
+
+impl Image {
+    /// Its alias.
+    pub fn alias(self) -> &'static str {
+        match self {
+            Self::Debian12 => "debian-12",
+            Self::Debian13 => "debian-13",
+        }
+    }
+
+    /// Its definition's file.
+    pub fn definition(self) -> PathBuf {
+        project_file("images").join(format!("{}.yaml", self.alias()))
+    }
+
+    /// Sees to it that there is a state directory that others are copied from. It is built again when the definition
+    /// has changed. To be called from a thread that reaches the network.
+    pub fn ensure_template(self) {
+        // A thread of its own, because mounts and hosts take their thread to other namespaces.
+        let ensure = || {
+            namespaces::enter_mounts();
+            let template = store::ensure_mounted().join(self.template());
+            let _alone = store::lock(self.alias());
+            if !template.exists() {
+                self.build(&template);
+            }
+        };
+        std::thread::scope(|scope| scope.spawn(ensure).join()).expect("a template");
+    }
+
+    /// Makes `state_dir`, which is not there yet: the state of a host on which the image was built.
+    pub fn copy_state(self, state_dir: &Path) {
+        let template = store::ensure_mounted().join(self.template());
+        Command::new("cp").args(["--archive", "--reflink=always"]).args([&template, state_dir]).run_ok();
+        fsid::renew(&state_dir.join("pools/default.btrfs")).expect("a new identity for the pool");
+    }
+
+    /// The template's name.
+    fn template(self) -> String {
+        let text = fs::read_to_string(self.definition()).expect("the definition");
+        let digest = ImageDefinition::parse(&text).expect("the definition").digest().to_string();
+        format!("template-{}-{}", self.alias(), &digest[..12])
+    }
+
+    fn build(self, template: &Path) {
+        const LIMIT: Duration = Duration::from_secs(900);
+        let host = ScratchHost::builder().uplink().start();
+        let build = host.command("insula").args(["image", "build", "--quiet"]).args([self.definition()]);
+        build.limit(LIMIT).run_ok();
+        // What was deleted on the way takes no room in the copies.
+        let pool = host.pool();
+        Command::new("btrfs").args(["subvolume", "sync"]).args([&pool]).run_ok();
+        Command::new("fstrim").args([&pool]).run_ok();
+        host.keep_state(template);
+    }
+}

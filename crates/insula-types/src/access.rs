@@ -1,0 +1,226 @@
+//! Who may do what: roles, clients, and what is noted of requests.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+use crate::{ClientId, ClientName, NameError, OperationId, TenantName};
+
+/// What a client may do. Which method that means stands in one table, next to the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Everything.
+    SuperAdmin,
+    /// Everything but access.
+    Operator,
+    /// Provision, suspend, meter; no look inside.
+    Billing,
+    /// Its own VPSes: power, console, programs, snapshots, rebuild, usage; no limits.
+    Tenant,
+    /// Look at everything but what is inside of VPSes.
+    Viewer,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::SuperAdmin, Self::Operator, Self::Billing, Self::Tenant, Self::Viewer];
+
+    /// The word for people and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SuperAdmin => "super-admin",
+            Self::Operator => "operator",
+            Self::Billing => "billing",
+            Self::Tenant => "tenant",
+            Self::Viewer => "viewer",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The word is no role.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown role {0:?}: expected super-admin, operator, billing, tenant or viewer")]
+pub struct UnknownRole(String);
+
+impl FromStr for Role {
+    type Err = UnknownRole;
+
+    fn from_str(text: &str) -> Result<Self, UnknownRole> {
+        let found = Self::ALL.into_iter().find(|role| role.as_str() == text);
+        found.ok_or_else(|| UnknownRole(text.chars().take(80).collect()))
+    }
+}
+
+/// Who asks for something, and from where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requester {
+    /// `root` on the unix socket, `insulad` for what the agent does by itself, else the name of a client.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// Whose VPSes alone it may touch; with the role of a tenant, and only there.
+    pub tenant: Option<TenantName>,
+    /// `unix`, or an IP address with a port; empty for the agent itself.
+    pub peer: String,
+}
+
+impl Requester {
+    /// Root of the host, over the unix socket.
+    pub fn root() -> Self {
+        Self { name: "root".into(), role: Role::SuperAdmin, tenant: None, peer: "unix".into() }
+    }
+
+    /// The agent itself, such as when it starts what should run.
+    pub fn agent() -> Self {
+        Self { name: "insulad".into(), role: Role::SuperAdmin, tenant: None, peer: String::new() }
+    }
+}
+
+/// What makes a retry safe: the client's own id for a request (AIP-155). A UUID is usual; 1 to 128 of letters,
+/// digits, `-`, `_`, `.` and `:` are taken.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RequestId(String);
+
+impl RequestId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RequestId {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':');
+        let rule = match text.len() {
+            0 => "it is empty",
+            129.. => "it is longer than 128 characters",
+            _ if !text.bytes().all(is_allowed) => {
+                "only letters, digits, hyphens, underscores, dots and colons are allowed"
+            }
+            _ => return Ok(Self(text.to_owned())),
+        };
+        Err(NameError { kind: "request id", text: text.chars().take(80).collect(), rule })
+    }
+}
+
+impl TryFrom<String> for RequestId {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl From<RequestId> for String {
+    fn from(id: RequestId) -> String {
+        id.0
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// A client of the API over the network, or a token that waits for one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientRecord {
+    /// Never changes.
+    pub id: ClientId,
+    /// Unique among those that were not revoked.
+    pub name: ClientName,
+    /// What it may do.
+    pub role: Role,
+    /// Whose VPSes alone it may touch; with the role of a tenant, and only there.
+    pub tenant: Option<TenantName>,
+    /// When its token was made: milliseconds since 1970, UTC.
+    pub created_at_ms: i64,
+    /// When its token is of no use any more.
+    pub token_expires_at_ms: i64,
+    /// When it enrolled; `None` while its token waits.
+    pub enrolled_at_ms: Option<i64>,
+    /// When its access, or its token, was taken away.
+    pub revoked_at_ms: Option<i64>,
+    /// Its certificates that have not expired, oldest first.
+    pub certificates: Vec<ClientCertificate>,
+}
+
+/// A certificate of a client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientCertificate {
+    /// SHA-256 of its DER form, in hexadecimal digits: how a connection is known.
+    pub fingerprint: String,
+    /// SHA-256 of the public key it was made for (SubjectPublicKeyInfo), in hexadecimal digits.
+    pub key: String,
+    /// The certificate in PEM: public.
+    pub pem: String,
+    /// When it is of no use any more: milliseconds since 1970, UTC.
+    pub expires_at_ms: i64,
+}
+
+/// A line of the audit log before it is in the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// When: milliseconds since 1970, UTC.
+    pub at_ms: i64,
+    /// Who, and from where.
+    pub requester: Requester,
+    /// The kind of an operation, or the name of a method.
+    pub action: String,
+    /// The id of what it was done to; empty where there is none.
+    pub object: String,
+    /// The name of that.
+    pub object_name: String,
+    /// `ACCEPTED`, `SUCCEEDED`, or the reason of the refusal or failure.
+    pub result: String,
+    /// The id of the request, where it had one.
+    pub request_id: Option<RequestId>,
+    /// The operation that it began, or that ended.
+    pub operation: Option<OperationId>,
+}
+
+/// A line of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditLine {
+    /// Counted from 1.
+    pub sequence: u64,
+    /// What it says.
+    pub entry: AuditEntry,
+    /// SHA-256 of the entry and of the hash before, in hexadecimal digits.
+    pub hash: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_read_what_they_write() {
+        for role in Role::ALL {
+            assert_eq!(role.as_str().parse(), Ok(role));
+            assert_eq!(serde_json::to_value(role).unwrap(), role.as_str());
+        }
+        assert!("root".parse::<Role>().is_err());
+    }
+
+    #[test]
+    fn request_ids_are_short_and_plain() {
+        for good in ["1", "0193a1b2-c3d4-7e5f-8a9b-0123456789ab", "whmcs:4711.suspend_1"] {
+            assert!(good.parse::<RequestId>().is_ok(), "{good}");
+        }
+        for bad in ["", " ", "a b", "a\0", "é", &"a".repeat(129)] {
+            assert!(bad.parse::<RequestId>().is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What happens on a host, as it is told to those who watch.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ClientName, OperationId, OperationKind, OperationState, Role, TenantName, VpsId, VpsName, VpsState,
+};
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When: milliseconds since 1970, UTC.
+    pub at_ms: i64,
+    /// The VPS that it is about.
+    pub subject: Option<EventSubject>,
+    /// What happened.
+    pub body: EventBody,
+}
+
+/// The VPS that an event is about, as it was then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventSubject {
+    /// Its id.
+    pub vps: VpsId,
+    /// Its name.
+    pub name: VpsName,
+    /// Whose it is.
+    pub tenant: Option<TenantName>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum EventBody {
+    /// A VPS does something else than before.
+    VpsState {
+        /// Now.
+        state: VpsState,
+        /// Before; `None` when it is new.
+        previous: Option<VpsState>,
+    },
+    /// An operation was accepted, or is over.
+    Operation {
+        /// Which.
+        operation: OperationId,
+        /// What it does.
+        what: OperationKind,
+        /// Where it is.
+        state: OperationState,
+        /// Why it failed: the stable reason.
+        reason: Option<String>,
+        /// Who asked.
+        requester: String,
+    },
+    /// A VPS has hit a limit.
+    Limit {
+        /// Which.
+        limit: LimitKind,
+        /// How often since the last event.
+        count: u64,
+    },
+    /// Who may use the API has changed.
+    Access {
+        /// How.
+        change: AccessChange,
+        /// Whose access.
+        client: ClientName,
+        /// What the client may do.
+        role: Role,
+        /// Who did it.
+        requester: String,
+    },
+}
+
+impl EventBody {
+    /// The kinds, as watchers name them.
+    pub const KINDS: [&'static str; 4] = ["vps_state", "operation", "limit", "access"];
+
+    /// Its kind, one of [`Self::KINDS`].
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::VpsState { .. } => "vps_state",
+            Self::Operation { .. } => "operation",
+            Self::Limit { .. } => "limit",
+            Self::Access { .. } => "access",
+        }
+    }
+}
+
+/// A limit that a VPS can hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitKind {
+    /// A process was killed for want of memory.
+    Memory,
+    /// A process could not be made.
+    Processes,
+}
+
+/// How who may use the API has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessChange {
+    /// A token for a new client was made.
+    TokenCreated,
+    /// A client has enrolled with its token.
+    ClientEnrolled,
+    /// A client has a new certificate.
+    CertificateRenewed,
+    /// A client or a token was revoked.
+    Revoked,
+}
+
+/// An event with its place in the order of events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRecord {
+    /// Grows with each event, and is never used again: the cursor.
+    pub sequence: u64,
+    /// What happened.
+    pub event: Event,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kind_is_the_word_of_the_json() {
+        let body = EventBody::Limit { limit: LimitKind::Memory, count: 1 };
+        assert_eq!(serde_json::to_value(&body).unwrap()["kind"], body.kind());
+        let body = EventBody::VpsState { state: VpsState::Ready, previous: None };
+        assert_eq!(serde_json::to_value(&body).unwrap()["kind"], body.kind());
+        assert!(EventBody::KINDS.contains(&body.kind()));
+    }
+}

@@ -1,0 +1,203 @@
+//! Ids that never change, and the names of kernel objects that come from them.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+use uuid::Uuid;
+
+use crate::InterfaceName;
+
+/// Why a text is not an id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid {kind} {text:?}: expected {expected}")]
+pub struct IdParseError {
+    kind: &'static str,
+    text: String,
+    expected: &'static str,
+}
+
+macro_rules! uuid_types {
+    ($($(#[$doc:meta])* $name:ident, $kind:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// A new id: UUID version 7 (RFC 9562), ordered by time.
+            #[allow(clippy::new_without_default)] // two calls give two ids
+            pub fn new() -> Self {
+                Self(Uuid::now_v7())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdParseError;
+
+            fn from_str(text: &str) -> Result<Self, IdParseError> {
+                let error = || IdParseError { kind: $kind, text: text.chars().take(80).collect(), expected: "a UUID" };
+                Uuid::try_parse(text).map(Self).map_err(|_| error())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0.hyphenated().to_string())
+            }
+        }
+    )*};
+}
+
+uuid_types! {
+    /// The id of a VPS. Every kernel object that belongs to the VPS has a name derived from it.
+    VpsId, "VPS id";
+    /// The id of an operation.
+    OperationId, "operation id";
+    /// The id of a client of the API.
+    ClientId, "client id";
+}
+
+impl ClientId {
+    /// Its 16 bytes.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+}
+
+impl From<Uuid> for ClientId {
+    fn from(id: Uuid) -> Self {
+        Self(id)
+    }
+}
+
+impl VpsId {
+    /// The last 48 bits, all of them random: what fits where a UUID does not (interface names, btrfs qgroups).
+    pub fn short(&self) -> u64 {
+        self.0.as_u64_pair().1 & 0xffff_ffff_ffff
+    }
+
+    /// The host's end of the VPS's first veth pair: `ins` and twelve hexadecimal digits, 15 characters.
+    pub fn veth_name(&self) -> InterfaceName {
+        format!("ins{:012x}", self.short()).parse().expect("15 letters and digits")
+    }
+}
+
+/// The SHA-256 of an image's content.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// The fewest hexadecimal digits by which an image may be named.
+    pub const SHORTEST_PREFIX: usize = 12;
+
+    /// A fingerprint from the hash's bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The first twelve digits, for tables.
+    pub fn short(&self) -> String {
+        self.to_string()[..Self::SHORTEST_PREFIX].to_owned()
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fingerprint({self})")
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = IdParseError;
+
+    fn from_str(text: &str) -> Result<Self, IdParseError> {
+        let error = || IdParseError {
+            kind: "fingerprint",
+            text: text.chars().take(80).collect(),
+            expected: "64 hexadecimal digits",
+        };
+        if text.len() != 64 || !text.is_ascii() {
+            return Err(error());
+        }
+        let mut bytes = [0; 32];
+        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let digits = std::str::from_utf8(digits).map_err(|_| error())?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| error())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl TryFrom<String> for Fingerprint {
+    type Error = IdParseError;
+
+    fn try_from(text: String) -> Result<Self, IdParseError> {
+        text.parse()
+    }
+}
+
+impl From<Fingerprint> for String {
+    fn from(fingerprint: Fingerprint) -> String {
+        fingerprint.to_string()
+    }
+}
+
+/// A range of host user and group ids that a VPS has for itself. `start` is the VPS's root on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct IdRange {
+    /// The first host id.
+    pub start: u32,
+    /// How many ids.
+    pub length: u32,
+}
+
+impl IdRange {
+    /// How many ids a VPS has by default: what distributions assume.
+    pub const DEFAULT_LENGTH: u32 = 65_536;
+
+    /// The first id behind the range.
+    pub fn end(&self) -> u64 {
+        u64::from(self.start) + u64::from(self.length)
+    }
+
+    /// Whether the two have an id in common.
+    pub fn overlaps(&self, other: &IdRange) -> bool {
+        u64::from(self.start) < other.end() && u64::from(other.start) < self.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interface_names_fit_the_kernel() {
+        let id: VpsId = "0193a1b2-c3d4-7e5f-8a9b-0123456789ab".parse().unwrap();
+        assert_eq!(id.veth_name().as_str(), "ins0123456789ab");
+        assert_eq!(id.short(), 0x0123_4567_89ab);
+    }
+
+    #[test]
+    fn a_fingerprint_reads_what_it_writes() {
+        let fingerprint = Fingerprint::from_bytes([0xab; 32]);
+        assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
+        for bad in ["", "00", &"g".repeat(64), &"é".repeat(32), &"+1".repeat(32)[..63]] {
+            assert!(bad.parse::<Fingerprint>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn ranges_overlap_when_they_share_an_id() {
+        let range = |start, length| IdRange { start, length };
+        assert!(range(0, 10).overlaps(&range(9, 1)));
+        assert!(!range(0, 10).overlaps(&range(10, 10)));
+        assert!(!range(u32::MAX - 9, 10).overlaps(&range(0, 10)));
+    }
+}

@@ -1,0 +1,73 @@
+//! What is known of an image.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use crate::{ByteSize, Fingerprint, ImageAlias, PoolName};
+
+/// The init of a guest: what it understands as signals and how it says that it has booted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InitKind {
+    /// systemd(1).
+    Systemd,
+}
+
+impl fmt::Display for InitKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Systemd => f.pad("systemd"),
+        }
+    }
+}
+
+/// A processor architecture, by Debian's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// x86-64.
+    Amd64,
+    /// AArch64.
+    Arm64,
+}
+
+impl Architecture {
+    /// That of this program, and so of its host.
+    pub const NATIVE: Self = if cfg!(target_arch = "aarch64") { Self::Arm64 } else { Self::Amd64 };
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        })
+    }
+}
+
+/// An image of a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageInfo {
+    /// The SHA-256 of its content; its name in the pool.
+    pub fingerprint: Fingerprint,
+    /// The pool that holds it.
+    pub pool: PoolName,
+    /// The names that point to it.
+    pub aliases: Vec<ImageAlias>,
+    /// One line for people.
+    pub description: String,
+    /// The distribution, `debian`.
+    pub distribution: String,
+    /// The release, `12`.
+    pub release: String,
+    /// For which processors.
+    pub architecture: Architecture,
+    /// Which init it boots.
+    pub init: InitKind,
+    /// The bytes of all its files together.
+    pub size: ByteSize,
+    /// The SHA-256 of the definition that it was built from: the same definition needs no second build.
+    pub definition: Fingerprint,
+    /// When it was built: seconds since 1970, UTC.
+    pub created_at: i64,
+}

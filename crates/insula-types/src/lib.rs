@@ -1,0 +1,41 @@
+//! The words of Insula as types: names, ids, sizes, limits, specs and states.
+//!
+//! Every value here is valid by construction: what can be parsed can be used. No I/O, no async, no other
+//! Insula crate. The words are those of `docs/architecture.md`.
+
+mod access;
+mod event;
+mod id;
+mod image;
+mod labels;
+mod limits;
+mod name;
+mod network;
+mod operation;
+mod profile;
+mod reason;
+mod size;
+mod state;
+mod token;
+mod vps;
+
+pub use access::{
+    AuditEntry, AuditLine, ClientCertificate, ClientRecord, RequestId, Requester, Role, UnknownRole,
+};
+pub use event::{AccessChange, Event, EventBody, EventRecord, EventSubject, LimitKind};
+pub use id::{ClientId, Fingerprint, IdParseError, IdRange, OperationId, VpsId};
+pub use image::{Architecture, ImageInfo, InitKind};
+pub use labels::{LabelError, Labels};
+pub use limits::{CpuCount, Limits, LimitsError};
+pub use name::{
+    ClientName, ImageAlias, ImageRef, InterfaceName, NameError, NetworkName, PoolName, ProfileName,
+    SnapshotName, TenantName, VpsName,
+};
+pub use network::{AddressAssignment, MacAddress, NetworkSpec, Nic};
+pub use operation::{OperationKind, OperationRecord, OperationState, Progress};
+pub use profile::Profile;
+pub use reason::{Reason, UnknownReason};
+pub use size::{ByteSize, SizeError};
+pub use state::{DesiredPower, ExitReason, ExitRecord, VpsState};
+pub use token::{EnrollmentToken, TokenParseError};
+pub use vps::{SnapshotInfo, Suspension, Trash, VpsSpec};

@@ -1,0 +1,181 @@
+//! Jobs that take longer than a call.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use crate::{OperationId, RequestId, Requester, TenantName};
+
+/// What an operation does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OperationKind {
+    /// Make a VPS.
+    CreateVps,
+    /// Boot a VPS.
+    StartVps,
+    /// End a VPS's processes.
+    StopVps,
+    /// Stop, then start.
+    RestartVps,
+    /// Remove a VPS and all that it has, for good.
+    DeleteVps,
+    /// Change what a VPS may use, and what is noted about it.
+    UpdateVps,
+    /// Give a VPS another name.
+    RenameVps,
+    /// Move a VPS to the trash.
+    TrashVps,
+    /// Take a VPS out of the trash.
+    UndeleteVps,
+    /// Make a VPS from another.
+    CloneVps,
+    /// Give a VPS a new root from an image.
+    RebuildVps,
+    /// Freeze a VPS's processes.
+    PauseVps,
+    /// Thaw a VPS's processes.
+    ResumeVps,
+    /// Hold a VPS.
+    SuspendVps,
+    /// End the hold on a VPS.
+    UnsuspendVps,
+    /// Set a password inside a VPS.
+    SetVpsPassword,
+    /// Take a snapshot.
+    CreateSnapshot,
+    /// Take a VPS's root back to a snapshot.
+    RestoreSnapshot,
+    /// Remove a snapshot.
+    DeleteSnapshot,
+    /// Build an image from its definition.
+    BuildImage,
+    /// Remove an image.
+    DeleteImage,
+    /// Point an alias to an image.
+    SetImageAlias,
+    /// Remove an alias.
+    DeleteImageAlias,
+    /// Make a profile.
+    CreateProfile,
+    /// Change a profile.
+    UpdateProfile,
+    /// Remove a profile.
+    DeleteProfile,
+    /// Make a token for a new client.
+    CreateAccessToken,
+    /// Take the access of a client away.
+    RevokeClient,
+}
+
+impl OperationKind {
+    /// The word for people and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CreateVps => "create-vps",
+            Self::StartVps => "start-vps",
+            Self::StopVps => "stop-vps",
+            Self::RestartVps => "restart-vps",
+            Self::DeleteVps => "delete-vps",
+            Self::UpdateVps => "update-vps",
+            Self::RenameVps => "rename-vps",
+            Self::TrashVps => "trash-vps",
+            Self::UndeleteVps => "undelete-vps",
+            Self::CloneVps => "clone-vps",
+            Self::RebuildVps => "rebuild-vps",
+            Self::PauseVps => "pause-vps",
+            Self::ResumeVps => "resume-vps",
+            Self::SuspendVps => "suspend-vps",
+            Self::UnsuspendVps => "unsuspend-vps",
+            Self::SetVpsPassword => "set-vps-password",
+            Self::CreateSnapshot => "create-snapshot",
+            Self::RestoreSnapshot => "restore-snapshot",
+            Self::DeleteSnapshot => "delete-snapshot",
+            Self::BuildImage => "build-image",
+            Self::DeleteImage => "delete-image",
+            Self::SetImageAlias => "set-image-alias",
+            Self::DeleteImageAlias => "delete-image-alias",
+            Self::CreateProfile => "create-profile",
+            Self::UpdateProfile => "update-profile",
+            Self::DeleteProfile => "delete-profile",
+            Self::CreateAccessToken => "create-access-token",
+            Self::RevokeClient => "revoke-client",
+        }
+    }
+}
+
+impl fmt::Display for OperationKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Where an operation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OperationState {
+    /// It waits for another one on the same VPS.
+    Queued,
+    /// Its steps are being done.
+    Running,
+    /// Its steps are being taken back.
+    Undoing,
+    /// It was done.
+    Succeeded,
+    /// It was not done, and nothing of it is left.
+    Failed,
+}
+
+impl OperationState {
+    /// Whether it will change no more.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed)
+    }
+}
+
+/// How far an operation is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// 0 to 100.
+    pub percent: u8,
+    /// What is being done, for people.
+    pub message: String,
+}
+
+/// An operation as the journal keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationRecord {
+    /// Its id.
+    pub id: OperationId,
+    /// What it does.
+    pub kind: OperationKind,
+    /// The id of what it is done to: a VPS id, a fingerprint.
+    pub target: String,
+    /// The name of that, for people.
+    pub target_name: String,
+    /// What its steps need to know, as JSON.
+    pub request: String,
+    /// Where it is.
+    pub state: OperationState,
+    /// The step being done or taken back, counted from 0.
+    pub step: u32,
+    /// How far it is.
+    pub progress: Progress,
+    /// Why it failed: a stable reason, then the error's chain.
+    pub error: Option<(String, String)>,
+    /// What it does, step by step, for people.
+    pub steps: Vec<String>,
+    /// What the requester should know about the result.
+    pub notes: Vec<String>,
+    /// Who asked.
+    pub requester: Requester,
+    /// What makes a retry safe.
+    pub request_id: Option<RequestId>,
+    /// What tells a retry from another request with the same id: a keyed hash of the request, in hexadecimal digits.
+    pub digest: String,
+    /// The tenant whose VPS it is about.
+    pub tenant: Option<TenantName>,
+    /// When it began: milliseconds since 1970, UTC.
+    pub created_at_ms: i64,
+    /// When it last changed: milliseconds since 1970, UTC.
+    pub updated_at_ms: i64,
+}

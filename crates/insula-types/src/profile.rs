@@ -1,0 +1,24 @@
+//! Profiles: named plans.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Limits, NetworkName, ProfileName};
+
+/// A named plan. A VPS takes its limits from its profile where nothing else was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// Its name.
+    pub name: ProfileName,
+    /// One line for people.
+    #[serde(default)]
+    pub description: String,
+    /// What its VPSes may use.
+    #[serde(default)]
+    pub limits: Limits,
+    /// The networks that its VPSes are plugged into, `eth0` first.
+    pub networks: Vec<NetworkName>,
+    /// Grows with each change; 0 in files.
+    #[serde(default)]
+    pub revision: u64,
+}

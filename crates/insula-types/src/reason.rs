@@ -1,0 +1,153 @@
+//! Why something was refused or failed: stable words that programs may branch on.
+
+use std::fmt;
+use std::str::FromStr;
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $word:literal,)*) => {
+        /// Why something was refused or failed. The words are part of the API (`google.rpc.ErrorInfo.reason`) and
+        /// never change; new ones may come.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $name,)*
+        }
+
+        impl Reason {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The stable word.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $word,)*
+                }
+            }
+
+            /// What it means, in a sentence or two.
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($doc),+).trim_ascii(),)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// A field of the request is wrong by itself.
+    InvalidArgument = "INVALID_ARGUMENT",
+    /// There is no such VPS.
+    VpsNotFound = "VPS_NOT_FOUND",
+    /// There is no such image.
+    ImageNotFound = "IMAGE_NOT_FOUND",
+    /// There is no such profile.
+    ProfileNotFound = "PROFILE_NOT_FOUND",
+    /// There is no such network.
+    NetworkNotFound = "NETWORK_NOT_FOUND",
+    /// There is no such pool.
+    PoolNotFound = "POOL_NOT_FOUND",
+    /// The VPS has no such snapshot.
+    SnapshotNotFound = "SNAPSHOT_NOT_FOUND",
+    /// There is no such operation, or it was pruned.
+    OperationNotFound = "OPERATION_NOT_FOUND",
+    /// Another VPS has the name.
+    VpsExists = "VPS_EXISTS",
+    /// The VPS has a snapshot of this name.
+    SnapshotExists = "SNAPSHOT_EXISTS",
+    /// The address is not one that the network may assign.
+    AddressOutOfRange = "ADDRESS_OUT_OF_RANGE",
+    /// Another VPS has the address.
+    AddressInUse = "ADDRESS_IN_USE",
+    /// The network has no free address.
+    AddressesExhausted = "ADDRESSES_EXHAUSTED",
+    /// The host has no free range of user ids.
+    IdsExhausted = "IDS_EXHAUSTED",
+    /// Another operation works on the VPS.
+    VpsBusy = "VPS_BUSY",
+    /// The VPS must run for this, and does not.
+    VpsNotRunning = "VPS_NOT_RUNNING",
+    /// The VPS must be stopped for this, and is not.
+    VpsRunning = "VPS_RUNNING",
+    /// The VPS is paused and must be resumed first.
+    VpsPaused = "VPS_PAUSED",
+    /// The pool has no room.
+    PoolFull = "POOL_FULL",
+    /// The host's own disk has no room.
+    HostDiskFull = "HOST_DISK_FULL",
+    /// The host's kernel or a program lacks what a limit or feature needs.
+    FacilityMissing = "FACILITY_MISSING",
+    /// The guest could not be booted.
+    StartFailed = "START_FAILED",
+    /// The guest ended, or its time was over, before it said that it had booted.
+    NotReady = "NOT_READY",
+    /// The program could not be executed inside the VPS.
+    ExecFailed = "EXEC_FAILED",
+    /// The VPS has no such program, or no such working directory.
+    CommandNotFound = "COMMAND_NOT_FOUND",
+    /// The VPS has the program, but can't execute it.
+    CommandNotExecutable = "COMMAND_NOT_EXECUTABLE",
+    /// The image could not be built.
+    BuildFailed = "BUILD_FAILED",
+    /// The agent ended in the middle; what was done has been taken back.
+    Interrupted = "INTERRUPTED",
+    /// Somebody else has changed it since the client has read it.
+    EtagMismatch = "ETAG_MISMATCH",
+    /// The id of the request was used before, for another request.
+    RequestIdReused = "REQUEST_ID_REUSED",
+    /// The VPS is suspended, and may not be started.
+    VpsSuspended = "VPS_SUSPENDED",
+    /// The VPS is in the trash.
+    VpsDeleted = "VPS_DELETED",
+    /// The VPS is protected from being deleted.
+    DeleteProtected = "DELETE_PROTECTED",
+    /// There is a profile of this name already.
+    ProfileExists = "PROFILE_EXISTS",
+    /// VPSes have the profile.
+    ProfileInUse = "PROFILE_IN_USE",
+    /// The kernel can't give a VPS that runs these limits, such as less memory than it holds.
+    LimitRefused = "LIMIT_REFUSED",
+    /// The VPS has no such user.
+    UserNotFound = "USER_NOT_FOUND",
+    /// The operation was cancelled by somebody.
+    Cancelled = "CANCELLED",
+    /// The operation is beyond the point where it could be cancelled, or over.
+    NotCancellable = "NOT_CANCELLABLE",
+    /// The events behind the cursor are not kept any more.
+    CursorExpired = "CURSOR_EXPIRED",
+    /// There is no such client of the API.
+    ClientNotFound = "CLIENT_NOT_FOUND",
+    /// Another client has the name.
+    ClientExists = "CLIENT_EXISTS",
+    /// The token is wrong, was used, was revoked, or has expired.
+    TokenRefused = "TOKEN_REFUSED",
+    /// The caller has not shown who it is, or its access was taken away.
+    Unauthenticated = "UNAUTHENTICATED",
+    /// The client asks too often, or for too much at once.
+    RateLimited = "RATE_LIMITED",
+    /// The caller may not do this.
+    PermissionDenied = "PERMISSION_DENIED",
+    /// The agent does not answer.
+    AgentUnreachable = "AGENT_UNREACHABLE",
+    /// A fault of Insula or of its host.
+    Internal = "INTERNAL",
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The word is not one of ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown reason {0:?}")]
+pub struct UnknownReason(String);
+
+impl FromStr for Reason {
+    type Err = UnknownReason;
+
+    fn from_str(text: &str) -> Result<Self, UnknownReason> {
+        let found = Self::ALL.iter().find(|reason| reason.as_str() == text);
+        found.copied().ok_or_else(|| UnknownReason(text.chars().take(80).collect()))
+    }
+}

@@ -1,0 +1,159 @@
+//! What a VPS is doing, and how it ended.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// What a VPS is doing.
+///
+/// ```text
+/// creating ──> stopped ──> starting ──> running ──> ready
+///                 ^            │            │          │
+///                 │            v            v          v
+///                 ├──────── failed      stopping <─────┤
+///                 └────────────────────────┘      paused <─> ready, running
+/// stopped, failed ──> suspended ──> stopped
+/// any of them ──> deleting, deleted ──> stopped
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VpsState {
+    /// Its volume and addresses are being made.
+    Creating,
+    /// It has no process.
+    Stopped,
+    /// Its init is about to be executed.
+    Starting,
+    /// Its init lives.
+    Running,
+    /// The guest says that it has booted.
+    Ready,
+    /// Its processes are frozen.
+    Paused,
+    /// Its init was told to end.
+    Stopping,
+    /// It could not be started, or ended by itself in a way that was no power-off.
+    Failed,
+    /// Its volume and addresses are being removed.
+    Deleting,
+    /// It is stopped, and may not be started.
+    Suspended,
+    /// It is in the trash.
+    Deleted,
+}
+
+impl VpsState {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Creating,
+        Self::Stopped,
+        Self::Starting,
+        Self::Running,
+        Self::Ready,
+        Self::Paused,
+        Self::Stopping,
+        Self::Failed,
+        Self::Deleting,
+        Self::Suspended,
+        Self::Deleted,
+    ];
+
+    /// The word for people and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Ready => "ready",
+            Self::Paused => "paused",
+            Self::Stopping => "stopping",
+            Self::Failed => "failed",
+            Self::Deleting => "deleting",
+            Self::Suspended => "suspended",
+            Self::Deleted => "deleted",
+        }
+    }
+
+    /// Whether its init lives.
+    pub fn is_alive(self) -> bool {
+        matches!(self, Self::Running | Self::Ready | Self::Paused | Self::Stopping)
+    }
+}
+
+impl fmt::Display for VpsState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for VpsState {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = || Self::ALL.map(Self::as_str).join(", ");
+        Self::ALL
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| format!("unknown state {text:?}: expected one of {}", known()))
+    }
+}
+
+/// What the admin wants: kept over restarts of the agent and the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DesiredPower {
+    /// To run.
+    On,
+    /// Not to run.
+    Off,
+}
+
+/// Why an init ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitReason {
+    /// The guest called `reboot(2)` to power off or halt.
+    PowerOff,
+    /// It ended when asked to, before the time was over.
+    Stopped,
+    /// It was killed by us: at once, or because it did not end in time.
+    Killed,
+    /// Init ended with this code by itself.
+    Exited(i32),
+    /// Init was killed by this signal, not by us.
+    Signal(i32),
+    /// The kernel killed it for want of memory.
+    OutOfMemory,
+    /// The monitor ended without a word, and the guest with it.
+    MonitorLost,
+    /// The boot failed before init was executed.
+    StartFailed,
+}
+
+impl fmt::Display for ExitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PowerOff => f.pad("powered off by the guest"),
+            Self::Stopped => f.pad("stopped"),
+            Self::Killed => f.pad("killed"),
+            Self::Exited(code) => write!(f, "init exited with code {code}"),
+            Self::Signal(signal) => write!(f, "init was killed by signal {signal}"),
+            Self::OutOfMemory => f.pad("init was killed for want of memory"),
+            Self::MonitorLost => f.pad("the monitor was lost"),
+            Self::StartFailed => f.pad("it could not be started"),
+        }
+    }
+}
+
+/// How and when a VPS ended the last time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    /// Why.
+    pub reason: ExitReason,
+    /// When: milliseconds since 1970, UTC.
+    pub at_ms: i64,
+    /// What there is to know beyond the reason: an error's chain, the console's last lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}

@@ -1,0 +1,93 @@
+//! A VPS as it should be.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ByteSize, DesiredPower, Fingerprint, IdRange, InitKind, Labels, Limits, Nic, PoolName, ProfileName,
+    SnapshotName, TenantName, VpsId, VpsName,
+};
+
+/// A VPS as it should be: what the database keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VpsSpec {
+    /// Never changes.
+    pub id: VpsId,
+    /// Unique on the host.
+    pub name: VpsName,
+    /// What the guest calls itself.
+    pub hostname: String,
+    /// The image that its root was cloned from.
+    pub image: Fingerprint,
+    /// The init that the image boots.
+    pub init: InitKind,
+    /// The pool that holds its root.
+    pub pool: PoolName,
+    /// The profile that its limits come from.
+    pub profile: ProfileName,
+    /// What it may use: the profile's limits, and its own in their places.
+    pub limits: Limits,
+    /// Its own limits.
+    #[serde(default)]
+    pub own_limits: Limits,
+    /// Its user and group ids on the host.
+    pub ids: IdRange,
+    /// Its interfaces.
+    pub nics: Vec<Nic>,
+    /// Public keys that may log in as root.
+    pub ssh_keys: Vec<String>,
+    /// Whether it should run.
+    pub power: DesiredPower,
+    /// When it was created: seconds since 1970, UTC.
+    pub created_at: i64,
+    /// Whose it is.
+    #[serde(default)]
+    pub tenant: Option<TenantName>,
+    /// What others note about it.
+    #[serde(default)]
+    pub labels: Labels,
+    /// Whether it refuses to be deleted.
+    #[serde(default)]
+    pub delete_protection: bool,
+    /// The hold on it.
+    #[serde(default)]
+    pub suspension: Option<Suspension>,
+    /// Set when it is in the trash.
+    #[serde(default)]
+    pub trash: Option<Trash>,
+    /// Grows whenever somebody changes it: the etag.
+    #[serde(default)]
+    pub revision: u64,
+}
+
+/// An administrative hold, such as for an unpaid bill.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspension {
+    /// For people.
+    pub reason: String,
+    /// Since when: milliseconds since 1970, UTC.
+    pub at_ms: i64,
+    /// Whether it should run again when the hold ends.
+    pub was_running: bool,
+}
+
+/// The time of a VPS in the trash: milliseconds since 1970, UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trash {
+    /// When it was moved there.
+    pub deleted_at_ms: i64,
+    /// When it is removed for good.
+    pub expires_at_ms: i64,
+}
+
+/// A point in time of a VPS's root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotInfo {
+    /// Whose.
+    pub vps: VpsId,
+    /// Its name, unique among those of the VPS.
+    pub name: SnapshotName,
+    /// When: seconds since 1970, UTC.
+    pub created_at: i64,
+    /// Bytes that only the snapshot holds, where the driver can tell.
+    pub size: Option<ByteSize>,
+}

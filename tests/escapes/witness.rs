@@ -1,0 +1,108 @@
+//! What must stay as it is, whatever a guest does: the host, its settings for guests, and the neighbour.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use insula_testkit::Command;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::arena::{ATTACKER, Arena, NEIGHBOUR};
+
+/// Files of the kernel that no guest may change.
+const KERNEL: [&str; 22] = [
+    "/proc/sys/kernel/core_pattern",
+    "/proc/sys/kernel/modprobe",
+    "/proc/sys/kernel/sysrq",
+    "/proc/sys/kernel/panic",
+    "/proc/sys/kernel/hostname",
+    "/proc/sys/kernel/domainname",
+    "/proc/sys/kernel/dmesg_restrict",
+    "/proc/sys/kernel/kptr_restrict",
+    "/proc/sys/kernel/randomize_va_space",
+    "/proc/sys/kernel/unprivileged_bpf_disabled",
+    "/proc/sys/kernel/perf_event_paranoid",
+    "/proc/sys/kernel/pid_max",
+    "/proc/sys/kernel/ctrl-alt-del",
+    "/proc/sys/vm/overcommit_memory",
+    "/proc/sys/vm/swappiness",
+    "/proc/sys/fs/suid_dumpable",
+    "/proc/sys/fs/protected_symlinks",
+    "/proc/thread-self/net/route",
+    "/proc/swaps",
+    "/proc/modules",
+    "/sys/kernel/uevent_helper",
+    "/sys/kernel/kexec_loaded",
+];
+
+/// Files of a VPS's groups that say what it may use.
+const LIMITS: [&str; 13] = [
+    "cgroup.freeze",
+    "cgroup.max.descendants",
+    "cpu.cfs_quota_us",
+    "cpu.max",
+    "cpu.shares",
+    "cpu.weight",
+    "devices.list",
+    "freezer.state",
+    "memory.limit_in_bytes",
+    "memory.max",
+    "memory.swap.max",
+    "notify_on_release",
+    "pids.max",
+];
+
+/// How all that is at a moment: what, and how it is.
+pub struct Witness(BTreeMap<String, String>);
+
+impl Witness {
+    pub fn observe(arena: &Arena) -> Self {
+        let mut seen: BTreeMap<String, String> =
+            KERNEL.iter().filter_map(|file| read(Path::new(file))).collect();
+        seen.extend(limits(arena).iter().filter_map(|file| read(file)));
+        for (name, command) in [
+            ("interfaces", &["ip", "-4", "-o", "address"][..]),
+            ("rules of the firewall", &["nft", "--stateless", "list", "ruleset"]),
+        ] {
+            seen.insert(name.into(), Command::new(command[0]).args(&command[1..]).run_ok().text());
+        }
+        seen.extend(read(&arena.host.directory().join("canary")));
+        let victim = fs::read_to_string(format!("/proc/{}/stat", arena.victim.id())).unwrap();
+        let state = victim.split(' ').nth(2).unwrap_or_default().to_owned();
+        seen.insert("state of a process".into(), state);
+        for name in [ATTACKER, NEIGHBOUR] {
+            let vps = arena.host.vps(name);
+            seen.insert(name.into(), format!("{:?}, init {}, boot {}", vps.state(), vps.init_pid, vps.boots));
+        }
+        seen.insert("hour of the start".into(), hour_of_start());
+        Self(seen)
+    }
+
+    /// What is not as it was; empty if all is.
+    pub fn changes_since(&self, before: &Self) -> String {
+        let names = self.0.keys().chain(before.0.keys()).collect::<std::collections::BTreeSet<_>>();
+        let changed = names.into_iter().filter(|name| self.0.get(*name) != before.0.get(*name));
+        let change = |name: &String| format!("{name}: {:?} → {:?}", before.0.get(name), self.0.get(name));
+        changed.map(change).collect::<Vec<_>>().join("; ")
+    }
+}
+
+fn read(path: &Path) -> Option<(String, String)> {
+    Some((path.display().to_string(), fs::read_to_string(path).ok()?))
+}
+
+/// The files of both guests' groups with what they may use.
+fn limits(arena: &Arena) -> Vec<PathBuf> {
+    let ids = [ATTACKER, NEIGHBOUR].map(|name| arena.host.vps(name).id);
+    let groups = arena.host.traces().groups.into_iter();
+    let of_guests = groups.filter(|group| ids.iter().any(|id| group.ends_with(id)));
+    of_guests.flat_map(|group| LIMITS.map(|file| group.join(file))).collect()
+}
+
+/// When the machine was started, by its clock of the time of day: who sets that clock changes it.
+fn hour_of_start() -> String {
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let up = clock_gettime(ClockId::Boottime).tv_sec.unsigned_abs();
+    ((now - up + 1800) / 3600).to_string()
+}

@@ -1,0 +1,56 @@
+//! Limits hold from the first instruction.
+
+use std::time::Instant;
+
+use insula_testkit::{Image, ScratchHost};
+
+#[test]
+fn memory_is_limited() {
+    let host = ScratchHost::with(Image::Debian12);
+    host.create_ready("web1", Image::Debian12, &["--memory", "256M"]);
+    // tail(1) keeps a line that never ends, until the kernel kills it.
+    host.insula(&["exec", "web1", "--", "tail", "/dev/zero"]).expect_code(137);
+    assert_eq!(host.sh("web1", "cat /proc/1/comm"), "systemd", "the guest has survived it");
+    assert!(host.usage("web1").memory_bytes <= 256 << 20);
+}
+
+#[test]
+fn processes_are_limited() {
+    let host = ScratchHost::with(Image::Debian12);
+    host.create_ready("web1", Image::Debian12, &["--processes", "100"]);
+    let line = "for i in $(seq 150); do sleep 600 >/dev/null 2>&1 & done";
+    host.insula(&["exec", "web1", "--", "sh", "-c", line]).expect_code(2).expect_complaint(&["fork"]);
+    let left = host.usage("web1").processes;
+    assert!((95..=100).contains(&left), "{left} processes, when the shell has ended");
+    host.insula_ok(&["stop", "--force", "web1"]);
+}
+
+#[test]
+fn cpu_time_is_limited() {
+    let host = ScratchHost::with(Image::Debian12);
+    host.create_ready("web1", Image::Debian12, &["--cpus", "0.5"]);
+    let used = || host.usage("web1").cpu_ns;
+    let (started, before) = (Instant::now(), used());
+    host.insula(&["exec", "web1", "--", "timeout", "3", "sh", "-c", "while :; do :; done"]).expect_code(124);
+    let (milliseconds, used_ns) = (started.elapsed().as_millis(), u128::from(used() - before));
+    let share = used_ns / 10_000 / milliseconds;
+    // A tenth of a second is the period of the limit: one more may have begun.
+    assert!((5..=56).contains(&share), "{share} % of a CPU in {milliseconds} ms");
+}
+
+#[test]
+fn the_disk_is_limited() {
+    let host = ScratchHost::with(Image::Debian12);
+    host.create_ready("web1", Image::Debian12, &["--disk", "200M"]);
+    let fill = "dd if=/dev/zero of=/root/fill bs=64k; sync";
+    let outcome = host.insula(&["exec", "web1", "--", "sh", "-c", fill]);
+    assert!(
+        outcome.stderr.contains("quota exceeded") || outcome.stderr.contains("No space left"),
+        "{outcome}"
+    );
+    let bytes: u64 = host.sh("web1", "stat -c %s /root/fill").parse().unwrap();
+    assert!((150 << 20..=200 << 20).contains(&bytes), "{bytes} bytes fitted into 200 MiB");
+    // The classic escape from btrfs's quotas.
+    host.insula(&["exec", "web1", "--", "sh", "-c", "echo more >/root/more && sync /root/more"]);
+    assert!(host.usage("web1").disk_bytes <= 201 << 20);
+}

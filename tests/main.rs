@@ -1,0 +1,30 @@
+//! Insula seen from outside: whole hosts with agents, guests and clients. Each file is a story, each test has a host
+//! of its own. They need root, and what `scripts/test` looks for.
+
+mod access;
+mod answers;
+mod bad_input;
+mod bad_luck;
+mod billing;
+mod chaos;
+mod cli_remote;
+mod console;
+mod contract;
+mod dice;
+mod escapes;
+mod exec;
+mod foreign_client;
+mod full_disk;
+mod fuzz;
+mod images;
+mod isolation;
+mod layers;
+mod life;
+mod limits;
+mod model;
+mod network;
+mod phases;
+mod requests;
+mod size;
+mod survival;
+mod whole;
