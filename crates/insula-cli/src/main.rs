@@ -52,8 +52,9 @@ async fn run(arguments: Arguments) -> u8 {
     let (limit, is_interruptible) =
         (wait_limit(&context, &arguments.command), arguments.command.is_interruptible());
     let outcome = tokio::select! {
-        outcome = arguments.command.run(&context) => outcome,
+        biased; // Ctrl-C is caught before the command asks its first question
         failure = interruption(), if is_interruptible => Err(failure),
+        outcome = arguments.command.run(&context) => outcome,
         failure = time_over(limit) => Err(failure),
     };
     match outcome {
