@@ -26,5 +26,6 @@ mod network;
 mod phases;
 mod requests;
 mod size;
+mod supervision;
 mod survival;
 mod whole;

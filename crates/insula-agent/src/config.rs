@@ -106,7 +106,8 @@ mod tests {
         assert_eq!(format!("{:?}", parse(example).unwrap()), format!("{:?}", Settings::default()));
         // Those without a default stand there as comments.
         let full = example.replace("\n#", "\n").replace("\n  #", "\n  ");
-        let mappings = ["pool", "network", "tls", "access", "grpc_web"].map(|mapping| (mapping, "  "));
+        let mappings =
+            ["pool", "network", "tls", "access", "grpc_web", "reboots"].map(|mapping| (mapping, "  "));
         for (mapping, indent) in [("", "")].into_iter().chain(mappings) {
             let keys = keys(mapping);
             assert!(!keys.is_empty(), "{mapping}");

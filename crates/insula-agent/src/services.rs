@@ -106,6 +106,7 @@ fn vps(view: &VpsView) -> v1::Vps {
         ready_time: observed.ready_at_ms.map(insula_api::convert::timestamp_ms),
         boots: observed.boots,
         init_pid: observed.init_pid.unwrap_or_default(),
+        next_boot_time: observed.boot_at_ms.map(insula_api::convert::timestamp_ms),
         last_exit: observed.last_exit.as_ref().map(Into::into),
         operation: view.work.map(|work| work.operation.to_string()).unwrap_or_default(),
         ..v1::Vps::from(&*view.spec)

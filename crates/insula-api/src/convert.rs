@@ -115,7 +115,10 @@ macro_rules! states {
     };
 }
 
-states!(Creating, Stopped, Starting, Running, Ready, Paused, Stopping, Failed, Deleting, Suspended, Deleted);
+states!(
+    Creating, Stopped, Starting, Running, Ready, Paused, Stopping, Failed, Deleting, Suspended, Deleted,
+    Waiting
+);
 
 impl From<&VpsSpec> for v1::Vps {
     /// What the spec knows. What is observed (state, times, pid, usage, the host's interfaces) is left empty.
@@ -185,6 +188,8 @@ impl From<&ExitRecord> for v1::VpsExit {
             ExitReason::OutOfMemory => ("out_of_memory", 0),
             ExitReason::MonitorLost => ("monitor_lost", 0),
             ExitReason::StartFailed => ("start_failed", 0),
+            ExitReason::Reboot => ("reboot", 0),
+            ExitReason::BootLoop => ("boot_loop", 0),
         };
         Self {
             reason: reason.to_owned(),

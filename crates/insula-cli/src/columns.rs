@@ -52,6 +52,7 @@ columns! {
         usual "uptime" => |vps| age(vps.start_time.as_ref());
         asked "boots" => |vps| vps.boots.to_string();
         asked "pid" => |vps| number_or_nothing(vps.init_pid);
+        known "next-boot" => |vps| time(vps.next_boot_time.as_ref());
         asked "last-exit" => |vps| vps.last_exit.as_ref().map(last_exit).unwrap_or_default();
         asked "suspension" => |vps| vps.suspension.as_ref().map(suspension).unwrap_or_default();
         asked "protected" => |vps| if vps.delete_protection { "from being deleted".into() } else { String::new() };

@@ -74,7 +74,7 @@ pub mod states {
     pub const STARTABLE: &[VpsState] = &[VpsState::Stopped, VpsState::Failed];
     /// Those with processes.
     pub const STOPPABLE: &[VpsState] =
-        &[VpsState::Starting, VpsState::Running, VpsState::Ready, VpsState::Paused];
+        &[VpsState::Starting, VpsState::Waiting, VpsState::Running, VpsState::Ready, VpsState::Paused];
     /// Those whose processes run.
     pub const RUNNING: &[VpsState] = &[VpsState::Running, VpsState::Ready];
     /// Those whose processes are frozen.

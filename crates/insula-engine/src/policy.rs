@@ -53,6 +53,7 @@ pub enum Verdict {
 const START_FIRST: &str = "start it first: insula start NAME";
 const STOP_FIRST: &str = "stop it first: insula stop NAME";
 const RESUME_FIRST: &str = "resume it first: insula resume NAME";
+const BOOT_LOOP: &str = "it boots again after a pause; see why: insula log NAME";
 const FORCE: &str = "stop it first, or add --force";
 const UNSUSPEND: &str = "who may, ends the hold first: insula unsuspend NAME";
 
@@ -76,6 +77,7 @@ pub fn judge(request: Request, state: VpsState) -> Verdict {
         (Start { .. }, Running | Ready) => NothingToDo,
         (Start { .. }, Paused) => Refuse(Reason::VpsPaused, RESUME_FIRST),
         (Start { .. }, Starting | Stopping) => Refuse(Reason::VpsBusy, "wait until it has stopped"),
+        (Start { .. }, Waiting) => NothingToDo, // it will be; who does not want to wait restarts it
         (Start { .. }, Stopped | Failed) => Accept,
 
         (Stop, Stopped | Failed | Suspended) => NothingToDo,
@@ -85,6 +87,7 @@ pub fn judge(request: Request, state: VpsState) -> Verdict {
 
         (Pause, Running | Ready) | (Resume, Paused) => Accept,
         (Pause, Paused) | (Resume, Running | Ready) => NothingToDo,
+        (Pause | Resume, Waiting) => Refuse(Reason::VpsNotRunning, BOOT_LOOP),
         (Pause | Resume, _) => Refuse(Reason::VpsNotRunning, START_FIRST),
 
         (Change | Hold | Snapshot, _) => Accept,
@@ -100,6 +103,8 @@ pub fn judge(request: Request, state: VpsState) -> Verdict {
         (Exec, Running | Ready | Stopping) => Accept,
         (Exec, Paused) => Refuse(Reason::VpsPaused, RESUME_FIRST),
         (Console, Running | Ready | Stopping | Paused) => Accept,
+        (Exec, Waiting) => Refuse(Reason::VpsNotRunning, BOOT_LOOP),
+        (Console, Waiting) => Accept,
         (Exec | Console, Stopped | Failed | Starting) => Refuse(Reason::VpsNotRunning, START_FIRST),
     }
 }
@@ -165,6 +170,7 @@ mod tests {
             (VpsState::Stopping, "--++--++-+=-+-++-++"),
             (VpsState::Failed, "++=+--++++=++++++--"),
             (VpsState::Suspended, "-+=---++++=++--+---"),
+            (VpsState::Waiting, "==++--++-+=-+-++--+"),
             (VpsState::Deleted, "--------==+++------"),
             (VpsState::Deleting, "-------------------"),
         ];

@@ -47,8 +47,9 @@ impl VpsHandle {
     /// Waits until the guest says that it has booted.
     pub(crate) async fn await_ready(&self, limit: Duration) -> Result<(), EngineError> {
         let mut observed = self.observed.clone();
-        let booted =
-            observed.wait_for(|observed| !matches!(observed.power, Power::Starting | Power::Running));
+        let booted = observed.wait_for(|observed| {
+            !matches!(observed.power, Power::Starting | Power::Running | Power::Waiting)
+        });
         let name = self.name();
         match tokio::time::timeout(limit, booted).await {
             Ok(Ok(observed)) => match (observed.power, &observed.last_exit) {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use insula_runtime::{CgroupLayout, ConnectionError, MonitorProgram, VpsDirectory, observe_run_dir};
+use insula_runtime::{CgroupLayout, ConnectionError, MonitorProgram, Status, VpsDirectory, observe_run_dir};
 use insula_storage::{LoopPoolConfig, Pool, Volume};
 use insula_store::Store;
 use insula_types::{
@@ -92,6 +92,7 @@ impl Engine {
         if let Ok(link) = MonitorLink::connect(&directory) {
             match tokio::time::timeout(LIMIT, link.hello()).await {
                 Ok(Ok(status)) => {
+                    let exit = self.keep_boots_end(&spec, exit, &status).await;
                     return (spec, Found { exit, running: Some((link, status)), is_silent: false });
                 }
                 Ok(Err(ConnectionError::Closed)) => {} // it has just ended
@@ -120,6 +121,23 @@ impl Engine {
             tracing::error!(vps = %spec.id, "{}", error.chain());
         }
         (spec, Found { exit: Some(record), ..Found::default() })
+    }
+
+    /// How a VPS that runs ended the last time: its monitor may know of a boot that ended while no agent was there.
+    async fn keep_boots_end(
+        &self,
+        spec: &VpsSpec,
+        known: Option<ExitRecord>,
+        status: &Status,
+    ) -> Option<ExitRecord> {
+        let (id, Some(end)) = (spec.id, status.last_end.clone()) else { return known };
+        if known.as_ref() != Some(&end) {
+            let kept = end.clone();
+            if let Err(error) = self.store(move |store| store.put_end(&id, &kept)).await {
+                tracing::error!(vps = %id, "{}", error.chain());
+            }
+        }
+        Some(end)
     }
 
     /// Removes what belongs to no VPS: groups, run directories, volumes. VPSes with unfinished operations are left

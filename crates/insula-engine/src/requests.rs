@@ -255,7 +255,7 @@ impl Engine {
             Job::SuspendVps { vps, mut suspension, stop } => {
                 // One that is suspended again has another reason, and is remembered as it was.
                 let before = spec.suspension.as_ref().map(|suspension| suspension.was_running);
-                suspension.was_running = before.unwrap_or_else(|| handle.resting_state().is_alive());
+                suspension.was_running = before.unwrap_or_else(|| is_on(handle.resting_state()));
                 Job::SuspendVps { vps, suspension, stop }
             }
             Job::UnsuspendVps { vps, .. } => Job::UnsuspendVps { vps, suspension: spec.suspension.clone() },
@@ -297,6 +297,11 @@ impl Engine {
 /// Whether a job without anything to change is done: one that was to wait for a boot still waits.
 fn is_done_by(job: &Job, state: VpsState) -> bool {
     !matches!(job, Job::StartVps { boot: Boot { wait_ready: true }, .. }) || state == VpsState::Ready
+}
+
+/// Whether it would run on without the hold.
+fn is_on(state: VpsState) -> bool {
+    state.is_alive() || state == VpsState::Waiting
 }
 
 /// What the requester should know about the result.

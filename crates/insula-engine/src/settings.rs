@@ -1,5 +1,6 @@
 //! What can be set of an agent. Every key has a default; `docs/configuration.md` lists them.
 
+mod reboots;
 mod remote;
 
 use std::net::{IpAddr, SocketAddr};
@@ -11,6 +12,7 @@ use insula_types::{ByteSize, IdRange, InterfaceName, NetworkName, PoolName, Prof
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 
+pub use reboots::RebootSettings;
 pub use remote::{AccessSettings, GrpcWebSettings, TlsSettings};
 
 /// The settings of an agent. Two agents live on one machine when they differ in the directories, the bridge, the nft
@@ -52,6 +54,8 @@ pub struct Settings {
     pub ready_timeout_s: u64,
     /// Seconds that a guest has to shut down before it is killed, where the request doesn't say.
     pub stop_timeout_s: u64,
+    /// How often a guest may reboot or crash in a row.
+    pub reboots: RebootSettings,
     /// How many operations may work at a time; others wait.
     pub parallel_operations: usize,
     /// Days that operations are remembered, at least 1: so long a retry with the same request id is known.
@@ -111,6 +115,7 @@ impl Default for Settings {
             start_timeout_s: 30,
             ready_timeout_s: 180,
             stop_timeout_s: 60,
+            reboots: RebootSettings::default(),
             parallel_operations: 16,
             keep_operations_days: 30,
             keep_events_days: 30,
@@ -175,6 +180,7 @@ impl Settings {
         self.tls.check()?;
         self.access.check()?;
         self.grpc_web.check()?;
+        self.reboots.check()?;
         match self.pool.size {
             Some(size) if size < ByteSize::gib(1) => Err(format!("pool.size: {size} is less than 1GiB")),
             _ if self.keep_operations_days == 0 => {
@@ -222,6 +228,9 @@ mod tests {
             (r#"{"tls": {"names": ["https://vps1"]}}"#, "tls.names"),
             (r#"{"access": {"certificate_days": 0}}"#, "access.certificate_days"),
             (r#"{"access": {"connections": 0}}"#, "access.connections"),
+            (r#"{"reboots": {"forget_after_s": 0}}"#, "reboots.forget_after_s"),
+            (r#"{"reboots": {"first_pause_ms": 0}}"#, "reboots.first_pause_ms"),
+            (r#"{"reboots": {"pauses": 1000}}"#, "reboots.pauses"),
             (r#"{"grpc_web": {"allowed_origins": ["*"]}}"#, "grpc_web.allowed_origins"),
         ] {
             let settings: Settings = serde_json::from_str(json).unwrap();

@@ -47,6 +47,7 @@ impl Engine {
             run_files: files.collect(),
             run_dir: &self.settings.run_dir,
             environment: vec![],
+            reboots: self.settings.reboots.policy(),
         };
         plan_start(&input).map_err(|error| {
             EngineError::new(

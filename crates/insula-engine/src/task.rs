@@ -57,6 +57,8 @@ pub(crate) struct VpsTask {
     /// The monitor's last words.
     exit: Option<ExitRecord>,
     limits: Option<LimitBell>,
+    /// The end of a boot that was followed by another, until it is in the database.
+    unkept: Option<ExitRecord>,
 }
 
 impl VpsTask {
@@ -80,6 +82,7 @@ impl VpsTask {
             launching: None,
             exit: None,
             limits: None,
+            unkept: None,
         };
         if let Some((link, status)) = found.running {
             task.link = Some(link);
@@ -91,6 +94,9 @@ impl VpsTask {
 
     async fn run(mut self) {
         loop {
+            if let Some(record) = self.unkept.take() {
+                self.keep_exit(&record).await;
+            }
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(command) => self.obey(command).await,
@@ -210,6 +216,7 @@ impl VpsTask {
         let frozen = self.engine.layout.is_frozen(&self.id);
         self.observed.send_modify(|observed| {
             observed.power = match status.phase {
+                Phase::Starting if status.boot_at_ms.is_some() => Power::Waiting,
                 Phase::Starting => Power::Starting,
                 Phase::Running if frozen => Power::Paused { ready: false },
                 Phase::Running => Power::Running,
@@ -222,6 +229,11 @@ impl VpsTask {
             observed.boots = status.boots;
             observed.started_at_ms = status.started_at_ms;
             observed.ready_at_ms = status.ready_at_ms;
+            observed.boot_at_ms = status.boot_at_ms;
+            if status.last_end.is_some() && observed.last_exit != status.last_end {
+                observed.last_exit = status.last_end.clone();
+                self.unkept = status.last_end.clone();
+            }
         });
         if matches!(status.phase, Phase::Running | Phase::Ready) {
             if self.limits.is_none() {
@@ -286,14 +298,17 @@ impl VpsTask {
     /// Keeps how it ended. A guest that powered itself off is not to be started again with the host.
     async fn keep_exit(&self, record: &ExitRecord) {
         let Some(handle) = self.engine.table.by_id(&self.id) else { return };
-        let mut spec = (*handle.spec()).clone();
-        if record.reason == ExitReason::PowerOff {
+        let (id, mut spec, kept) = (self.id, (*handle.spec()).clone(), record.clone());
+        let written = if record.reason == ExitReason::PowerOff {
             spec.power = DesiredPower::Off;
-        }
-        let (kept, kept_record) = (spec.clone(), record.clone());
-        match self.engine.store(move |store| store.put_exit(&kept, &kept_record)).await {
-            Ok(()) => self.engine.table.change(&handle, spec),
-            Err(error) => tracing::error!(vps = %self.id, "{}", error.chain()),
+            let kept_spec = spec.clone();
+            let written = self.engine.store(move |store| store.put_exit(&kept_spec, &kept)).await;
+            written.map(|()| self.engine.table.change(&handle, spec))
+        } else {
+            self.engine.store(move |store| store.put_end(&id, &kept)).await
+        };
+        if let Err(error) = written {
+            tracing::error!(vps = %self.id, "{}", error.chain());
         }
         tracing::info!(vps = %self.id, name = %handle.name(), "ended: {}", record.reason);
     }

@@ -28,8 +28,10 @@ pub struct Observed {
     pub started_at_ms: Option<i64>,
     /// When the guest said that it had booted.
     pub ready_at_ms: Option<i64>,
-    /// How it ended the last time.
+    /// How it ended the last time, be it to boot again.
     pub last_exit: Option<ExitRecord>,
+    /// When it is booted again, while it waits for that.
+    pub boot_at_ms: Option<i64>,
 }
 
 /// What the processes of a VPS do.
@@ -40,6 +42,8 @@ pub enum Power {
     Off,
     /// Init is about to be executed.
     Starting,
+    /// Its boots follow each other too quickly: the next comes after a pause.
+    Waiting,
     /// Init lives.
     Running,
     /// The guest says that it has booted.
@@ -58,14 +62,17 @@ impl Observed {
     pub fn state(&self) -> VpsState {
         match self.power {
             Power::Starting => VpsState::Starting,
+            Power::Waiting => VpsState::Waiting,
             Power::Running => VpsState::Running,
             Power::Ready => VpsState::Ready,
             Power::Stopping => VpsState::Stopping,
             Power::Paused { .. } => VpsState::Paused,
             Power::Off => match self.last_exit.as_ref().map(|exit| exit.reason) {
-                None | Some(ExitReason::PowerOff | ExitReason::Stopped | ExitReason::Killed) => {
-                    VpsState::Stopped
-                }
+                None => VpsState::Stopped,
+                // After a reboot it ran again, and then the host ended without a word.
+                Some(
+                    ExitReason::PowerOff | ExitReason::Stopped | ExitReason::Killed | ExitReason::Reboot,
+                ) => VpsState::Stopped,
                 Some(_) => VpsState::Failed,
             },
         }
@@ -327,7 +334,9 @@ mod tests {
             (ExitReason::PowerOff, VpsState::Stopped),
             (ExitReason::Stopped, VpsState::Stopped),
             (ExitReason::Killed, VpsState::Stopped),
+            (ExitReason::Reboot, VpsState::Stopped),
             (ExitReason::Exited(1), VpsState::Failed),
+            (ExitReason::BootLoop, VpsState::Failed),
             (ExitReason::Signal(11), VpsState::Failed),
             (ExitReason::OutOfMemory, VpsState::Failed),
             (ExitReason::MonitorLost, VpsState::Failed),

@@ -24,6 +24,6 @@ pub use connection::{ConnectionError, MonitorConnection};
 pub use guest_root::{GuestRoot, GuestRootError};
 pub use parked::{MonitorConfig, MonitorProgram, ParkedMonitor, SpawnError, spawn_parked};
 pub use password::{MAX_PASSWORD_LENGTH, PasswordError, hash_password, set_password};
-pub use plan::{NicInput, PlanError, RunFile, StartInput, StartPlan, plan_start};
+pub use plan::{NicInput, PlanError, RebootPolicy, RunFile, StartInput, StartPlan, plan_start};
 pub use protocol::{Event, Phase, Request, Status};
 pub use run_dir::{VpsDirectory, observe_run_dir};

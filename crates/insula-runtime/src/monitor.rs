@@ -12,6 +12,9 @@
 //!   end  <──────── failed               stopping ──────────> exited: record, tear down, end
 //! ```
 //!
+//! A guest that reboots or crashes again and again waits in `starting` for its next boot, and is given up in the end:
+//! [`reboots`] says when.
+//!
 //! Single-threaded: it forks. The event loop ([`server`]) is the only place that waits, but for the bounded wait for
 //! execve(2) in [`boot`]. If the monitor dies, init is killed by the kernel, and the guest with it.
 
@@ -25,6 +28,7 @@ mod exec;
 mod exit;
 mod filesystem;
 mod life;
+mod reboots;
 mod requests;
 mod server;
 

@@ -6,6 +6,7 @@ mod budget;
 mod capability;
 mod device;
 mod filesystem;
+mod reboots;
 mod seccomp;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -20,6 +21,7 @@ pub use budget::{BUDGETS, Budget, PlannedBudget};
 pub use capability::{DROPPED_CAPABILITIES, DroppedCapability};
 pub use device::DeviceNode;
 pub use filesystem::{MountStep, RunFile, Symlink};
+pub use reboots::RebootPolicy;
 pub use seccomp::{DENIED_CALLS, DENIED_IOCTLS, DeniedCall, DeniedIoctl, NEWEST_CALL, SeccompFilter};
 
 /// The version of [`StartPlan`] that this crate writes and carries out.
@@ -68,6 +70,9 @@ pub struct StartPlan {
     pub seccomp: SeccompFilter,
     /// What is executed.
     pub init: InitPlan,
+    /// What follows when the guest reboots or crashes.
+    #[serde(default)]
+    pub reboots: RebootPolicy,
 }
 
 /// The guest's init.
@@ -148,6 +153,8 @@ pub struct StartInput<'a> {
     pub run_dir: &'a Path,
     /// What init's environment has beyond the usual, as `NAME=value`.
     pub environment: Vec<String>,
+    /// What follows when the guest reboots or crashes.
+    pub reboots: RebootPolicy,
 }
 
 /// The most interfaces that a VPS can have: as many as there are names for the host's ends.
@@ -215,6 +222,7 @@ pub fn plan_start(input: &StartInput<'_>) -> Result<StartPlan, PlanError> {
         dropped_capabilities: DROPPED_CAPABILITIES.iter().map(|dropped| dropped.number).collect(),
         seccomp: SeccompFilter::standard()?,
         init: plan_init(input.init, &input.environment),
+        reboots: input.reboots.clone(),
     })
 }
 
@@ -306,6 +314,7 @@ mod tests {
             }],
             run_dir: Path::new("/run/insula"),
             environment: vec!["LANG=C.UTF-8".into()],
+            reboots: RebootPolicy::default(),
         }
     }
 

@@ -5,14 +5,15 @@
 //! refused, an unknown event skipped: either side may be newer. Descriptors come along with `SCM_RIGHTS` where a message
 //! says so.
 
-use insula_types::{ExitRecord, VpsId};
+use insula_types::{CrashPolicy, ExitRecord, VpsId};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::CgroupValue;
 use crate::plan::StartPlan;
 
-/// The version of the protocol: higher when something new can be asked for. 2: [`Request::SetLimits`].
-pub const PROTOCOL_VERSION: u32 = 2;
+/// The version of the protocol: higher when something new can be asked for or is told. 2: [`Request::SetLimits`]. 3:
+/// [`Request::SetOnCrash`], [`Status::boot_at_ms`], [`Status::last_end`].
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// The first byte of a packet with bytes of the console.
 pub(crate) const CONSOLE_PACKET: u8 = 0;
@@ -72,6 +73,11 @@ pub enum Request {
     SetLimits {
         /// What [`plan_limits`](crate::cgroup::plan_limits) says.
         values: Vec<CgroupValue>,
+    },
+    /// From now on, do this when init crashes. Answered by [`Event::OnCrashSet`], or refused: then what was holds.
+    SetOnCrash {
+        /// What.
+        on_crash: CrashPolicy,
     },
 }
 
@@ -157,6 +163,8 @@ pub enum Event {
     LogEnd,
     /// The answer to [`Request::SetLimits`]: the plan has the values, in memory and on disk.
     LimitsSet,
+    /// The answer to [`Request::SetOnCrash`]: the plan has it, in memory and on disk.
+    OnCrashSet,
     /// The request can't be served.
     Refused {
         /// Why.
@@ -201,6 +209,12 @@ pub struct Status {
     pub started_at_ms: Option<i64>,
     /// When the guest had booted: milliseconds since 1970, UTC.
     pub ready_at_ms: Option<i64>,
+    /// When it is booted again, while it waits for that in [`Phase::Starting`]: milliseconds since 1970, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_at_ms: Option<i64>,
+    /// How the boot before this one ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_end: Option<ExitRecord>,
 }
 
 /// The part of a start that failed.

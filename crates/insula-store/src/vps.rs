@@ -97,13 +97,15 @@ impl Store {
     /// Keeps how a VPS ended and whether it should run from now on: both or none.
     pub fn put_exit(&self, vps: &VpsSpec, record: &ExitRecord) -> Result<(), StoreError> {
         self.write("keep how a VPS ended", |change| {
-            let row = params![vps.id.to_string(), to_json(record)];
-            change.execute(
-                "INSERT OR REPLACE INTO last_exit (vps, record) SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM vps WHERE id = ?1)",
-                row,
-            )?;
+            insert_exit(change, &vps.id, record)?;
             update_spec(change, vps)
         })
+    }
+
+    /// Remembers how a VPS ended when that changes nothing of how it should be, such as when it has booted again. Nothing
+    /// happens when it has been deleted.
+    pub fn put_end(&self, vps: &VpsId, record: &ExitRecord) -> Result<(), StoreError> {
+        self.write("keep how a VPS ended", |change| insert_exit(change, vps, record))
     }
 
     /// All snapshots of all VPSes.
@@ -161,6 +163,13 @@ fn name_column(vps: &VpsSpec) -> String {
 }
 
 /// Does nothing when the VPS is forgotten already.
+fn insert_exit(change: &Change<'_>, vps: &VpsId, record: &ExitRecord) -> rusqlite::Result<()> {
+    const INSERT: &str = "INSERT OR REPLACE INTO last_exit (vps, record)
+        SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM vps WHERE id = ?1)";
+    change.prepare_cached(INSERT)?.execute(params![vps.to_string(), to_json(record)]).map(drop)
+}
+
+/// Does nothing when the VPS is forgotten already.
 fn update_spec(change: &Change<'_>, vps: &VpsSpec) -> rusqlite::Result<()> {
     let row = params![vps.id.to_string(), name_column(vps), to_json(vps)];
     change.prepare_cached("UPDATE vps SET name = ?2, spec = ?3 WHERE id = ?1")?.execute(row).map(drop)
@@ -212,11 +221,16 @@ mod tests {
         let exit = ExitRecord { reason: ExitReason::PowerOff, at_ms: 9, detail: None };
         store.put_exit(&web1, &exit).unwrap();
         assert_eq!(store.exits().unwrap(), [(web1.id, exit.clone())]);
+        let reboot = ExitRecord { reason: ExitReason::Reboot, at_ms: 10, detail: None };
+        store.put_end(&web1.id, &reboot).unwrap();
+        assert_eq!(store.exits().unwrap(), [(web1.id, reboot)]);
+        store.put_exit(&web1, &exit).unwrap();
         assert_eq!(store.snapshots().unwrap(), [snapshot]);
         for _ in 0..2 {
             store.delete_vps(&web1.id, &create).unwrap();
         }
         store.put_exit(&web1, &exit).unwrap();
+        store.put_end(&web1.id, &exit).unwrap();
         let left = (
             store.vpses().unwrap().len(),
             store.addresses().unwrap().len(),

@@ -18,6 +18,18 @@ trap '' 37
 while :; do sleep 3600 & wait $!; done
 ";
 
+/// An init that says something and reboots at once.
+pub const REBOOTING_INIT: &str = "#!/bin/sh
+echo 'rebooting as ever' >/dev/console
+exec systemctl reboot --force --force
+";
+
+/// An init that says something and ends with code 7.
+pub const CRASHING_INIT: &str = "#!/bin/sh
+echo 'something is broken' >/dev/console
+exit 7
+";
+
 impl ScratchHost {
     /// Has the VPSes that are made of this host's images from now on boot another init; others keep what they have.
     #[track_caller]

@@ -21,7 +21,7 @@ mod traces;
 
 pub use calls::{failure, reason};
 pub use host::{Builder, ScratchHost};
-pub use init::{QUICK_INIT, STUBBORN_INIT};
+pub use init::{CRASHING_INIT, QUICK_INIT, REBOOTING_INIT, STUBBORN_INIT};
 pub use paths::{binary, project_file};
 pub use process::{Command, Outcome, PATIENCE, Process, eventually};
 pub use template::Image;

@@ -16,6 +16,7 @@ mod profile;
 mod reason;
 mod size;
 mod state;
+mod supervision;
 mod token;
 mod vps;
 
@@ -37,5 +38,6 @@ pub use profile::Profile;
 pub use reason::{Reason, UnknownReason};
 pub use size::{ByteSize, SizeError};
 pub use state::{DesiredPower, ExitReason, ExitRecord, VpsState};
+pub use supervision::CrashPolicy;
 pub use token::{EnrollmentToken, TokenParseError};
 pub use vps::{SnapshotInfo, Suspension, Trash, VpsSpec};

@@ -12,6 +12,7 @@ use std::str::FromStr;
 ///                 │            v            v          v
 ///                 ├──────── failed      stopping <─────┤
 ///                 └────────────────────────┘      paused <─> ready, running
+/// running, ready ──> waiting ──> starting, stopped, failed
 /// stopped, failed ──> suspended ──> stopped
 /// any of them ──> deleting, deleted ──> stopped
 /// ```
@@ -40,11 +41,13 @@ pub enum VpsState {
     Suspended,
     /// It is in the trash.
     Deleted,
+    /// Its boots follow each other too quickly: it is booted again after a pause.
+    Waiting,
 }
 
 impl VpsState {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Creating,
         Self::Stopped,
         Self::Starting,
@@ -56,6 +59,7 @@ impl VpsState {
         Self::Deleting,
         Self::Suspended,
         Self::Deleted,
+        Self::Waiting,
     ];
 
     /// The word for people and JSON.
@@ -72,6 +76,7 @@ impl VpsState {
             Self::Deleting => "deleting",
             Self::Suspended => "suspended",
             Self::Deleted => "deleted",
+            Self::Waiting => "waiting",
         }
     }
 
@@ -129,6 +134,10 @@ pub enum ExitReason {
     MonitorLost,
     /// The boot failed before init was executed.
     StartFailed,
+    /// The guest called `reboot(2)` to restart: it was booted again.
+    Reboot,
+    /// It rebooted or crashed too often in a row, and was given up.
+    BootLoop,
 }
 
 impl fmt::Display for ExitReason {
@@ -142,6 +151,8 @@ impl fmt::Display for ExitReason {
             Self::OutOfMemory => f.pad("init was killed for want of memory"),
             Self::MonitorLost => f.pad("the monitor was lost"),
             Self::StartFailed => f.pad("it could not be started"),
+            Self::Reboot => f.pad("rebooted by the guest"),
+            Self::BootLoop => f.pad("it rebooted or crashed again and again"),
         }
     }
 }

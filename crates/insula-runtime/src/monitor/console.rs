@@ -68,7 +68,9 @@ impl Console {
 
     /// The last lines that it has shown, for an error.
     pub fn last_lines(&self, count: usize) -> String {
-        let bytes: Vec<u8> = self.scrollback.iter().copied().collect();
+        const MOST_BYTES: usize = 4 << 10; // a line may be as long as the guest likes
+        let surplus = self.scrollback.len().saturating_sub(MOST_BYTES);
+        let bytes: Vec<u8> = self.scrollback.iter().skip(surplus).copied().collect();
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         lines[lines.len().saturating_sub(count)..].join("\n")

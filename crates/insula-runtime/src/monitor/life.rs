@@ -10,6 +10,7 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::boot::{boot, disconnect_interfaces};
 use super::exit::{Asked, Verdict, judge};
+use super::reboots::Next;
 use super::server::{Monitor, Source, Stop};
 use crate::protocol::{Event, ExecEnd, Phase, StartFailure, StartPhase, chain_of};
 
@@ -24,6 +25,7 @@ impl Monitor {
     pub fn boot(&mut self) {
         self.status.phase = Phase::Starting;
         self.status.boots += 1;
+        (self.boot_at, self.status.boot_at_ms) = (None, None);
         if self.status.boots > 1 {
             self.clients.broadcast(&Event::Phase { status: self.status.clone() });
         }
@@ -52,6 +54,7 @@ impl Monitor {
         self.status.phase = Phase::Running;
         self.status.init_pid = Some(guest.init.pid);
         self.status.started_at_ms = Some(now_ms());
+        self.booted_at = Instant::now();
         self.status.ready_at_ms = None;
         let watch = self.watch(&guest.notify, Source::Notify);
         self.guest = Some(guest);
@@ -77,6 +80,9 @@ impl Monitor {
     pub fn stop(&mut self, timeout: Duration) {
         let is_told = self.stop.as_ref().is_some_and(|stop| stop.is_told);
         self.stop = Some(Stop { deadline: Instant::now() + timeout, is_told });
+        if self.boot_at.is_some() {
+            return self.record_end(ExitReason::Stopped, None);
+        }
         if matches!(self.status.phase, Phase::Running | Phase::Ready) {
             self.status.phase = Phase::Stopping;
             self.clients.broadcast(&Event::Phase { status: self.status.clone() });
@@ -108,6 +114,9 @@ impl Monitor {
         }
         self.is_killed = true;
         self.stop = None;
+        if self.boot_at.is_some() {
+            self.record_end(ExitReason::Killed, None);
+        }
     }
 
     /// Signals have come: SIGCHLD, one of which may stand for several children, or SIGTERM, the host's shutdown.
@@ -163,12 +172,36 @@ impl Monitor {
         self.guest = None;
         self.status.init_pid = None;
         self.serve_console_to_its_end();
-        match judge(end, asked, was_short_of_memory) {
-            Verdict::Reboot => self.boot(),
+        match judge(end, asked, was_short_of_memory, self.plan.reboots.on_crash) {
+            Verdict::Again(reason) => self.boot_again(reason),
             Verdict::Over(reason) => {
                 let is_fault =
                     !matches!(reason, ExitReason::PowerOff | ExitReason::Stopped | ExitReason::Killed);
                 self.record_end(reason, is_fault.then(|| "init ended by itself".to_owned()));
+            }
+        }
+    }
+
+    /// Boots the guest once more: at once, or after a pause, or not, when it has been tried too often.
+    fn boot_again(&mut self, reason: ExitReason) {
+        let is_reboot = reason == ExitReason::Reboot;
+        let detail = (!is_reboot).then(|| "init ended by itself".to_owned());
+        self.status.last_end = Some(self.record_of(reason, detail));
+        (self.status.started_at_ms, self.status.ready_at_ms) = (None, None);
+        match self.reboots.count(&self.plan.reboots, self.booted_at.elapsed()) {
+            Next::Now => self.boot(),
+            Next::After(pause) => {
+                self.boot_at = Some(Instant::now() + pause);
+                self.status.boot_at_ms =
+                    Some(now_ms().saturating_add(pause.as_millis().try_into().unwrap_or(i64::MAX)));
+                self.status.phase = Phase::Starting;
+                self.clients.broadcast(&Event::Phase { status: self.status.clone() });
+            }
+            Next::Never => {
+                let boots = self.status.boots;
+                let detail =
+                    format!("it ended too soon again and again, in {boots} boots, at last: {reason}");
+                self.record_end(ExitReason::BootLoop, Some(detail));
             }
         }
     }
@@ -179,12 +212,16 @@ impl Monitor {
 
     fn record_end(&mut self, reason: ExitReason, detail: Option<String>) {
         self.status.phase = Phase::Exited;
-        let console = self.console.last_lines(LAST_LINES);
-        let detail = detail.map(|detail| match console.is_empty() {
-            true => detail,
-            false => format!("{detail}; the console's last lines:\n{console}"),
+        self.record = Some(self.record_of(reason, detail));
+    }
+
+    /// An end of now. What there is to say of it is followed by the console's last lines.
+    fn record_of(&self, reason: ExitReason, detail: Option<String>) -> ExitRecord {
+        let detail = detail.map(|detail| match self.console.last_lines(LAST_LINES) {
+            console if console.is_empty() => detail,
+            console => format!("{detail}; the console's last lines:\n{console}"),
         });
-        self.record = Some(ExitRecord { reason, at_ms: now_ms(), detail });
+        ExitRecord { reason, at_ms: now_ms(), detail }
     }
 
     /// Leaves the record, then takes everything down that outlives the processes. The v1 groups stay: the monitor itself

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use insula_sys::process::trim_heap;
+use insula_types::CrashPolicy;
 
 use super::exec::{Entered, Exec, MAX_EXECS};
 use super::server::{Monitor, Source};
@@ -68,6 +69,7 @@ impl Monitor {
                 self.clients.send(client, &Event::LogEnd, &[]);
             }
             Request::SetLimits { values } => self.set_limits(client, values),
+            Request::SetOnCrash { on_crash } => self.set_on_crash(client, on_crash),
             Request::Start { .. } => self.refuse(client, "this monitor has a guest already".into()),
         }
     }
@@ -79,6 +81,18 @@ impl Monitor {
             Ok(()) => self.clients.send(client, &Event::LimitsSet, &[]),
             Err(error) => {
                 self.plan.cgroup_values = old;
+                self.refuse(client, format!("failed to write the plan: {error}"));
+            }
+        }
+        trim_heap(); // what the plan's text needed
+    }
+
+    fn set_on_crash(&mut self, client: u32, on_crash: CrashPolicy) {
+        let old = std::mem::replace(&mut self.plan.reboots.on_crash, on_crash);
+        match self.write_plan() {
+            Ok(()) => self.clients.send(client, &Event::OnCrashSet, &[]),
+            Err(error) => {
+                self.plan.reboots.on_crash = old;
                 self.refuse(client, format!("failed to write the plan: {error}"));
             }
         }

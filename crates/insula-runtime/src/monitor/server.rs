@@ -16,6 +16,7 @@ use super::boot::Guest;
 use super::clients::Clients;
 use super::console::Console;
 use super::exec::Exec;
+use super::reboots::Reboots;
 use crate::plan::StartPlan;
 use crate::protocol::{Phase, StartFailure, StartPhase, Status};
 use crate::run_dir::VpsDirectory;
@@ -28,6 +29,11 @@ pub(super) struct Monitor {
     pub status: Status,
     pub guest: Option<Guest>,
     pub stop: Option<Stop>,
+    pub reboots: Reboots,
+    /// When init was executed.
+    pub booted_at: Instant,
+    /// When it is booted again, while it waits for that.
+    pub boot_at: Option<Instant>,
     /// Set when the guest has been killed by us.
     pub is_killed: bool,
     pub clients: Clients,
@@ -109,6 +115,8 @@ impl Monitor {
             boots: 0,
             started_at_ms: None,
             ready_at_ms: None,
+            boot_at_ms: None,
+            last_end: None,
         };
         let monitor = Self {
             directory,
@@ -116,6 +124,9 @@ impl Monitor {
             status,
             guest: None,
             stop: None,
+            reboots: Reboots::default(),
+            booted_at: Instant::now(),
+            boot_at: None,
             is_killed: false,
             clients: Clients::default(),
             execs: BTreeMap::new(),
@@ -205,12 +216,15 @@ impl Monitor {
             false => stop.deadline.min(Instant::now() + STOP_INTERVAL),
         });
         let entering = self.execs.values().filter(|exec| exec.socket.is_some());
-        entering.map(|exec| exec.deadline).chain(stop).min()
+        entering.map(|exec| exec.deadline).chain(stop).chain(self.boot_at).min()
     }
 
     fn serve_deadlines(&mut self) {
         let now = Instant::now();
         self.go_on_stopping(now);
+        if self.boot_at.is_some_and(|boot_at| boot_at <= now) {
+            self.boot();
+        }
         let late = |exec: &Exec| exec.socket.is_some() && exec.deadline <= now;
         let late: Vec<u32> =
             self.execs.iter().filter(|(_, exec)| late(exec)).map(|(&number, _)| number).collect();

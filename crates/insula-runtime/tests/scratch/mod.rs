@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use insula_runtime::protocol::{ExecEnd, ExecRequest, TerminalSize};
 use insula_runtime::{
     CgroupLayout, Event, GuestRoot, MonitorConfig, MonitorConnection, MonitorProgram, NicInput,
-    ParkedMonitor, Phase, Request, RunFile, StartInput, StartPlan, Status, VpsDirectory, plan_start,
-    spawn_parked,
+    ParkedMonitor, Phase, RebootPolicy, Request, RunFile, StartInput, StartPlan, Status, VpsDirectory,
+    plan_start, spawn_parked,
 };
 use insula_sys::netlink;
 use insula_sys::program::Program;
@@ -133,6 +133,7 @@ impl ScratchHost {
             }],
             run_dir: &self.run_dir,
             environment: vec![],
+            reboots: RebootPolicy::default(),
         })
         .unwrap()
     }
@@ -227,7 +228,7 @@ fn wait_for_close(connection: &MonitorConnection) {
 
 /// What the monitor says about its guest.
 pub fn hello(connection: &MonitorConnection) -> Status {
-    connection.send(&Request::Hello { version: 2 }, &[]).unwrap();
+    connection.send(&Request::Hello { version: 3 }, &[]).unwrap();
     loop {
         if let Event::Hello { status, .. } = connection.receive(deadline()).expect("an event").0 {
             return status;
