@@ -7,6 +7,7 @@ each goes through twice, and both must give the same operation. Streams are cut 
 """
 
 import collections
+import contextlib
 import pathlib
 import socket
 import sys
@@ -38,7 +39,8 @@ class Line:
         self.cuts.append(time.time_ns())
         while self._pairs:
             for end in self._pairs.pop():
-                end.shutdown(socket.SHUT_RDWR)
+                with contextlib.suppress(OSError):  # it may have come to its end just now
+                    end.shutdown(socket.SHUT_RDWR)
 
     def _accept(self):
         while True:

@@ -76,7 +76,8 @@ impl ScratchHost {
         let layout = CgroupLayout::observe(format!("insula-test-{:012x}", id.short())).unwrap();
         let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let (root, run_dir) = (scratch.path().join("root"), scratch.path().join("run"));
-        Program::new("cp").args(["-a", "--reflink=auto"]).arg(debian).arg(&root).output().unwrap();
+        let copy = Program::new("cp").args(["-a", "--reflink=auto"]).arg(debian).arg(&root);
+        copy.limit(Duration::from_secs(300)).output().unwrap(); // 230 MB, on a disk that others write to as well
         fs::create_dir(&run_dir).unwrap();
         let guest = GuestRoot::open(&root).unwrap();
         guest.ensure_file("/etc/machine-id", 0o644, b"").unwrap();
