@@ -1,6 +1,7 @@
-//! NAT for the networks' ranges, and protection against forged addresses, in nftables tables of our own.
+//! NAT for the networks' ranges, a bound on the connections that a guest opens, and protection against forged
+//! addresses, in nftables tables of our own.
 //!
-//! Two tables of one name: of family `ip` for NAT, of family `bridge` for the guard. Tables of others are never
+//! Two tables of one name: of family `ip` for NAT and that bound, of family `bridge` for the guard. Tables of others are never
 //! touched. Each change is one transaction of `nft`, so there is no moment without rules.
 //!
 //! The guard lets a guest's interface send only what bears the guest's own Ethernet and IPv4 addresses, IPv4 and
@@ -118,6 +119,16 @@ pub enum FirewallError {
     },
 }
 
+/// How many connections an address opens in a second, to the host and to the world, once [`CONNECTIONS_AT_ONCE`] are
+/// used up. The host has one table of them for all guests (`net.netfilter.nf_conntrack_max`, 262,144 on most hosts), and
+/// forgets within two minutes what nobody answers: one guest alone doesn't fill it. A bound on what is open would be
+/// better, but nft's `ct count` walks all of an address's connections for a new one: that would be an attack of its own.
+/// Guests among themselves are on a bridge, where nothing is counted.
+pub const CONNECTIONS_PER_SECOND: u32 = 1_000;
+
+/// How many it may open at once.
+pub const CONNECTIONS_AT_ONCE: u32 = 5_000;
+
 /// Replaces our NAT table by one for these networks.
 pub fn apply_nat(table: &TableName, networks: &[NetworkSpec]) -> Result<(), FirewallError> {
     run_transaction("set up NAT", render_nat(table, networks))
@@ -169,7 +180,8 @@ pub fn observe_forward_blockers(table: &TableName) -> Result<Vec<ForwardBlocker>
     Ok(chains.filter(blocks).map(blocker).collect())
 }
 
-/// The NAT table as a transaction for `nft -f`: what leaves a network's range for elsewhere bears the host's address.
+/// The NAT table as a transaction for `nft -f`: what leaves a network's range for elsewhere bears the host's address,
+/// and an address opens no more than [`CONNECTIONS_PER_SECOND`].
 pub fn render_nat(table: &TableName, networks: &[NetworkSpec]) -> String {
     let rules: String = networks
         .iter()
@@ -177,10 +189,37 @@ pub fn render_nat(table: &TableName, networks: &[NetworkSpec]) -> String {
             format!("\t\tip saddr {subnet} ip daddr != {subnet} masquerade comment \"network {name}\"\n")
         })
         .collect();
-    let body = format!(
+    let nat = format!(
         "\tchain postrouting {{\n\t\ttype nat hook postrouting priority srcnat; policy accept;\n{rules}\t}}\n"
     );
-    render_table("ip", table, &body)
+    render_table("ip", table, &(render_bounds(networks) + &nat))
+}
+
+/// The chains that bound what each address opens. What they drop has not come into the table of connections yet.
+fn render_bounds(networks: &[NetworkSpec]) -> String {
+    let rules: String = networks
+        .iter()
+        .map(|NetworkSpec { subnet, .. }| format!("\t\tip saddr {subnet} ct state new jump opening\n"))
+        .collect();
+    let chain = |hook: &str| {
+        format!(
+            "\tchain {hook} {{\n\t\ttype filter hook {hook} priority filter; policy accept;\n{rules}\t}}\n"
+        )
+    };
+    format!(
+        "\
+\tset openers {{
+\t\ttype ipv4_addr
+\t\tsize 65536
+\t\tflags dynamic,timeout
+\t\ttimeout 1m
+\t}}
+\tchain opening {{
+\t\tupdate @openers {{ ip saddr limit rate over {CONNECTIONS_PER_SECOND}/second burst {CONNECTIONS_AT_ONCE} packets }} counter drop
+\t}}
+"
+    ) + &chain("input")
+        + &chain("forward")
 }
 
 /// The guard as a transaction for `nft -f`.
@@ -329,6 +368,25 @@ mod tests {
         table ip insula
         delete table ip insula
         table ip insula {
+            set openers {
+                type ipv4_addr
+                size 65536
+                flags dynamic,timeout
+                timeout 1m
+            }
+            chain opening {
+                update @openers { ip saddr limit rate over 1000/second burst 5000 packets } counter drop
+            }
+            chain input {
+                type filter hook input priority filter; policy accept;
+                ip saddr 10.64.3.0/24 ct state new jump opening
+                ip saddr 10.64.9.0/25 ct state new jump opening
+            }
+            chain forward {
+                type filter hook forward priority filter; policy accept;
+                ip saddr 10.64.3.0/24 ct state new jump opening
+                ip saddr 10.64.9.0/25 ct state new jump opening
+            }
             chain postrouting {
                 type nat hook postrouting priority srcnat; policy accept;
                 ip saddr 10.64.3.0/24 ip daddr != 10.64.3.0/24 masquerade comment "network default"

@@ -17,8 +17,9 @@ pub use address::{AddressRefusal, check_address, next_address};
 pub use bridge::{BridgeError, bridge_mac, ensure_bridge, ensure_bridge_absent, ensure_forwarding};
 pub use dns::observe_host_dns;
 pub use firewall::{
-    FirewallError, ForwardBlocker, GuestPort, TableName, TableNameError, apply_guard, apply_guest_port,
-    apply_nat, ensure_firewall_absent, observe_forward_blockers, remove_guest_port, render_guard, render_nat,
+    CONNECTIONS_AT_ONCE, CONNECTIONS_PER_SECOND, FirewallError, ForwardBlocker, GuestPort, TableName,
+    TableNameError, apply_guard, apply_guest_port, apply_nat, ensure_firewall_absent,
+    observe_forward_blockers, remove_guest_port, render_guard, render_nat,
 };
 pub use guest::{GuestFile, render_guest_network, render_resolv_conf};
 pub use subnet::{choose_subnet, observe_occupied};

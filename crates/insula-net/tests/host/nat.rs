@@ -1,16 +1,16 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use insula_net::{
-    FirewallError, TableName, apply_guard, apply_nat, ensure_firewall_absent, ensure_forwarding,
-    observe_forward_blockers,
+    CONNECTIONS_AT_ONCE, CONNECTIONS_PER_SECOND, FirewallError, TableName, apply_guard, apply_nat,
+    ensure_firewall_absent, ensure_forwarding, observe_forward_blockers,
 };
 use insula_sys::netlink::Socket;
 use insula_sys::program::Program;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrV4, SocketType, ipproto, sockopt};
 
-use crate::scratch::{Link, Namespace, network, on_scratch_host, plug_guest};
+use crate::scratch::{Link, Namespace, network, on_scratch_host, plug_guest, plug_neighbour};
 
 /// The host's address in the world, and a server there. Ranges for documentation (RFC 5737).
 const HOST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
@@ -53,6 +53,35 @@ fn a_guest_reaches_the_world_under_the_host_s_address() {
         apply_nat(&table(), &[network()]).unwrap();
         talk_tcp(&guest, &world); // applied twice is as good as once
     });
+}
+
+#[test]
+fn a_guest_alone_does_not_fill_the_table_of_connections() {
+    on_scratch_host(|| {
+        let guest = plug_guest();
+        let world = plug_world();
+        ensure_forwarding().unwrap();
+        apply_nat(&table(), &[network()]).unwrap();
+        let known = || std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").unwrap();
+        let began = Instant::now();
+        for target in [SERVER, network().gateway()] {
+            guest.within(|| knock_at_all_ports(target));
+        }
+        let known: u64 = known().trim().parse().unwrap();
+        let seconds = began.elapsed().as_secs() + 1;
+        let most = u64::from(CONNECTIONS_AT_ONCE) + seconds * u64::from(CONNECTIONS_PER_SECOND);
+        assert!(known <= most, "{known} connections within {seconds} s, instead of {most}");
+        // Another has a bound of its own.
+        talk_tcp(&plug_neighbour(), &world);
+    });
+}
+
+/// A connection in the kernel's eyes each: a datagram to every port. Refusals are answered; nobody waits for them.
+fn knock_at_all_ports(address: Ipv4Addr) {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    for port in 1..=60_000 {
+        let _ = socket.send_to(b"?", (address, port)); // the error is that of an earlier one
+    }
 }
 
 fn talk_udp(guest: &Namespace, world: &Namespace) {

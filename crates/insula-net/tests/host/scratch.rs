@@ -99,15 +99,23 @@ pub const GUEST_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 64, 3, 2);
 
 /// The bridge of [`network`] and a guest in it.
 pub fn plug_guest() -> Namespace {
-    let network = network();
-    ensure_bridge(&network).unwrap();
+    ensure_bridge(&network()).unwrap();
+    plug(GUEST_VETH, GUEST_MAC, GUEST_ADDRESS)
+}
+
+/// Another guest in the bridge.
+pub fn plug_neighbour() -> Namespace {
+    plug("ins0000000000bb", [2, 0, 0, 0, 0, 0xbb], Ipv4Addr::new(10, 64, 3, 3))
+}
+
+fn plug(host_name: &str, mac: [u8; 6], address: Ipv4Addr) -> Namespace {
     let guest = Namespace::new();
     guest.plug(&Link {
-        host_name: GUEST_VETH,
+        host_name,
         bridge_index: Socket::open().unwrap().interface_index("insbr0").unwrap(),
-        mac: GUEST_MAC,
-        address: GUEST_ADDRESS,
-        gateway: Some(network.gateway()),
+        mac,
+        address,
+        gateway: Some(network().gateway()),
     });
     guest
 }
