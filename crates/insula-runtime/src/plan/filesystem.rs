@@ -72,6 +72,10 @@ const NOTHING_ALLOWED: u32 = NO_SUID | NO_DEVICES | NO_EXECUTION;
 /// keeps for the host).
 const TERMINALS: &str = "512";
 
+/// How many files a tmpfs may have: what systemd gives its `/run`. The kernel would give half as many as the host has
+/// pages of memory.
+const FILES: &str = "800k";
+
 /// The mounts in their order. A tmpfs takes as much of the memory limit as systemd would give it; without a limit,
 /// of the host's memory.
 pub(super) fn plan_mounts(memory: Option<ByteSize>) -> Vec<MountStep> {
@@ -96,9 +100,19 @@ pub(super) fn plan_mounts(memory: Option<ByteSize>) -> Vec<MountStep> {
             &[("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5"), ("max", TERMINALS)],
             NO_SUID | NO_EXECUTION,
         ),
-        mount("dev/shm", "tmpfs", &[("size", &share(50)), ("mode", "1777")], NO_SUID | NO_DEVICES),
+        mount(
+            "dev/shm",
+            "tmpfs",
+            &[("size", &share(50)), ("nr_inodes", FILES), ("mode", "1777")],
+            NO_SUID | NO_DEVICES,
+        ),
         mount("dev/mqueue", "mqueue", &[], NOTHING_ALLOWED),
-        mount("run", "tmpfs", &[("size", &share(20)), ("mode", "755")], NO_SUID | NO_DEVICES),
+        mount(
+            "run",
+            "tmpfs",
+            &[("size", &share(20)), ("nr_inodes", FILES), ("mode", "755")],
+            NO_SUID | NO_DEVICES,
+        ),
     ]
 }
 
