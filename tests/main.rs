@@ -24,6 +24,7 @@ mod limits;
 mod model;
 mod network;
 mod phases;
+mod plain_pool;
 mod requests;
 mod size;
 mod supervision;

@@ -47,8 +47,9 @@ impl Engine {
     ) -> Result<OperationRecord, EngineError> {
         let model = source.spec();
         admit(Request::Snapshot, model.name.as_str(), source.state())?;
-        if let Some(snapshot) = &request.snapshot {
-            check_snapshot(source, snapshot)?;
+        match &request.snapshot {
+            Some(snapshot) => check_snapshot(source, snapshot)?,
+            None => self.check_copyable(source)?,
         }
         let hostname = check_hostname(request.hostname.as_deref().unwrap_or(request.name.as_str()))?;
         let networks = model.nics.iter().map(|nic| self.network(nic.network.as_str()));

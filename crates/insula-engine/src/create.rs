@@ -163,6 +163,20 @@ impl Engine {
 
     /// A limit that can't be enforced is refused, never ignored.
     pub(crate) fn check_enforceable(&self, limits: &Limits) -> Result<(), EngineError> {
+        self.judge_limits(limits).map_err(|error| {
+            let can_be_held = |profile: &Profile| self.judge_limits(&profile.limits).is_ok();
+            let profiles: Vec<_> = self.profiles().into_iter().filter(can_be_held).collect();
+            match profiles.is_empty() {
+                true => error,
+                false => error.hint(format!(
+                    "ask for no such limit; of the profiles, this host can hold {}",
+                    list(profiles.iter().map(|profile| &profile.name))
+                )),
+            }
+        })
+    }
+
+    fn judge_limits(&self, limits: &Limits) -> Result<(), EngineError> {
         if limits.disk.is_some() && self.pool.abilities().quota == QuotaKind::None {
             return Err(EngineError::new(Reason::FacilityMissing, "the pool can't enforce a disk limit")
                 .hint("use a pool on btrfs, or a profile without a disk limit"));

@@ -37,10 +37,11 @@ pub struct PoolView {
 }
 
 /// The profiles that come with Insula.
-const EMBEDDED: [&str; 3] = [
+const EMBEDDED: [&str; 4] = [
     include_str!("../../../profiles/small.yaml"),
     include_str!("../../../profiles/medium.yaml"),
     include_str!("../../../profiles/large.yaml"),
+    include_str!("../../../profiles/unlimited.yaml"),
 ];
 
 /// The profiles of a directory, or those that come with Insula.
@@ -135,10 +136,9 @@ mod tests {
     fn the_profiles_that_come_with_insula_can_be_used() {
         let profiles = read_profiles(None).unwrap();
         let names: Vec<_> = profiles.iter().map(|profile| profile.name.as_str()).collect();
-        assert_eq!(names, ["small", "medium", "large"]);
-        assert!(
-            profiles.iter().all(|profile| profile.limits.memory.is_some() && profile.limits.disk.is_some())
-        );
+        assert_eq!(names, ["small", "medium", "large", "unlimited"]);
+        assert!(profiles[..3].iter().all(|plan| plan.limits.memory.is_some() && plan.limits.disk.is_some()));
+        assert_eq!(profiles[3].limits, insula_types::Limits::default());
     }
 
     #[test]

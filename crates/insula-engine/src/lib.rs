@@ -23,6 +23,7 @@ mod images;
 mod job;
 mod limits;
 mod link;
+mod nested;
 mod network;
 mod operations;
 mod policy;
@@ -68,7 +69,9 @@ pub use job::Boot;
 pub use profiles::UpdateProfile;
 pub use requests::OperationPage;
 pub use session::{ConsoleSession, ExecInput, ExecOutput, ExecOutputs, ExecRequest, ExecSession};
-pub use settings::{AccessSettings, GrpcWebSettings, NetworkSettings, PoolSettings, Settings, TlsSettings};
+pub use settings::{
+    AccessSettings, GrpcWebSettings, NetworkSettings, PoolDriver, PoolSettings, Settings, TlsSettings,
+};
 pub use table::no_such_vps;
 pub use usage::Usage;
 pub use vps::{Observed, Power, VpsHandle, VpsView, Work};
@@ -86,6 +89,10 @@ pub struct Shared {
     store: Arc<Store>,
     pool: Arc<dyn Driver>,
     pool_path: PathBuf,
+    /// Whether files get the ids of their VPS when its root is mounted; else when they are copied.
+    maps_ids: bool,
+    /// Whether this host is a container.
+    is_nested: bool,
     /// Until somebody closes it.
     opened_pool: Mutex<Option<Pool>>,
     networks: Vec<NetworkSpec>,

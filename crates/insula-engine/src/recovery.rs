@@ -22,15 +22,13 @@ use crate::context::{Asked, Retries};
 use crate::events::Events;
 use crate::job::{Job, Recovery};
 use crate::link::MonitorLink;
+use crate::nested::{choose_driver, fit_ids, observe_id_mapping, observe_nesting, read_boot_id};
 use crate::operations::{Operations, Right};
 use crate::spares::Spares;
 use crate::table::Table;
 use crate::task::{Found, VpsTask, clean_up};
 use crate::vps::{VpsHandle, Work};
-use crate::{Engine, EngineError, Power, Settings, Shared, now_ms, read_profiles};
-
-/// Changes with each boot of the host: random(4).
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+use crate::{Engine, EngineError, PoolDriver, Power, Settings, Shared, now_ms, read_profiles};
 
 impl Engine {
     /// Opens the engine of a host: makes what is missing, finds what runs, goes on with what was under way.
@@ -222,8 +220,8 @@ impl Engine {
     /// Starts what should run, when the host has been booted since.
     async fn start_after_boot(&self) -> Result<(), EngineError> {
         const KEY: &str = "boot-id";
-        let now = std::fs::read_to_string(BOOT_ID)
-            .map_err(|error| EngineError::internal(format!("failed to read {BOOT_ID}"), error))?;
+        let now = read_boot_id(self.is_nested)
+            .map_err(|error| EngineError::internal("failed to read the id of the host's boot", error))?;
         if self.store(|store| store.setting(KEY)).await?.as_deref() == Some(&*now) {
             return Ok(());
         }
@@ -292,7 +290,9 @@ fn silent_monitor(directory: &VpsDirectory) -> Found {
 }
 
 /// Everything of the host that an engine works with.
-fn open_host(settings: Settings) -> Result<Shared, EngineError> {
+fn open_host(mut settings: Settings) -> Result<Shared, EngineError> {
+    let is_nested = observe_nesting()?;
+    fit_ids(&mut settings)?;
     let profiles = read_profiles(settings.profile_dir.as_deref())?;
     let program = find_monitor(&settings)?;
     let store = Store::open(&settings.state_dir.join("insula.db"))
@@ -300,7 +300,8 @@ fn open_host(settings: Settings) -> Result<Shared, EngineError> {
     let layout = CgroupLayout::observe(&settings.cgroup_root).map_err(|error| {
         EngineError::new(Reason::FacilityMissing, "the host's cgroups can't be used").caused_by(error)
     })?;
-    let (pool, pool_path) = open_pool(&settings)?;
+    let (pool, pool_path) = open_pool(&settings, choose_driver(&settings, is_nested))?;
+    let maps_ids = observe_id_mapping(&*pool.driver(), &pool_path, settings.ids)?;
     let network = crate::network::open(&settings, &store)?;
     // Last: what goes wrong before leaves no groups behind.
     layout
@@ -324,6 +325,8 @@ fn open_host(settings: Settings) -> Result<Shared, EngineError> {
         pool: pool.driver(),
         opened_pool: Mutex::new(Some(pool)),
         pool_path,
+        maps_ids,
+        is_nested,
         networks: vec![network.spec],
         firewall: network.firewall,
         table: Table::default(),
@@ -343,13 +346,19 @@ fn profiles_of(store: &Store) -> Result<BTreeMap<ProfileName, Profile>, EngineEr
     Ok(store.profiles()?.into_iter().map(|profile| (profile.name.clone(), profile)).collect())
 }
 
-/// The directory that was named, or the agent's own file: made once, mounted when it is not.
-fn open_pool(settings: &Settings) -> Result<(Pool, PathBuf), EngineError> {
-    if let Some(path) = &settings.pool.path {
-        return Ok((Pool::open_existing(path)?, path.clone()));
-    }
+/// The directory that was named, or the agent's own: of plain directories, or a file that is made once, and mounted when it
+/// is not.
+fn open_pool(settings: &Settings, driver: PoolDriver) -> Result<(Pool, PathBuf), EngineError> {
     let pools = settings.state_dir.join("pools");
     let mount_point = pools.join(settings.pool.name.as_str());
+    match (driver, &settings.pool.path) {
+        (PoolDriver::Dir, path) => {
+            let path = path.clone().unwrap_or(mount_point);
+            return Ok((Pool::open_directory(&path)?, path));
+        }
+        (PoolDriver::Btrfs, Some(path)) => return Ok((Pool::open_existing(path)?, path.clone())),
+        (PoolDriver::Btrfs, None) => {}
+    }
     let file = pools.join(format!("{}.btrfs", settings.pool.name));
     std::fs::create_dir_all(&mount_point)
         .map_err(|error| EngineError::internal(format!("failed to make {}", mount_point.display()), error))?;

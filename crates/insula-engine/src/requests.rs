@@ -249,6 +249,10 @@ impl Engine {
                 let to = self.change_terms(from.clone(), &update)?;
                 Job::UpdateVps { vps, update, terms: Some(Box::new(Swap { from, to })) }
             }
+            Job::CreateSnapshot { .. } => {
+                self.check_copyable(handle)?;
+                job
+            }
             Job::RenameVps { vps, name } => {
                 Job::RenameVps { vps, name: Swap { from: spec.name.clone(), to: name.to } }
             }

@@ -66,13 +66,25 @@ pub struct Settings {
     pub keep_deleted_days: u32,
 }
 
-/// The storage pool: a directory of a mounted btrfs, or else a sparse file that the agent makes and mounts.
+/// What a pool is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PoolDriver {
+    /// Subvolumes of a btrfs: instant copies, limits.
+    Btrfs,
+    /// Plain directories on any file system: copies file by file, no limits.
+    Dir,
+}
+
+/// The storage pool: a directory that is there already, or else one that the agent makes.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PoolSettings {
     /// Its name.
     pub name: PoolName,
-    /// A directory on a btrfs that is there already.
+    /// What it is made of. Absent: btrfs; where nothing can be mounted, inside of a container, plain directories.
+    pub driver: Option<PoolDriver>,
+    /// A directory that is there already: of a btrfs, unless the driver is another.
     pub path: Option<PathBuf>,
     /// The size of the file. Absent: half of what the host's disk has free, at least 8 GiB.
     pub size: Option<ByteSize>,
@@ -126,7 +138,7 @@ impl Default for Settings {
 
 impl Default for PoolSettings {
     fn default() -> Self {
-        Self { name: "default".parse().expect("a label"), path: None, size: None }
+        Self { name: "default".parse().expect("a label"), driver: None, path: None, size: None }
     }
 }
 
@@ -181,6 +193,11 @@ impl Settings {
         self.access.check()?;
         self.grpc_web.check()?;
         self.reboots.check()?;
+        if self.pool.driver == Some(PoolDriver::Dir) && self.pool.size.is_some() {
+            return Err(
+                "pool.size: a pool of plain directories is as large as the disk that it is on".to_owned()
+            );
+        }
         match self.pool.size {
             Some(size) if size < ByteSize::gib(1) => Err(format!("pool.size: {size} is less than 1GiB")),
             _ if self.keep_operations_days == 0 => {
@@ -224,6 +241,7 @@ mod tests {
             (r#"{"ids": {"start": 0, "length": 65536}}"#, "ids"),
             (r#"{"state_dir": "relative"}"#, "state_dir"),
             (r#"{"pool": {"size": "1M"}}"#, "pool.size"),
+            (r#"{"pool": {"driver": "dir", "size": "8G"}}"#, "pool.size"),
             (r#"{"parallel_operations": 0}"#, "parallel_operations"),
             (r#"{"tls": {"names": ["https://vps1"]}}"#, "tls.names"),
             (r#"{"access": {"certificate_days": 0}}"#, "access.certificate_days"),

@@ -8,7 +8,7 @@ use insula_types::{ImageRef, OperationRecord, Reason, SnapshotInfo, SnapshotName
 use crate::context::Asked;
 use crate::job::{Boot, Job};
 use crate::step::Swap;
-use crate::{Engine, EngineError, VpsHandle, now_ms};
+use crate::{Engine, EngineError, Power, VpsHandle, now_ms};
 
 impl Engine {
     /// Takes a snapshot; without a name, one named after the time.
@@ -67,6 +67,16 @@ impl Engine {
             Ok(())
         };
         self.request_now(asked, handle, job, write).await
+    }
+
+    /// A pool without snapshots copies file by file: what runs meanwhile would change what is copied.
+    pub(crate) fn check_copyable(&self, handle: &VpsHandle) -> Result<(), EngineError> {
+        if self.pool.abilities().snapshots || handle.observed.borrow().power == Power::Off {
+            return Ok(());
+        }
+        let name = handle.name();
+        let message = format!("VPS {:?} is running, and its pool copies file by file", name.as_str());
+        Err(EngineError::new(Reason::VpsRunning, message).hint(format!("stop it first: insula stop {name}")))
     }
 
     /// Takes the root of a stopped VPS back to a snapshot.

@@ -31,6 +31,7 @@ impl Engine {
             contents: file.contents,
         });
         let root = self.pool.path(&Volume::Root(spec.id));
+        let has_shifted_root = self.pool.owner(spec.id)?.is_some();
         let input = StartInput {
             id: spec.id,
             hostname: &spec.hostname,
@@ -43,6 +44,7 @@ impl Engine {
                 .map(|(index, (nic, network))| nic_input(index, nic, network))
                 .collect(),
             root: &root,
+            has_shifted_root,
             layout: &self.layout,
             run_files: files.collect(),
             run_dir: &self.settings.run_dir,

@@ -138,8 +138,11 @@ impl Engine {
     }
 
     async fn clone_root(&self, spec: &VpsSpec, from: Volume) -> Result<(), EngineError> {
-        let (id, limit) = (spec.id, spec.limits.disk);
+        let (id, limit, owner) = (spec.id, spec.limits.disk, (!self.maps_ids).then_some(spec.ids));
         self.pool(move |pool| {
+            if let Some(ids) = owner {
+                pool.set_owner(id, ids)?;
+            }
             pool.ensure_clone(&from, &Volume::Root(id), false)?;
             match limit {
                 Some(_) => pool.set_limit(id, limit),
@@ -153,7 +156,11 @@ impl Engine {
     async fn clone_from(&self, spec: &VpsSpec, source: &CloneSource) -> Result<(), EngineError> {
         let from = match &source.snapshot {
             Some(snapshot) => Volume::Snapshot(source.vps, snapshot.clone()),
-            None => Volume::Root(source.vps),
+            None => {
+                // Since it was asked for, somebody may have started it.
+                self.table.by_id(&source.vps).map_or(Ok(()), |handle| self.check_copyable(&handle))?;
+                Volume::Root(source.vps)
+            }
         };
         self.clone_root(spec, from).await?;
         self.in_root(spec.id, |root| make_anonymous(root).map_err(not_prepared)).await
@@ -170,9 +177,12 @@ impl Engine {
         id: VpsId,
         work: impl FnOnce(&GuestRoot) -> Result<(), EngineError> + Send + 'static,
     ) -> Result<(), EngineError> {
-        let root = self.pool.path(&Volume::Root(id));
-        crate::blocking("work in the root", move || work(&GuestRoot::open(&root).map_err(not_prepared)?))
-            .await
+        let pool = self.pool.clone();
+        crate::blocking("work in the root", move || {
+            let root = GuestRoot::open(&pool.path(&Volume::Root(id))).map_err(not_prepared)?;
+            work(&root.with_owner(pool.owner(id)?))
+        })
+        .await
     }
 
     async fn set_disk_limit(&self, id: VpsId, limit: Option<ByteSize>) -> Result<(), EngineError> {

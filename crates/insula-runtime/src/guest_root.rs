@@ -6,9 +6,10 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use insula_types::IdRange;
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fstat, mkdirat, open,
-    openat, openat2, renameat, statat, unlinkat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fchmod, fchown, fstat, mkdirat,
+    open, openat, openat2, renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -17,6 +18,8 @@ use rustix::io::Errno;
 pub struct GuestRoot {
     directory: OwnedFd,
     path: PathBuf,
+    /// What the ids of the guest's root are on disk.
+    root: (Uid, Gid),
 }
 
 /// A file as it was read, to be replaced by another with the same owner and permissions.
@@ -27,7 +30,7 @@ pub(crate) struct ReadFile {
     attributes: Attributes,
 }
 
-/// Who owns a file, and who may use it. The ids are the guest's own.
+/// Who owns a file, and who may use it. The ids are those on disk.
 #[derive(Debug, Clone, Copy)]
 struct Attributes {
     mode: Mode,
@@ -81,7 +84,14 @@ impl GuestRoot {
             root: path.to_owned(),
             source: errno.into(),
         };
-        directory.map(|directory| Self { directory, path: path.to_owned() }).map_err(error)
+        let root = (Uid::ROOT, Gid::ROOT);
+        directory.map(|directory| Self { directory, path: path.to_owned(), root }).map_err(error)
+    }
+
+    /// The same where files have these ids on disk, and not the guest's own.
+    pub fn with_owner(self, ids: Option<IdRange>) -> Self {
+        let start = ids.map_or(0, |ids| ids.start);
+        Self { root: (Uid::from_raw(start), Gid::from_raw(start)), ..self }
     }
 
     /// Makes a file hold exactly `contents`, with these permissions, owned by root. Directories are made where they are
@@ -91,7 +101,8 @@ impl GuestRoot {
         if self.holds(path, mode, contents) {
             return Ok(false);
         }
-        let attributes = Attributes { mode: Mode::from_raw_mode(mode), uid: Uid::ROOT, gid: Gid::ROOT };
+        let (uid, gid) = self.root;
+        let attributes = Attributes { mode: Mode::from_raw_mode(mode), uid, gid };
         self.replace(path, attributes, contents)
             .map(|()| true)
             .map_err(|source| self.refused("write", path, source))
@@ -197,7 +208,7 @@ impl GuestRoot {
         let is_same = fstat(&fd).is_ok_and(|stat| {
             FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
                 && stat.st_mode & 0o7777 == mode
-                && (stat.st_uid, stat.st_gid) == (0, 0)
+                && (stat.st_uid, stat.st_gid) == (self.root.0.as_raw(), self.root.1.as_raw())
                 && u64::try_from(stat.st_size).is_ok_and(|size| size == contents.len() as u64)
         });
         let mut present = vec![];
@@ -234,7 +245,9 @@ impl GuestRoot {
         match self.open_below(path, OFlags::PATH | OFlags::DIRECTORY) {
             Err(Errno::NOENT) => {
                 let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
-                mkdirat(self.ensure_directory(parent)?, name, Mode::from_raw_mode(0o755))?;
+                let parent = self.ensure_directory(parent)?;
+                mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
+                chownat(&parent, name, Some(self.root.0), Some(self.root.1), AtFlags::SYMLINK_NOFOLLOW)?;
                 self.open_below(path, OFlags::PATH | OFlags::DIRECTORY)
             }
             result => result,
@@ -280,6 +293,21 @@ mod tests {
         assert_eq!(guest.read_file("/etc/none", 10).unwrap(), None);
         assert!(matches!(guest.read_file("/etc/ssh/keys", 2), Err(GuestRootError::TooLarge { .. })));
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn files_belong_to_the_guests_root_whatever_its_id_is() {
+        use std::os::unix::fs::MetadataExt;
+        let (scratch, guest, _) = scratch();
+        let guest = guest.with_owner(Some(IdRange { start: 700_000, length: 65_536 }));
+        assert!(guest.ensure_file("/root/.ssh/authorized_keys", 0o600, b"key").unwrap());
+        assert!(!guest.ensure_file("/root/.ssh/authorized_keys", 0o600, b"key").unwrap());
+        for path in ["root/root", "root/root/.ssh", "root/root/.ssh/authorized_keys"] {
+            let stat = fs::metadata(scratch.path().join(path)).unwrap();
+            assert_eq!((stat.uid(), stat.gid()), (700_000, 700_000), "{path}");
+        }
+        let guest = guest.with_owner(None);
+        assert!(guest.ensure_file("/root/.ssh/authorized_keys", 0o600, b"key").unwrap(), "another owner");
     }
 
     #[test]

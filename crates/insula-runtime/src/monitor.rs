@@ -32,6 +32,8 @@ mod reboots;
 mod requests;
 mod server;
 
+pub(crate) use filesystem::clone_mount_at;
+
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;

@@ -42,8 +42,12 @@ pub struct StartPlan {
     pub cgroup_values: Vec<CgroupValue>,
     /// The guest's user and group ids on the host.
     pub ids: IdRange,
-    /// The root volume on the host; its files have the guest's own ids.
+    /// The root volume on the host; its files have the guest's own ids, unless
+    /// [`has_shifted_root`](Self::has_shifted_root).
     pub root: PathBuf,
+    /// The files of the root have the guest's ids on the host: they are not mapped when the root is mounted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_shifted_root: bool,
     /// What is mounted in the guest, in this order.
     pub mounts: Vec<MountStep>,
     /// The host's device nodes that the guest gets, below `/dev`.
@@ -145,6 +149,8 @@ pub struct StartInput<'a> {
     pub nics: Vec<NicInput>,
     /// The root volume on the host: an absolute path.
     pub root: &'a Path,
+    /// Whether its files have the guest's ids on the host already.
+    pub has_shifted_root: bool,
     /// The cgroups as observed.
     pub layout: &'a CgroupLayout,
     /// Files for its `/run`.
@@ -209,6 +215,7 @@ pub fn plan_start(input: &StartInput<'_>) -> Result<StartPlan, PlanError> {
         cgroup_values: plan_limits(input.layout, input.limits)?,
         ids: input.ids,
         root: input.root.to_owned(),
+        has_shifted_root: input.has_shifted_root,
         mounts: filesystem::plan_mounts(input.limits.memory),
         devices: device::plan_devices(),
         device_rules: device::plan_device_rules(),
@@ -306,6 +313,7 @@ mod tests {
             init: InitKind::Systemd,
             nics: vec![nic("eth0", 0), nic("eth1", 1)],
             root: Path::new("/var/lib/insula/pools/default/vps/x/root"),
+            has_shifted_root: false,
             layout,
             run_files: vec![RunFile {
                 path: "systemd/network/a".into(),
@@ -340,6 +348,16 @@ mod tests {
         assert!(!plan.seccomp.0.is_empty());
         plan.seccomp = SeccompFilter(vec![]); // depends on the library's version
         insta::assert_json_snapshot!(plan);
+    }
+
+    #[test]
+    fn a_shifted_root_is_in_the_plan_and_others_are_as_they_were() {
+        let (layout, limits) = (layout(), Limits::default());
+        let json = |input| serde_json::to_value(plan_start(&input).unwrap()).unwrap();
+        let shifted = json(StartInput { has_shifted_root: true, ..input(&layout, &limits) });
+        assert_eq!(shifted["has_shifted_root"], true);
+        assert!(serde_json::from_value::<StartPlan>(shifted).unwrap().has_shifted_root);
+        assert!(json(input(&layout, &limits)).get("has_shifted_root").is_none());
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl BtrfsDriver {
         if !is_btrfs(layout.pool()).map_err(PoolError::io("examine", path))? {
             return Err(PoolError::NotBtrfsDirectory(path.to_owned()));
         }
-        layout.ensure_directories().map_err(PoolError::io("make the directories of the pool", path))?;
+        layout.ensure_directories(&[]).map_err(PoolError::io("make the directories of the pool", path))?;
         let quota = ensure_quota(layout.pool(), may_scan)
             .map_err(|source| PoolError::Quota { pool: path.to_owned(), source })?;
         let driver = Self { layout, quota, reclaiming: RwLock::default() };
@@ -140,7 +140,7 @@ impl BtrfsDriver {
 
     fn observe_pool(&self) -> io::Result<PoolObservation> {
         self.reclaim()?;
-        let (volumes, strays) = self.layout.list()?;
+        let (volumes, strays) = self.layout.list(&[])?;
         let statistics = fstatvfs(self.pool())?;
         let size = |blocks: u64| ByteSize(blocks.saturating_mul(statistics.f_frsize));
         Ok(PoolObservation {
@@ -156,7 +156,7 @@ impl BtrfsDriver {
 
 impl Driver for BtrfsDriver {
     fn abilities(&self) -> Abilities {
-        Abilities { snapshots: true, quota: self.quota, reflink: true }
+        Abilities { snapshots: true, quota: self.quota, reflink: true, read_only: true }
     }
 
     fn path(&self, volume: &Volume) -> PathBuf {

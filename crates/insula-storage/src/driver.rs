@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::path::PathBuf;
 
-use insula_types::{ByteSize, VpsId};
+use insula_types::{ByteSize, IdRange, VpsId};
 
 use crate::{Volume, VolumeError};
 
@@ -25,7 +25,7 @@ pub trait Driver: Debug + Send + Sync {
     ///
     /// A `to` that is known to be a copy of something else is an error; `from` may be gone if `to` is there. Where
     /// [`Abilities::snapshots`] is set it takes milliseconds; volumes that a guest made *inside* of `from` are empty
-    /// directories in the copy.
+    /// directories in the copy. Where it is not, nobody may write to `from` meanwhile.
     fn ensure_clone(&self, from: &Volume, to: &Volume, readonly: bool) -> Result<bool, VolumeError>;
 
     /// Removes a volume with everything in it. Its space comes back within a minute.
@@ -53,6 +53,17 @@ pub trait Driver: Debug + Send + Sync {
             Err(error) => Err(error),
         }
     }
+
+    /// Where files can't be mapped to the ids of a VPS when they are mounted: what is copied for this VPS from now on has
+    /// these ids on disk. Before its root is made; the same again is no error.
+    fn set_owner(&self, vps: VpsId, _ids: IdRange) -> Result<(), VolumeError> {
+        Err(VolumeError::NoOwners(vps))
+    }
+
+    /// The ids that the files of a VPS have on disk; `None` where they are the guest's own, 0 and up.
+    fn owner(&self, _vps: VpsId) -> Result<Option<IdRange>, VolumeError> {
+        Ok(None)
+    }
 }
 
 /// What a driver is able to on its pool.
@@ -64,6 +75,8 @@ pub struct Abilities {
     pub quota: QuotaKind,
     /// Single files can be copied by sharing their blocks (`FICLONE`).
     pub reflink: bool,
+    /// Images and snapshots refuse to be written to. Elsewhere nobody but root of the host reaches them.
+    pub read_only: bool,
 }
 
 /// How limits are held.

@@ -26,10 +26,26 @@ pub enum VolumeError {
         to: Volume,
     },
     /// The pool can't hold a limit.
-    #[error(
-        "failed to limit the disk of VPS {0}: the file system of the pool has no simple quotas (Linux 6.7)"
-    )]
+    #[error("failed to limit the disk of VPS {0}: the pool has no quotas (those of btrfs need Linux 6.7)")]
     NoQuota(VpsId),
+    /// The pool can't give files the ids of a VPS.
+    #[error(
+        "failed to give VPS {0} its files: the kernel can't map the ids of this pool, nor can its driver change them"
+    )]
+    NoOwners(VpsId),
+    /// Something in a volume could not be copied.
+    #[error("failed to copy /{} of {from} to {to}", path.display())]
+    Copy {
+        /// What is copied.
+        from: Volume,
+        /// What is made.
+        to: Volume,
+        /// Where it failed, relative to the volume.
+        path: PathBuf,
+        /// The kernel's error.
+        #[source]
+        source: io::Error,
+    },
     /// The kernel refused.
     #[error("failed to {action} {volume}")]
     Io {
@@ -62,8 +78,12 @@ impl VolumeError {
         match self {
             Self::Missing(Volume::Image(_)) => Reason::ImageNotFound,
             Self::Missing(Volume::Snapshot(..)) => Reason::SnapshotNotFound,
-            Self::NoQuota(_) => Reason::FacilityMissing,
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => Reason::PoolFull,
+            Self::NoQuota(_) | Self::NoOwners(_) => Reason::FacilityMissing,
+            Self::Io { source, .. } | Self::Copy { source, .. }
+                if source.kind() == io::ErrorKind::StorageFull =>
+            {
+                Reason::PoolFull
+            }
             _ => Reason::Internal,
         }
     }
@@ -93,6 +113,9 @@ pub enum PoolError {
     /// The pool's file holds something else, and is left alone.
     #[error("{} holds no btrfs file system: move it away, or name another file for the pool", .0.display())]
     NotBtrfsFile(PathBuf),
+    /// Somebody else has it open.
+    #[error("another agent uses the pool {}", .0.display())]
+    InUse(PathBuf),
     /// The directory is on another kind of file system.
     #[error("{} is not on a btrfs file system", .0.display())]
     NotBtrfsDirectory(PathBuf),

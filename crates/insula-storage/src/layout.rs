@@ -36,9 +36,9 @@ impl Layout {
         Ok(Self { path: path.to_owned(), pool })
     }
 
-    /// Makes the directories that the pool lacks.
-    pub fn ensure_directories(&self) -> io::Result<()> {
-        let mut names = [IMAGES, STAGING, VPS, SNAPSHOTS].iter();
+    /// Makes the directories that the pool lacks, and those that the driver has for itself.
+    pub fn ensure_directories(&self, own: &[&str]) -> io::Result<()> {
+        let mut names = [IMAGES, STAGING, VPS, SNAPSHOTS].iter().chain(own);
         names.try_for_each(|name| self.ensure_directory(Path::new(name)).map(drop))
     }
 
@@ -100,8 +100,9 @@ impl Layout {
         Ok(vpses)
     }
 
-    /// Everything that lies where volumes lie, and what doesn't belong there; both sorted.
-    pub fn list(&self) -> io::Result<(Vec<Volume>, Vec<PathBuf>)> {
+    /// Everything that lies where volumes lie, and what doesn't belong there, but for the directories that the driver has for
+    /// itself; both sorted.
+    pub fn list(&self, own: &[&str]) -> io::Result<(Vec<Volume>, Vec<PathBuf>)> {
         let mut paths = vec![];
         for top in self.paths(Path::new("."))? {
             match top.to_str() {
@@ -114,6 +115,7 @@ impl Layout {
                         }
                     }
                 }
+                Some(name) if own.contains(&name) => {}
                 _ => paths.push(top),
             }
         }
@@ -207,7 +209,7 @@ mod tests {
         let pool = tempfile::tempdir().unwrap();
         let elsewhere = tempfile::tempdir().unwrap();
         let layout = Layout::open(pool.path()).unwrap();
-        layout.ensure_directories().unwrap();
+        layout.ensure_directories(&[]).unwrap();
         std::os::unix::fs::symlink(elsewhere.path(), pool.path().join("images/link")).unwrap();
         assert!(layout.directory(Path::new("images/link")).is_err());
         assert!(layout.directory(Path::new("../")).is_err());

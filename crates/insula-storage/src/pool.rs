@@ -1,4 +1,4 @@
-//! Opening pools: a sparse file that is mounted, or a directory of the host's own btrfs.
+//! Opening pools: a sparse file that is mounted, a directory of the host's own btrfs, or any directory.
 //!
 //! ```text
 //! no file ──mkfs on a temporary name, rename──> file ──loop device──> bound ──mount──> open
@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use insula_types::ByteSize;
 
-use crate::{BtrfsDriver, Driver, PoolError};
+use crate::{BtrfsDriver, DirDriver, Driver, PoolError};
 
 /// A pool in a sparse file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct LoopPoolConfig {
 /// An open pool.
 #[derive(Debug)]
 pub struct Pool {
-    driver: Arc<BtrfsDriver>,
+    driver: Arc<dyn Driver>,
     /// Where it was mounted by us.
     mount_point: Option<PathBuf>,
 }
@@ -58,6 +58,13 @@ impl Pool {
     /// Opens the pool in a directory of a btrfs file system that the host has mounted.
     pub fn open_existing(directory: &Path) -> Result<Self, PoolError> {
         Ok(Self { driver: Arc::new(BtrfsDriver::open(directory, false)?), mount_point: None })
+    }
+
+    /// Opens the pool in a directory of whatever file system, made if it isn't there: without limits, and with copies where
+    /// btrfs has snapshots.
+    pub fn open_directory(directory: &Path) -> Result<Self, PoolError> {
+        create_dir_all(directory).map_err(PoolError::io("make directory", directory))?;
+        Ok(Self { driver: Arc::new(DirDriver::open(directory)?), mount_point: None })
     }
 
     /// What works on the pool.

@@ -10,3 +10,4 @@ pub mod mount;
 pub mod netlink;
 pub mod process;
 pub mod program;
+pub mod user_namespace;

@@ -41,6 +41,7 @@ pub struct ScratchHost {
 pub struct Builder {
     image: Option<Image>,
     has_uplink: bool,
+    has_plain_pool: bool,
     settings: serde_json::Map<String, Value>,
 }
 
@@ -55,6 +56,11 @@ impl Builder {
     pub fn uplink(mut self) -> Self {
         self.has_uplink = true;
         self
+    }
+
+    /// With a pool of plain directories.
+    pub fn plain_pool(self) -> Self {
+        Self { has_plain_pool: true, ..self }.setting("pool", json!({ "driver": "dir" }))
     }
 
     /// With one more key in the agent's settings.
@@ -87,7 +93,8 @@ impl Builder {
         remove_directory(&run_dir);
         std::fs::create_dir(&directory).expect("a directory");
         if let Some(image) = self.image {
-            image.copy_state(&directory.join("state"));
+            let state = directory.join("state");
+            if self.has_plain_pool { image.copy_plain_state(&state) } else { image.copy_state(&state) }
         }
         let settings = self.settings(&slot, &directory, &run_dir);
         let config = directory.join("agent.yaml"); // JSON is YAML, too

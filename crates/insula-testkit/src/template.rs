@@ -57,6 +57,25 @@ impl Image {
         fsid::renew(&state_dir.join("pools/default.btrfs")).expect("a new identity for the pool");
     }
 
+    /// The same with the image in a pool of plain directories. The calling thread has a mount namespace of its own.
+    pub(crate) fn copy_plain_state(self, state_dir: &Path) {
+        self.copy_state(state_dir);
+        let (file, pool) = (state_dir.join("pools/default.btrfs"), state_dir.join("pools/default"));
+        let mounted = state_dir.join("pools/mounted");
+        fs::create_dir_all(&mounted).expect("a mount point");
+        Command::new("mount").args(["-o", "loop"]).args([&file, &mounted]).run_ok();
+        for image in fs::read_dir(mounted.join("images")).expect("the images") {
+            let image = image.expect("an image");
+            let holder = pool.join("images").join(image.file_name());
+            fs::create_dir_all(&holder).expect("a directory");
+            fs::write(holder.join("note"), "of-a-template\n\n").expect("a note");
+            Command::new("cp").args(["--archive"]).args([image.path(), holder.join("tree")]).run_ok();
+        }
+        Command::new("umount").args([&mounted]).run_ok();
+        fs::remove_dir(&mounted).expect("an empty directory");
+        fs::remove_file(&file).expect("the pool that was copied");
+    }
+
     /// The template's name.
     fn template(self) -> String {
         let text = fs::read_to_string(self.definition()).expect("the definition");

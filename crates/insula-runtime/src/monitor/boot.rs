@@ -143,10 +143,15 @@ pub(super) fn reset_memory_kill_score(process: impl std::fmt::Display) -> io::Re
     }
 }
 
-/// A detached mount of the root volume through which the guest's ids are those that are stored.
+/// A detached mount of the root volume through which the guest's ids are those that are stored, if they are not yet.
 fn mount_root(plan: &StartPlan, pid: i32) -> Result<OwnedFd, StartFailure> {
     let failed = |what: &str| StartFailure::at(StartPhase::Root, format!("{what} {}", plan.root.display()));
     let root = clone_mount_at(&plan.root).map_err(|errno| failed("clone the mount of")(errno.into()))?;
+    if plan.has_shifted_root {
+        set_attributes(root.as_fd(), MountAttrFlags::MOUNT_ATTR_NODEV, None)
+            .map_err(failed("take the devices from"))?;
+        return Ok(root);
+    }
     let ids =
         fs::File::open(format!("/proc/{pid}/ns/user")).map_err(failed("open the user namespace for"))?;
     let attributes = MountAttrFlags::MOUNT_ATTR_IDMAP | MountAttrFlags::MOUNT_ATTR_NODEV;

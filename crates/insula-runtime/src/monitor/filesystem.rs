@@ -247,7 +247,7 @@ pub(super) fn clone_mount(fd: &OwnedFd) -> rustix::io::Result<OwnedFd> {
 }
 
 /// A detached mount of what is at a path of the host.
-pub(super) fn clone_mount_at(path: &Path) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn clone_mount_at(path: &Path) -> rustix::io::Result<OwnedFd> {
     private(open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?)
 }
 

@@ -126,6 +126,7 @@ impl ScratchHost {
                 gateway: Some("10.99.0.1".parse().unwrap()),
             }],
             root: &self.root,
+            has_shifted_root: false,
             layout: &self.layout,
             run_files: vec![RunFile {
                 path: "systemd/network/10-eth0.network".into(),

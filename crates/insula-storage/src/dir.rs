@@ -1,0 +1,418 @@
+//! The driver for any file system: a volume is a directory, a clone a copy of all files, and there are no limits.
+//!
+//! ```text
+//! <where the volume lies>/   of root alone
+//!     note                   what this volume is called among all that ever were, and which one it was copied from
+//!     tree/                  the volume
+//! unfinished/                copies in the making; renamed when they are whole and on disk
+//! removed/                   what was a volume; moved here at once, and then emptied
+//! owners/<id>                the ids that the files of a VPS have on disk, where not the guest's own
+//! ```
+//!
+//! So a volume, with its note, comes and goes by one rename, whatever stops the agent in between. What is left in
+//! `unfinished` and `removed` goes when the pool is opened: a lock on the pool says that nobody else uses it.
+
+mod copy;
+mod owner;
+mod remove;
+mod walk;
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+
+use insula_types::{ByteSize, IdRange, VpsId};
+use rustix::fs::{
+    AtFlags, FlockOperation, Gid, Mode, OFlags, RenameFlags, Uid, chmodat, chownat, flock, fstatvfs, fsync,
+    ioctl_ficlone, mkdirat, openat, renameat, renameat_with, syncfs, unlinkat,
+};
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::layout::{Layout, vps_directory};
+use crate::{Abilities, Driver, PoolError, PoolObservation, QuotaKind, Volume, VolumeError, VolumeUsage};
+
+use copy::copy_tree;
+use owner::IdShift;
+use remove::remove_tree;
+
+const NOTE: &str = "note";
+const TREE: &str = "tree";
+/// Of a copy in the making.
+const LINKS: &str = "links";
+
+const UNFINISHED: &str = "unfinished";
+const REMOVED: &str = "removed";
+const OWNERS: &str = "owners";
+const OWN: [&str; 3] = [UNFINISHED, REMOVED, OWNERS];
+
+/// The [`Driver`] on a directory of any file system.
+#[derive(Debug)]
+pub struct DirDriver {
+    layout: Layout,
+    reflink: bool,
+    /// Held for writing while directories of VPSes without volumes are removed, so that none goes that is about to be used.
+    reclaiming: RwLock<()>,
+}
+
+/// What is noted of a volume.
+struct Note {
+    name: String,
+    origin: String,
+}
+
+impl DirDriver {
+    /// Opens the pool at `path`, and takes it for itself.
+    pub fn open(path: &Path) -> Result<Self, PoolError> {
+        let layout = Layout::open(path).map_err(PoolError::io("open the pool", path))?;
+        match flock(layout.pool(), FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Err(PoolError::InUse(path.to_owned())),
+            result => result.map_err(PoolError::io("lock", path))?,
+        }
+        layout.ensure_directories(&OWN).map_err(PoolError::io("make the directories of the pool", path))?;
+        let mut driver = Self { layout, reflink: false, reclaiming: RwLock::default() };
+        driver.clean_up().map_err(PoolError::io("clean up", path))?;
+        driver.reflink = driver.observe_reflink().map_err(PoolError::io("write to", path))?;
+        Ok(driver)
+    }
+
+    /// Removes what a dead agent left.
+    fn clean_up(&self) -> io::Result<()> {
+        for name in [UNFINISHED, REMOVED] {
+            let directory = self.own(name)?;
+            for left in names(&directory)? {
+                remove_tree(directory.as_fd(), &left)?;
+            }
+        }
+        let owners = self.own(OWNERS)?;
+        for name in names(&owners)? {
+            let vps = name.to_str().ok().and_then(|name| name.parse::<VpsId>().ok());
+            if vps.is_none_or(|vps| self.layout.directory(&vps_directory(vps)).ok().flatten().is_none()) {
+                unlinkat(&owners, &name, AtFlags::empty())?;
+            }
+        }
+        self.reclaim()
+    }
+
+    /// Whether files can share their blocks.
+    fn observe_reflink(&self) -> io::Result<bool> {
+        let unfinished = self.own(UNFINISHED)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+        let open = |name| openat(&unfinished, name, flags, Mode::RUSR | Mode::WUSR);
+        let (one, other) = (File::from(open("one")?), open("other")?);
+        (&one).write_all(&[1; 4096])?;
+        let is_shared = ioctl_ficlone(&other, &one).is_ok();
+        unlinkat(&unfinished, "one", AtFlags::empty())?;
+        unlinkat(&unfinished, "other", AtFlags::empty())?;
+        Ok(is_shared)
+    }
+
+    /// One of the driver's own directories.
+    fn own(&self, name: &str) -> io::Result<OwnedFd> {
+        self.layout.directory(Path::new(name))?.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Opens what holds a volume; `None` if it isn't there.
+    fn holder(&self, volume: &Volume, action: &'static str) -> Result<Option<OwnedFd>, VolumeError> {
+        let path = volume.directory().join(volume.file_name());
+        let not_a_volume = || VolumeError::NotAVolume(self.layout.path().join(&path));
+        let is_other = |error: &io::Error| {
+            error.kind() == io::ErrorKind::NotADirectory
+                || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
+        };
+        match self.layout.directory(&path) {
+            Err(error) if is_other(&error) => Err(not_a_volume()),
+            Ok(Some(holder)) => match open_directory(&holder, TREE) {
+                Ok(_) => Ok(Some(holder)),
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Err(not_a_volume()),
+                Err(errno) => Err(VolumeError::io(action, volume)(errno.into())),
+            },
+            result => result.map_err(VolumeError::io(action, volume)),
+        }
+    }
+
+    /// Makes a volume: whole, or not at all.
+    fn make(
+        &self,
+        volume: &Volume,
+        origin: &str,
+        fill: impl FnOnce(OwnedFd, &OwnedFd) -> Result<(), VolumeError>,
+    ) -> Result<(), VolumeError> {
+        let failed = VolumeError::io("make", volume);
+        let name = unfinished_name(volume);
+        let begin = || -> io::Result<_> {
+            let unfinished = self.own(UNFINISHED)?;
+            remove_tree(unfinished.as_fd(), &name)?; // of an attempt that was cut off
+            mkdirat(&unfinished, &name, Mode::RWXU)?;
+            let holder = open_directory(&unfinished, &name)?;
+            write_note(&holder, &Note { name: unique()?, origin: origin.to_owned() })?;
+            mkdirat(&holder, TREE, Mode::RWXU)?;
+            mkdirat(&holder, LINKS, Mode::RWXU)?;
+            Ok((unfinished, open_directory(&holder, TREE)?, open_directory(&holder, LINKS)?, holder))
+        };
+        let (unfinished, tree, links, holder) = begin().map_err(&failed)?;
+        let publish = || -> io::Result<()> {
+            unlinkat(&holder, LINKS, AtFlags::REMOVEDIR)?;
+            syncfs(&holder)?;
+            self.put(&unfinished, &name, volume)
+        };
+        let made = fill(tree, &links).and_then(|()| publish().map_err(&failed));
+        if made.is_err() {
+            // The error that matters is the other; what is left goes with the next attempt.
+            let _ = remove_tree(unfinished.as_fd(), &name);
+        }
+        made
+    }
+
+    /// Gives what holds a volume its place, on disk when it returns.
+    fn put(&self, from: &OwnedFd, name: &CString, volume: &Volume) -> io::Result<()> {
+        let _shared = self.reclaiming.read().unwrap_or_else(PoisonError::into_inner);
+        let parent = self.layout.ensure_parent(volume)?;
+        renameat_with(from, name, &parent, volume.file_name(), RenameFlags::NOREPLACE)?;
+        Ok(fsync(&parent)?)
+    }
+
+    /// Removes the directories of the VPSes that are gone, and what was noted of them.
+    fn reclaim(&self) -> io::Result<()> {
+        let _alone = self.reclaiming.write().unwrap_or_else(PoisonError::into_inner);
+        for vps in self.layout.vpses_without_volumes()? {
+            match unlinkat(self.own(OWNERS)?, vps.to_string(), AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            self.layout.remove_if_empty(&vps_directory(vps))?;
+        }
+        Ok(())
+    }
+
+    fn remove(&self, volume: &Volume) -> io::Result<()> {
+        let (parent, removed) = (self.layout.ensure_parent(volume)?, self.own(REMOVED)?);
+        let name = CString::new(unique()?)?;
+        renameat(&parent, volume.file_name(), &removed, &name)?;
+        remove_tree(removed.as_fd(), &name)
+    }
+
+    /// The ids that the files of a volume have on disk; `None` where they are the guest's own.
+    fn read_owner(&self, volume: &Volume) -> io::Result<Option<IdRange>> {
+        let Some(vps) = volume.vps() else { return Ok(None) };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let text = match openat(self.own(OWNERS)?, vps.to_string(), flags, Mode::empty()) {
+            Ok(file) => read_text(file)?,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        let parse = || {
+            let (start, length) = text.trim().split_once(' ')?;
+            Some(IdRange { start: start.parse().ok()?, length: length.parse().ok()? })
+        };
+        parse().map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    fn write_owner(&self, vps: VpsId, ids: IdRange) -> io::Result<()> {
+        let (unfinished, owners) = (self.own(UNFINISHED)?, self.own(OWNERS)?);
+        let name = vps.to_string();
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let mut file = File::from(openat(&unfinished, &*name, flags, Mode::RUSR | Mode::WUSR)?);
+        writeln!(file, "{} {}", ids.start, ids.length)?;
+        file.sync_all()?;
+        renameat(&unfinished, &*name, &owners, &*name)?;
+        Ok(fsync(&owners)?)
+    }
+
+    fn observe_pool(&self) -> io::Result<PoolObservation> {
+        self.reclaim()?;
+        let (volumes, strays) = self.layout.list(&OWN)?;
+        let statistics = fstatvfs(self.layout.pool())?;
+        let size = |blocks: u64| ByteSize(blocks.saturating_mul(statistics.f_frsize));
+        Ok(PoolObservation {
+            volumes,
+            strays,
+            reclaiming: vec![],
+            total: size(statistics.f_blocks),
+            used: size(statistics.f_blocks.saturating_sub(statistics.f_bfree)),
+            available: size(statistics.f_bavail),
+        })
+    }
+}
+
+impl Driver for DirDriver {
+    fn abilities(&self) -> Abilities {
+        Abilities { snapshots: false, quota: QuotaKind::None, reflink: self.reflink, read_only: false }
+    }
+
+    fn path(&self, volume: &Volume) -> PathBuf {
+        self.layout.path().join(volume.directory()).join(volume.file_name()).join(TREE)
+    }
+
+    fn ensure_empty(&self, volume: &Volume) -> Result<bool, VolumeError> {
+        if self.holder(volume, "make")?.is_some() {
+            return Ok(false);
+        }
+        self.make(volume, "", |tree, _| {
+            let finish = || -> io::Result<()> {
+                let start = self.read_owner(volume)?.map_or(0, |ids| ids.start);
+                let (uid, gid) = (Uid::from_raw(start), Gid::from_raw(start));
+                chownat(&tree, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
+                Ok(chmodat(&tree, ".", Mode::from_raw_mode(0o755), AtFlags::empty())?)
+            };
+            finish().map_err(VolumeError::io("make", volume))
+        })
+        .map(|()| true)
+    }
+
+    fn ensure_clone(&self, from: &Volume, to: &Volume, _readonly: bool) -> Result<bool, VolumeError> {
+        const ACTION: &str = "clone";
+        let note =
+            |holder: &OwnedFd, volume| read_note(holder).map_err(VolumeError::io("read the note of", volume));
+        match (self.holder(from, ACTION)?, self.holder(to, ACTION)?) {
+            (Some(source), Some(target)) => match note(&target, to)?.origin == note(&source, from)?.name {
+                true => Ok(false),
+                false => Err(VolumeError::OtherOrigin { from: from.clone(), to: to.clone() }),
+            },
+            (None, Some(_)) => Ok(false),
+            (None, None) => Err(VolumeError::Missing(from.clone())),
+            (Some(source), None) => {
+                let failed = VolumeError::io("read", from);
+                let tree = open_directory(&source, TREE).map_err(|errno| failed(errno.into()))?;
+                let shift = IdShift::between(
+                    self.read_owner(from).map_err(&failed)?,
+                    self.read_owner(to).map_err(&failed)?,
+                );
+                self.make(to, &note(&source, from)?.name, |target, links| {
+                    copy_tree(tree, target, links.as_fd(), shift).map_err(|error| VolumeError::Copy {
+                        from: from.clone(),
+                        to: to.clone(),
+                        path: error.path,
+                        source: error.source,
+                    })
+                })?;
+                Ok(true)
+            }
+        }
+    }
+
+    fn ensure_absent(&self, volume: &Volume) -> Result<bool, VolumeError> {
+        const ACTION: &str = "remove";
+        let is_there = self.holder(volume, ACTION)?.is_some();
+        let remove = || {
+            if is_there {
+                self.remove(volume)?;
+            }
+            if let Volume::Snapshot(..) = volume {
+                self.layout.remove_if_empty(&volume.directory())?;
+            }
+            self.reclaim()
+        };
+        remove().map_err(VolumeError::io(ACTION, volume))?;
+        Ok(is_there)
+    }
+
+    fn ensure_renamed(&self, from: &Volume, to: &Volume) -> Result<bool, VolumeError> {
+        const ACTION: &str = "rename";
+        if self.holder(from, ACTION)?.is_none() {
+            let is_there = self.holder(to, ACTION)?.is_some();
+            return is_there.then_some(false).ok_or_else(|| VolumeError::Missing(from.clone()));
+        }
+        let rename = || {
+            let parent = self.layout.ensure_parent(from)?;
+            self.put(&parent, &CString::new(from.file_name())?, to)?;
+            Ok(fsync(&parent)?)
+        };
+        rename().map_err(VolumeError::io(ACTION, from))?;
+        Ok(true)
+    }
+
+    fn set_limit(&self, vps: VpsId, limit: Option<ByteSize>) -> Result<(), VolumeError> {
+        match limit {
+            None => Ok(()),
+            Some(_) => Err(VolumeError::NoQuota(vps)),
+        }
+    }
+
+    fn usage(&self, _vps: VpsId) -> Result<VolumeUsage, VolumeError> {
+        Ok(VolumeUsage::default())
+    }
+
+    fn observe(&self) -> Result<PoolObservation, VolumeError> {
+        self.observe_pool()
+            .map_err(|source| VolumeError::Observe { pool: self.layout.path().to_owned(), source })
+    }
+
+    fn seal(&self, staging: &Volume, image: &Volume) -> Result<(), VolumeError> {
+        let failed = VolumeError::io("publish", image);
+        let Some(holder) = self.holder(staging, "publish")? else {
+            let is_there = self.holder(image, "publish")?.is_some();
+            return is_there.then_some(()).ok_or_else(|| VolumeError::Missing(staging.clone()));
+        };
+        if self.holder(image, "publish")?.is_none() {
+            syncfs(&holder).map_err(|errno| failed(errno.into()))?;
+            drop(holder);
+            return self.ensure_renamed(staging, image).map(drop);
+        }
+        self.ensure_absent(staging).map(drop)
+    }
+
+    fn set_owner(&self, vps: VpsId, ids: IdRange) -> Result<(), VolumeError> {
+        let root = Volume::Root(vps);
+        let failed = VolumeError::io("note the owner of", &root);
+        if self.read_owner(&root).map_err(&failed)? == Some(ids) {
+            return Ok(());
+        }
+        if self.holder(&root, "look for")?.is_some() {
+            return Err(failed(io::ErrorKind::AlreadyExists.into()));
+        }
+        self.write_owner(vps, ids).map_err(failed)
+    }
+
+    fn owner(&self, vps: VpsId) -> Result<Option<IdRange>, VolumeError> {
+        let root = Volume::Root(vps);
+        self.read_owner(&root).map_err(VolumeError::io("read the owner of", &root))
+    }
+}
+
+fn open_directory(parent: &OwnedFd, name: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(parent, name, flags, Mode::empty())
+}
+
+fn names(directory: &OwnedFd) -> io::Result<Vec<CString>> {
+    walk::Position::at(directory.try_clone()?).names()
+}
+
+fn write_note(holder: &OwnedFd, note: &Note) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let mut file = File::from(openat(holder, NOTE, flags, Mode::RUSR | Mode::WUSR)?);
+    writeln!(file, "{}\n{}", note.name, note.origin)
+}
+
+fn read_note(holder: &OwnedFd) -> io::Result<Note> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let text = read_text(openat(holder, NOTE, flags, Mode::empty())?)?;
+    let mut lines = text.lines().map(str::to_owned);
+    let (Some(name), Some(origin)) = (lines.next(), lines.next()) else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    Ok(Note { name, origin })
+}
+
+fn read_text(file: OwnedFd) -> io::Result<String> {
+    let mut text = String::new();
+    File::from(file).take(4096).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// A name that nothing else has or had.
+fn unique() -> io::Result<String> {
+    let mut bytes = [0_u8; 16];
+    getrandom(&mut bytes, GetRandomFlags::empty())?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The name of a volume in the making: one for each volume, so that a second attempt finds what the first left.
+fn unfinished_name(volume: &Volume) -> CString {
+    let path = volume.directory().join(volume.file_name());
+    CString::new(path.to_string_lossy().replace('/', "+")).unwrap_or_default() // ids and names have no zero byte
+}

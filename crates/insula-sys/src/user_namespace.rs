@@ -1,0 +1,89 @@
+//! User namespaces: which ids this process has, and one for the id map of a mount. user_namespaces(7).
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+/// Ids in a row that a user namespace has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// The first, as this process sees it.
+    pub start: u32,
+    /// The first, as the namespace around it does.
+    pub outside: u32,
+    /// How many.
+    pub length: u32,
+}
+
+/// The user ids and the group ids that this process has.
+pub fn observe_ids() -> io::Result<(Vec<Extent>, Vec<Extent>)> {
+    let invalid = || io::Error::from(io::ErrorKind::InvalidData);
+    let read = |path| parse(&fs::read_to_string(path)?).ok_or_else(invalid);
+    Ok((read("/proc/self/uid_map")?, read("/proc/self/gid_map")?))
+}
+
+/// Whether this process is root of less than the machine: in a container, say.
+pub fn is_nested() -> io::Result<bool> {
+    let whole = Extent { start: 0, outside: 0, length: u32::MAX };
+    Ok(observe_ids()?.0 != [whole])
+}
+
+/// `uid_map` of proc(5).
+fn parse(map: &str) -> Option<Vec<Extent>> {
+    let line = |line: &str| {
+        let mut numbers = line.split_whitespace().map(|number| number.parse().ok());
+        Some(Extent { start: numbers.next()??, outside: numbers.next()??, length: numbers.next()?? })
+    };
+    map.lines().map(line).collect()
+}
+
+/// A user namespace of nobody's whose ids, from 0 on, are these of the caller's.
+pub fn with_ids(start: u32, length: u32) -> io::Result<OwnedFd> {
+    // It needs a process, until it is opened: one that waits until its input ends.
+    #[allow(clippy::disallowed_methods)] // it runs for a moment, and in a namespace of its own
+    let mut command = Command::new("/bin/cat");
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    // SAFETY: between fork and exec only a system call is made.
+    unsafe {
+        command.pre_exec(|| Ok(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER)?));
+    }
+    let mut process = command.spawn()?; // it has executed, and is in its namespace
+    let open = || {
+        let pid = process.id();
+        let map = format!("0 {start} {length}\n");
+        fs::write(format!("/proc/{pid}/uid_map"), &map)?;
+        fs::write(format!("/proc/{pid}/gid_map"), &map)?;
+        File::open(format!("/proc/{pid}/ns/user")).map(OwnedFd::from)
+    };
+    let namespace = open();
+    drop(process.stdin.take());
+    process.wait()?;
+    namespace
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_read_as_the_kernel_writes_them() {
+        let extent = |start, outside, length| Extent { start, outside, length };
+        assert_eq!(parse("         0          0 4294967295\n"), Some(vec![extent(0, 0, u32::MAX)]));
+        assert_eq!(
+            parse("0 1000 1\n1 100000 65535\n"),
+            Some(vec![extent(0, 1000, 1), extent(1, 100_000, 65_535)])
+        );
+        assert_eq!(parse("0 a 1\n"), None);
+        assert_eq!(parse("0 1\n"), None);
+    }
+
+    #[test]
+    fn a_namespace_is_made_with_ids_and_leaves_no_process() {
+        let namespace = with_ids(100_000, 65_536).expect("the tests make namespaces: run them as root");
+        assert!(File::from(namespace).metadata().is_ok());
+        assert!(!is_nested().unwrap() || observe_ids().is_ok());
+        assert!(with_ids(u32::MAX - 1, 65_536).is_err(), "ids that there are not");
+    }
+}
