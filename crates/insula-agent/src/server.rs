@@ -194,6 +194,7 @@ async fn routes(shared: &services::Shared) -> anyhow::Result<Routes> {
         .add_service(reflection_alpha)
         .add_service(service!(v1::access_service_server::AccessServiceServer<_>))
         .add_service(service!(v1::event_service_server::EventServiceServer<_>))
+        .add_service(service!(v1::file_service_server::FileServiceServer<_>))
         .add_service(service!(v1::host_service_server::HostServiceServer<_>))
         .add_service(service!(v1::image_service_server::ImageServiceServer<_>))
         .add_service(service!(v1::network_service_server::NetworkServiceServer<_>))

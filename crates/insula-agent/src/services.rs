@@ -2,6 +2,7 @@
 
 mod access;
 mod event;
+mod file;
 mod filter;
 mod host;
 mod image;

@@ -96,6 +96,10 @@ pub const METHODS: &[Method] = &[
     read   ("/insula.v1.EventService/ListEvents",                         [ALL, ALL, ALL, OWN, ALL]),
     read   ("/insula.v1.EventService/WatchEvents",                        [ALL, ALL, ALL, OWN, ALL]),
 
+    session("/insula.v1.FileService/ListFiles",                           [ALL, ALL, ___, OWN, ___]),
+    session("/insula.v1.FileService/PullFiles",                           [ALL, ALL, ___, OWN, ___]),
+    session("/insula.v1.FileService/PushFiles",                           [ALL, ALL, ___, OWN, ___]),
+
     read   ("/insula.v1.HostService/GetHost",                             [ALL, ALL, ALL, ___, ALL]),
 
     change ("/insula.v1.ImageService/BuildImage",                         [ALL, ALL, ___, ___, ___]),

@@ -19,6 +19,7 @@ use tonic::transport::Uri;
 
 use crate::v1::access_service_client::AccessServiceClient;
 use crate::v1::event_service_client::EventServiceClient;
+use crate::v1::file_service_client::FileServiceClient;
 use crate::v1::host_service_client::HostServiceClient;
 use crate::v1::image_service_client::ImageServiceClient;
 use crate::v1::network_service_client::NetworkServiceClient;
@@ -150,6 +151,8 @@ services! {
     operations: OperationServiceClient;
     /// Events.
     events: EventServiceClient;
+    /// Files of VPSes.
+    files: FileServiceClient;
     /// What VPSes use.
     usage: UsageServiceClient;
     /// Clients, tokens, and the audit log.

@@ -5,8 +5,10 @@
 
 mod access;
 mod event;
+mod file;
 
 pub use access::role;
+pub use file::{file_item, path_fields, path_of, skip};
 use insula_types::{
     ByteSize, CpuCount, ExitReason, ExitRecord, ImageInfo, Limits, LimitsError, Nic, OperationRecord,
     OperationState, Profile, Reason, SnapshotInfo, Suspension, VpsSpec, VpsState,

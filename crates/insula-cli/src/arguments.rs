@@ -119,6 +119,9 @@ pub enum Command {
     Console(commands::console::Console),
     /// Print what the console of a VPS has shown last
     Log(commands::log::Log),
+    /// Copy files into a VPS and out of it
+    #[command(subcommand)]
+    File(commands::file::File),
     /// Points in time of a VPS's root file system
     #[command(subcommand)]
     Snapshot(commands::snapshot::Snapshot),

@@ -3,8 +3,8 @@
 use insula_api::v1::event::Payload;
 use insula_api::v1::operation::State;
 use insula_api::v1::{
-    AccessClient, AuditEntry, Event, GetCallerResponse, Image, Limits, Network, Operation, Pool, Profile,
-    Role, Snapshot, Suspension, Vps, VpsExit, VpsState, VpsUsage,
+    AccessClient, AuditEntry, Event, FileEntry, GetCallerResponse, Image, Limits, Network, Operation, Pool,
+    Profile, Role, Snapshot, Suspension, Vps, VpsExit, VpsState, VpsUsage,
 };
 use insula_types::{ByteSize, CpuCount};
 
@@ -24,6 +24,17 @@ macro_rules! columns {
 }
 
 columns! {
+    /// What is known of a file.
+    FILE_COLUMNS: FileEntry {
+        usual "mode" => crate::commands::file::mode;
+        usual "uid" => |file| file.uid.to_string();
+        usual "gid" => |file| file.gid.to_string();
+        usual "size" => |file| file.size_bytes.to_string();
+        usual "modified" => |file| time(file.update_time.as_ref());
+        usual "name" => |file| file.path.clone();
+        known "target" => |file| file.link_target.clone();
+    }
+
     /// What is known of a VPS.
     VPS_COLUMNS: Vps {
         usual "name" => |vps| vps.name.clone();

@@ -11,6 +11,7 @@ mod commands;
 mod context;
 mod detach;
 mod failure;
+mod files;
 mod operations;
 mod output;
 mod progress;
@@ -126,6 +127,7 @@ impl Command {
             Self::Shell(command) => command.run(context).await,
             Self::Console(command) => command.run(context).await,
             Self::Log(command) => command.run(context).await,
+            Self::File(command) => command.run(context).await,
             Self::Snapshot(command) => command.run(context).await,
             Self::Image(command) => command.run(context).await,
             Self::Profile(command) => command.run(context).await,

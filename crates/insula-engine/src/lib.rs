@@ -18,6 +18,7 @@ mod error;
 mod events;
 #[cfg(test)]
 mod faults;
+mod files;
 mod host;
 mod images;
 mod job;
@@ -62,6 +63,7 @@ pub use context::Asked;
 pub use create::CreateVps;
 pub use error::EngineError;
 pub use events::EventStream;
+pub use files::{FileAnswer, FileSession, FileSink, FileSource};
 pub use host::{NetworkView, PoolView, read_profiles};
 pub use images::BuildImage;
 pub use insula_store::{AuditCheck, AuditFilter, EventFilter, OperationFilter};

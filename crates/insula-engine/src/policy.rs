@@ -37,6 +37,8 @@ pub enum Request {
     Exec,
     /// Connect to its console.
     Console,
+    /// Read or write its files.
+    Files,
 }
 
 /// What the policy says.
@@ -102,6 +104,9 @@ pub fn judge(request: Request, state: VpsState) -> Verdict {
 
         (Exec, Running | Ready | Stopping) => Accept,
         (Exec, Paused) => Refuse(Reason::VpsPaused, RESUME_FIRST),
+        (Files, Paused) => Refuse(Reason::VpsPaused, RESUME_FIRST),
+        (Files, Starting) => Refuse(Reason::VpsBusy, "wait until it runs"),
+        (Files, _) => Accept,
         (Console, Running | Ready | Stopping | Paused) => Accept,
         (Exec, Waiting) => Refuse(Reason::VpsNotRunning, BOOT_LOOP),
         (Console, Waiting) => Accept,
@@ -135,7 +140,7 @@ pub(crate) fn admit(request: Request, name: &str, state: VpsState) -> Result<boo
 mod tests {
     use super::*;
 
-    const REQUESTS: [Request; 19] = [
+    const REQUESTS: [Request; 20] = [
         Request::Start { override_suspension: false },
         Request::Start { override_suspension: true },
         Request::Stop,
@@ -155,24 +160,25 @@ mod tests {
         Request::Restore,
         Request::Exec,
         Request::Console,
+        Request::Files,
     ];
 
     /// One row a state: + accept, = nothing to do, - refuse; columns as in `REQUESTS`.
     #[test]
     fn the_whole_table() {
         let table = [
-            (VpsState::Creating, "-------------------"),
-            (VpsState::Stopped, "++=+--++++=++++++--"),
-            (VpsState::Starting, "--+---++-+=-+-++---"),
-            (VpsState::Running, "==+++=++-+=-+-++-++"),
-            (VpsState::Ready, "==+++=++-+=-+-++-++"),
-            (VpsState::Paused, "--++=+++-+=-+-++--+"),
-            (VpsState::Stopping, "--++--++-+=-+-++-++"),
-            (VpsState::Failed, "++=+--++++=++++++--"),
-            (VpsState::Suspended, "-+=---++++=++--+---"),
-            (VpsState::Waiting, "==++--++-+=-+-++--+"),
-            (VpsState::Deleted, "--------==+++------"),
-            (VpsState::Deleting, "-------------------"),
+            (VpsState::Creating, "--------------------"),
+            (VpsState::Stopped, "++=+--++++=++++++--+"),
+            (VpsState::Starting, "--+---++-+=-+-++----"),
+            (VpsState::Running, "==+++=++-+=-+-++-+++"),
+            (VpsState::Ready, "==+++=++-+=-+-++-+++"),
+            (VpsState::Paused, "--++=+++-+=-+-++--+-"),
+            (VpsState::Stopping, "--++--++-+=-+-++-+++"),
+            (VpsState::Failed, "++=+--++++=++++++--+"),
+            (VpsState::Suspended, "-+=---++++=++--+---+"),
+            (VpsState::Waiting, "==++--++-+=-+-++--++"),
+            (VpsState::Deleted, "--------==+++-------"),
+            (VpsState::Deleting, "--------------------"),
         ];
         for (state, row) in table {
             for (request, expected) in REQUESTS.into_iter().zip(row.chars()) {
@@ -190,7 +196,7 @@ mod tests {
     #[test]
     fn what_an_administrator_must_get_done_waits() {
         let waiting = REQUESTS.into_iter().map(|request| if may_wait(request) { '+' } else { '-' });
-        assert_eq!(waiting.collect::<String>(), "--+---++++-++------");
+        assert_eq!(waiting.collect::<String>(), "--+---++++-++-------");
     }
 
     #[test]

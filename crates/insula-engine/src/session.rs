@@ -85,7 +85,7 @@ impl Engine {
         let terminal = request.terminal;
         let asked = MonitorRequest::Exec(monitor_request(request));
         let started = |pipes: [Option<OwnedFd>; 3]| async {
-            let master = wait_started(&link, &program).await?;
+            let master = wait_started(&link, |reason, chain| exec_failed(&program, reason, chain)).await?;
             session(link.clone(), pipes, master)
         };
         if terminal.is_some() {
@@ -285,13 +285,16 @@ fn monitor_request(request: ExecRequest) -> MonitorExec {
 }
 
 /// Waits until the program runs. The master of its terminal, if it has one.
-async fn wait_started(link: &MonitorLink, program: &str) -> Result<Option<OwnedFd>, EngineError> {
+pub(crate) async fn wait_started(
+    link: &MonitorLink,
+    failed: impl Fn(Reason, &[String]) -> EngineError,
+) -> Result<Option<OwnedFd>, EngineError> {
     within(async {
         loop {
             match link.next().await.map_err(talk_failed)? {
                 (Event::ExecStarted { .. }, fds) => return Ok(fds.into_iter().next()),
                 (Event::ExecFailed { reason, chain, .. }, _) => {
-                    return Err(exec_failed(program, reason, &chain));
+                    return Err(failed(reason_of(reason), &chain));
                 }
                 (Event::Refused { message }, _) => return Err(refused(&message)),
                 _ => {}
@@ -301,14 +304,17 @@ async fn wait_started(link: &MonitorLink, program: &str) -> Result<Option<OwnedF
     .await
 }
 
-fn exec_failed(program: &str, failure: ExecFailure, chain: &[String]) -> EngineError {
-    let reason = match failure {
+fn reason_of(failure: ExecFailure) -> Reason {
+    match failure {
         ExecFailure::NotFound => Reason::CommandNotFound,
         ExecFailure::NotExecutable => Reason::CommandNotExecutable,
         ExecFailure::NotRunning => Reason::VpsNotRunning,
         ExecFailure::Paused => Reason::VpsPaused,
         ExecFailure::TooMany | ExecFailure::Other => Reason::ExecFailed,
-    };
+    }
+}
+
+fn exec_failed(program: &str, reason: Reason, chain: &[String]) -> EngineError {
     EngineError::new(reason, format!("failed to execute {program:?} in the VPS: {}", chain.join(": ")))
 }
 
@@ -326,18 +332,18 @@ fn session(
     Ok(ExecSession { input, output })
 }
 
-fn registered(fd: OwnedFd) -> Result<Arc<AsyncFd<OwnedFd>>, EngineError> {
+pub(crate) fn registered(fd: OwnedFd) -> Result<Arc<AsyncFd<OwnedFd>>, EngineError> {
     rustix::io::ioctl_fionbio(&fd, true).map_err(io_failed)?;
     watched(fd).map(Arc::new).map_err(io_failed)
 }
 
 /// A pipe: the end to read from, the end to write to.
-fn pipe() -> Result<(OwnedFd, OwnedFd), EngineError> {
+pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), EngineError> {
     pipe_with(PipeFlags::CLOEXEC).map_err(io_failed)
 }
 
 /// The next bytes; `None` at the end; for ever, if there is nothing to read from.
-async fn read(fd: Option<&AsyncFd<OwnedFd>>) -> Result<Option<Vec<u8>>, EngineError> {
+pub(crate) async fn read(fd: Option<&AsyncFd<OwnedFd>>) -> Result<Option<Vec<u8>>, EngineError> {
     let Some(fd) = fd else { return std::future::pending().await };
     loop {
         let mut ready = fd.readable().await.map_err(io_failed)?;

@@ -1,11 +1,15 @@
 //! Monitors that wait for a VPS to start, so that no start waits for one.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use insula_runtime::{CgroupLayout, MonitorConfig, MonitorProgram, ParkedMonitor, SpawnError, spawn_parked};
+use insula_files::Job;
+use insula_runtime::{
+    CgroupLayout, MonitorConfig, MonitorProgram, ParkedMonitor, SpawnError, run_file_worker, spawn_parked,
+};
 
 use crate::EngineError;
 
@@ -81,6 +85,18 @@ impl Spares {
 
     fn are_too_few(&self) -> bool {
         self.parked().as_ref().is_some_and(|parked| parked.len() < self.shared.wanted)
+    }
+
+    /// Runs a process that works with the files of a root volume. It blocks.
+    pub(crate) fn run_file_worker(
+        &self,
+        volume: &Path,
+        job: Job,
+        streams: [OwnedFd; 2],
+    ) -> Result<(), EngineError> {
+        let Shared { program, run_dir, .. } = &*self.shared;
+        run_file_worker(program, run_dir, volume, job, streams)
+            .map_err(|error| EngineError::internal("failed to work with the files of the VPS", error))
     }
 
     /// Lets them all end, those included that are just being made, and makes no more. It blocks.

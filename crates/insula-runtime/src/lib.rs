@@ -9,6 +9,7 @@
 mod anonymous;
 pub mod cgroup;
 mod connection;
+mod file_worker;
 mod guest_root;
 mod id_mapping;
 pub mod monitor;
@@ -22,6 +23,7 @@ mod seqpacket;
 pub use anonymous::make_anonymous;
 pub use cgroup::CgroupLayout;
 pub use connection::{ConnectionError, MonitorConnection};
+pub use file_worker::{FileWorkerError, run_file_worker};
 pub use guest_root::{GuestRoot, GuestRootError};
 pub use id_mapping::observe_id_mapping;
 pub use parked::{MonitorConfig, MonitorProgram, ParkedMonitor, SpawnError, spawn_parked};

@@ -26,6 +26,7 @@ mod console;
 mod enter;
 mod exec;
 mod exit;
+mod files;
 mod filesystem;
 mod life;
 mod reboots;
@@ -44,10 +45,13 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior, setsid};
 
 use crate::cgroup::{CgroupLayout, SpareName};
+use crate::file_worker;
 use crate::plan::StartPlan;
 use crate::protocol::{Event, PROTOCOL_VERSION, Request, StartFailure, StartPhase};
 use crate::seqpacket;
 use server::Monitor;
+
+pub(crate) use confine::confine;
 
 /// The whole of the program `insula-monitor`: leaves a child behind that is nobody's but init's, and returns.
 pub fn run() -> ExitCode {
@@ -68,7 +72,20 @@ fn live() -> i32 {
             return 1;
         }
     };
-    match park(&control).and_then(|plan| plan.map(Monitor::prepare).transpose()) {
+    let first = match seqpacket::receive(control.as_fd()) {
+        Ok(Some(first)) => first,
+        Ok(None) => return 0, // the agent has gone
+        Err(error) => {
+            eprintln!("insula-monitor: failed to hear from the agent: {error}");
+            return 1;
+        }
+    };
+    let (layout, fds) = first;
+    if let Ok(request) = serde_json::from_slice(&layout) {
+        drop(control);
+        return file_worker::live(&request, fds);
+    }
+    match park(&control, &layout).and_then(|plan| plan.map(Monitor::prepare).transpose()) {
         Ok(Some(monitor)) => monitor.serve(control),
         Ok(None) => 0, // the agent has gone
         Err(failure) => {
@@ -95,11 +112,10 @@ fn detach() -> io::Result<OwnedFd> {
 }
 
 /// Joins the spare groups and waits for a plan; `None` if the agent goes away first.
-fn park(control: &OwnedFd) -> Result<Option<StartPlan>, StartFailure> {
+fn park(control: &OwnedFd, layout: &[u8]) -> Result<Option<StartPlan>, StartFailure> {
     let failed = |what| StartFailure::at(StartPhase::Prepare, what);
     let receive = || seqpacket::receive(control.as_fd()).map_err(failed("hear from the agent"));
-    let Some((layout, _)) = receive()? else { return Ok(None) };
-    let layout: CgroupLayout = serde_json::from_slice(&layout)
+    let layout: CgroupLayout = serde_json::from_slice(layout)
         .map_err(|error| failed("read the layout of the cgroups")(error.into()))?;
     let name = SpareName::for_this_process();
     layout.park(&name).map_err(|error| StartFailure::new(StartPhase::Cgroup, &error))?;

@@ -3,9 +3,9 @@
 //! On a hybrid host a monitor waits some 16 ms for the kernel until it is in its v1 groups. A parked one has done so
 //! before it is needed. It ends when its control socket closes before it got a plan: with the agent.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -57,6 +57,11 @@ impl MonitorProgram {
             .map(|program| Self { program })
             .map_err(|source| SpawnError::Load { path: path.to_owned(), source })
     }
+
+    /// Runs it, with what it is to hear first on `control`. Returns when it has left the caller.
+    pub(crate) fn run(&self, name: &str, control: OwnedFd, log: File) -> io::Result<()> {
+        self.program.run_daemon(name, control, Some(log))
+    }
 }
 
 /// What a monitor needs to know before it has a plan.
@@ -84,7 +89,7 @@ pub fn spawn_parked(config: &MonitorConfig<'_>) -> Result<ParkedMonitor, SpawnEr
     seqpacket::send(ours.as_fd(), &layout, &[]).map_err(SpawnError::Run)?;
     let log = config.run_dir.join("monitor.log");
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(log).map_err(SpawnError::Run)?;
-    config.program.program.run_daemon("insula-monitor", its, Some(log)).map_err(SpawnError::Run)?;
+    config.program.run("insula-monitor", its, log).map_err(SpawnError::Run)?;
     Ok(ParkedMonitor { connection: MonitorConnection::from_socket(ours) })
 }
 

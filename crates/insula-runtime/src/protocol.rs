@@ -5,6 +5,7 @@
 //! refused, an unknown event skipped: either side may be newer. Descriptors come along with `SCM_RIGHTS` where a message
 //! says so.
 
+use insula_files::Job;
 use insula_types::{CrashPolicy, ExitRecord, VpsId};
 use serde::{Deserialize, Serialize};
 
@@ -12,8 +13,8 @@ use crate::cgroup::CgroupValue;
 use crate::plan::StartPlan;
 
 /// The version of the protocol: higher when something new can be asked for or is told. 2: [`Request::SetLimits`]. 3:
-/// [`Request::SetOnCrash`], [`Status::boot_at_ms`], [`Status::last_end`].
-pub const PROTOCOL_VERSION: u32 = 3;
+/// [`Request::SetOnCrash`], [`Status::boot_at_ms`], [`Status::last_end`]. 4: [`Request::Files`].
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// The first byte of a packet with bytes of the console.
 pub(crate) const CONSOLE_PACKET: u8 = 0;
@@ -78,6 +79,14 @@ pub enum Request {
     SetOnCrash {
         /// What.
         on_crash: CrashPolicy,
+    },
+    /// Work with the guest's files, as its root. An input and an output come along, for the frames of
+    /// [`insula_files::wire`]. Answered like [`Request::Exec`].
+    Files {
+        /// The client's number for it, unique on the connection, among programs too.
+        exec: u32,
+        /// What to do.
+        job: Job,
     },
 }
 

@@ -192,6 +192,21 @@ pub fn close_all_but(kept: BorrowedFd<'_>) -> io::Result<()> {
     close_from(FIRST.max(kept + 1))
 }
 
+/// Closes every descriptor but the standard streams and these: [`close_all_but`] for who keeps several.
+pub fn close_all_but_these(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut kept: Vec<u32> = kept.iter().map(|kept| kept.as_raw_fd().unsigned_abs()).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for kept in kept {
+        if kept > first {
+            // SAFETY: takes numbers only.
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, kept - 1, 0) })?;
+        }
+        first = first.max(kept + 1);
+    }
+    close_from(first)
+}
+
 /// Gives free memory of the heap back to the kernel.
 pub fn trim_heap() {
     // SAFETY: only touches the allocator's free memory.

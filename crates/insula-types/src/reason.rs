@@ -128,6 +128,14 @@ reasons! {
     PermissionDenied = "PERMISSION_DENIED",
     /// The agent does not answer.
     AgentUnreachable = "AGENT_UNREACHABLE",
+    /// The VPS has no such file or directory.
+    FileNotFound = "FILE_NOT_FOUND",
+    /// A directory is where a file is expected, or the other way round; or it is a pipe, a socket, a device.
+    FileWrongKind = "FILE_WRONG_KIND",
+    /// A file could not be read or written inside the VPS.
+    FileFailed = "FILE_FAILED",
+    /// The VPS's own disk has no room, or a quota in it.
+    VpsDiskFull = "VPS_DISK_FULL",
     /// A fault of Insula or of its host.
     Internal = "INTERNAL",
 }

@@ -55,9 +55,8 @@ pub(super) fn outside(reason: Reason) -> Outside {
     use Remedy::*;
     let (code, exit, remedy) = match reason {
         VpsNotFound | SnapshotNotFound | OperationNotFound => (Code::NotFound, exit::NOT_FOUND, Read),
-        ImageNotFound | ProfileNotFound | NetworkNotFound | PoolNotFound | UserNotFound | ClientNotFound => {
-            (Code::NotFound, exit::NOT_FOUND, Fix)
-        }
+        ImageNotFound | ProfileNotFound | NetworkNotFound | PoolNotFound | UserNotFound | ClientNotFound
+        | FileNotFound => (Code::NotFound, exit::NOT_FOUND, Fix),
         InvalidArgument | AddressOutOfRange | RequestIdReused => (Code::InvalidArgument, exit::USAGE, Fix),
         CursorExpired => (Code::OutOfRange, exit::USAGE, Read),
         VpsExists | SnapshotExists | ProfileExists | ClientExists => {
@@ -66,11 +65,12 @@ pub(super) fn outside(reason: Reason) -> Outside {
         AddressInUse => (Code::AlreadyExists, exit::REFUSED, Fix),
         VpsNotRunning | VpsRunning | VpsPaused | VpsSuspended | VpsDeleted | ProfileInUse
         | NotCancellable => (Code::FailedPrecondition, exit::REFUSED, Read),
+        FileWrongKind => (Code::FailedPrecondition, exit::REFUSED, Fix),
         LimitRefused => (Code::FailedPrecondition, exit::REFUSED, Fix),
         DeleteProtected | FacilityMissing => (Code::FailedPrecondition, exit::REFUSED, Person),
         VpsBusy => (Code::Aborted, exit::REFUSED, Later),
         EtagMismatch => (Code::Aborted, exit::REFUSED, Read),
-        AddressesExhausted | IdsExhausted | PoolFull | HostDiskFull => {
+        AddressesExhausted | IdsExhausted | PoolFull | HostDiskFull | VpsDiskFull => {
             (Code::ResourceExhausted, exit::REFUSED, Person)
         }
         RateLimited => (Code::ResourceExhausted, exit::REFUSED, Later),
@@ -82,7 +82,9 @@ pub(super) fn outside(reason: Reason) -> Outside {
         Interrupted => (Code::Aborted, exit::FAILED, Later),
         CommandNotFound => (Code::NotFound, exit::NO_COMMAND, Fix),
         CommandNotExecutable => (Code::FailedPrecondition, exit::NOT_EXECUTABLE, Fix),
-        StartFailed | ExecFailed | BuildFailed | Internal => (Code::Internal, exit::FAILED, Person),
+        StartFailed | ExecFailed | BuildFailed | FileFailed | Internal => {
+            (Code::Internal, exit::FAILED, Person)
+        }
     };
     Outside { code, exit, remedy }
 }

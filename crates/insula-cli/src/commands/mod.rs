@@ -9,6 +9,7 @@ pub mod create;
 pub mod delete;
 pub mod events;
 pub mod exec;
+pub mod file;
 pub mod image;
 pub mod list;
 pub mod log;

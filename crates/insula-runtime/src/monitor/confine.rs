@@ -12,7 +12,7 @@ use crate::plan::SeccompFilter;
 ///
 /// # Errors
 /// What was being done, and the kernel's error.
-pub(super) fn confine(
+pub(crate) fn confine(
     dropped_capabilities: &[u32],
     seccomp: &SeccompFilter,
 ) -> Result<(), (&'static str, io::Error)> {

@@ -10,11 +10,13 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use insula_files::Job;
 use insula_sys::process::{CloneRequest, Cloned, clone_process, send_signal_to};
 use rustix::fs::OFlags;
 use rustix::net::SocketFlags;
 
 use super::enter::{EnterInput, EnterMessage, enter};
+use super::files::{FilesInput, work_with_files};
 use crate::plan::StartPlan;
 use crate::protocol::{ExecEnd, ExecFailure, ExecRequest, StartFailure, StartPhase};
 use crate::seqpacket;
@@ -38,6 +40,8 @@ pub(super) struct Exec {
     pub deadline: Instant,
     /// Whether the client was told that it runs.
     pub is_started: bool,
+    /// Whether its process is outside of the guest's pid namespace.
+    pub is_outside: bool,
     /// How it has ended.
     pub end: Option<ExecEnd>,
     /// The number of who brings it in, until reaped.
@@ -66,37 +70,39 @@ impl Exec {
         request: &ExecRequest,
         streams: &[OwnedFd],
     ) -> Result<Self, StartFailure> {
-        let failed = StartFailure::at;
-        let cgroup = plan
-            .layout
-            .open_exec_group(&plan.id)
-            .map_err(|error| StartFailure::new(StartPhase::Cgroup, &error))?;
-        let (ours, its) =
-            seqpacket::pair(SocketFlags::empty()).map_err(failed(StartPhase::Clone, "make a socket"))?;
-        rustix::fs::fcntl_setfl(&ours, OFlags::NONBLOCK)
-            .map_err(|errno| failed(StartPhase::Clone, "make a socket")(errno.into()))?;
-        let mut ours = Some(ours);
-        let our_end = &mut ours;
-        let child = move || {
-            drop(our_end.take());
-            enter(&EnterInput { plan, request, socket: its, init: &init.pidfd, streams })
-        };
-        let born = CloneRequest { cgroup: Some(cgroup.as_fd()), ..CloneRequest::default() };
-        let helper = clone_process(&born, child)
-            .map_err(failed(StartPhase::Clone, "clone into the guest's cgroup"))?;
-        Ok(Self {
+        let child = |socket| enter(&EnterInput { plan, request, socket, init: &init.pidfd, streams });
+        let (helper, socket) = clone_into_group(plan, child)?;
+        Ok(Self { helper: Some(helper.pid), ..Self::new((client, request.exec), socket) })
+    }
+
+    /// Sends a process into the guest that works with its files. `whose`: the client, and its number for it.
+    pub fn begin_files(
+        plan: &StartPlan,
+        init: &Cloned,
+        whose: (u32, u32),
+        job: &Job,
+        streams: [&OwnedFd; 2],
+    ) -> Result<Self, StartFailure> {
+        let child = |socket| work_with_files(&FilesInput { plan, job, socket, init: &init.pidfd, streams });
+        let (worker, socket) = clone_into_group(plan, child)?;
+        Ok(Self { process: Some(worker.pid), is_outside: true, ..Self::new(whose, socket) })
+    }
+
+    fn new((client, number): (u32, u32), socket: OwnedFd) -> Self {
+        Self {
             client,
-            number: request.exec,
-            socket: ours,
+            number,
+            socket: Some(socket),
             deadline: Instant::now() + ENTER_DEADLINE,
             is_started: false,
+            is_outside: false,
             end: None,
-            helper: Some(helper.pid),
+            helper: None,
             process: None,
             terminal: None,
             is_executing: false,
             failure: None,
-        })
+        }
     }
 
     /// Takes what helper and program have to say; `None` while they may have more.
@@ -173,6 +179,33 @@ impl Exec {
     pub fn is_gone(&self) -> bool {
         self.socket.is_none() && self.helper.is_none() && self.process.is_none()
     }
+}
+
+/// A child that is born in the guest's group of programs, and a socket to it.
+fn clone_into_group(
+    plan: &StartPlan,
+    child: impl FnOnce(OwnedFd) -> i32,
+) -> Result<(Cloned, OwnedFd), StartFailure> {
+    let failed = StartFailure::at;
+    let cgroup = plan
+        .layout
+        .open_exec_group(&plan.id)
+        .map_err(|error| StartFailure::new(StartPhase::Cgroup, &error))?;
+    let (ours, its) =
+        seqpacket::pair(SocketFlags::empty()).map_err(failed(StartPhase::Clone, "make a socket"))?;
+    rustix::fs::fcntl_setfl(&ours, OFlags::NONBLOCK)
+        .map_err(|errno| failed(StartPhase::Clone, "make a socket")(errno.into()))?;
+    let mut ours = Some(ours);
+    let our_end = &mut ours;
+    let child = move || {
+        drop(our_end.take());
+        child(its)
+    };
+    let born = CloneRequest { cgroup: Some(cgroup.as_fd()), ..CloneRequest::default() };
+    let cloned =
+        clone_process(&born, child).map_err(failed(StartPhase::Clone, "clone into the guest's cgroup"))?;
+    let gone = || failed(StartPhase::Clone, "keep a socket")(io::ErrorKind::NotConnected.into());
+    Ok((cloned, ours.ok_or_else(gone)?))
 }
 
 /// The number, here, of the process that a descriptor refers to: proc(5), fdinfo. `None` if it has ended.

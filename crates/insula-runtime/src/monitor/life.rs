@@ -171,6 +171,7 @@ impl Monitor {
         let was_short_of_memory = self.plan.layout.observe_memory_kills(&self.plan.id) > 0;
         self.guest = None;
         self.status.init_pid = None;
+        self.end_files();
         self.serve_console_to_its_end();
         match judge(end, asked, was_short_of_memory, self.plan.reboots.on_crash) {
             Verdict::Again(reason) => self.boot_again(reason),

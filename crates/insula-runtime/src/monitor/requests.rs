@@ -3,12 +3,14 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use insula_sys::process::trim_heap;
+use insula_files::Job;
+use insula_sys::process::{Cloned, trim_heap};
 use insula_types::CrashPolicy;
 
 use super::exec::{Entered, Exec, MAX_EXECS};
 use super::server::{Monitor, Source};
 use crate::cgroup::CgroupValue;
+use crate::plan::StartPlan;
 use crate::protocol::{
     CONSOLE_PACKET, Event, ExecEnd, ExecFailure, ExecRequest, PROTOCOL_VERSION, Request, StartFailure,
 };
@@ -51,6 +53,7 @@ impl Monitor {
             Request::Stop { timeout_ms } => self.stop(Duration::from_millis(timeout_ms).min(LONGEST_STOP)),
             Request::Kill => self.kill(),
             Request::Exec(request) => self.exec(client, &request, &fds),
+            Request::Files { exec, job } => self.begin_files(client, exec, &job, &fds),
             Request::ExecSignal { exec, signal } => self.signal_exec(client, exec, signal),
             Request::AttachConsole { replay } => {
                 self.clients.send(client, &Event::ConsoleAttached, &[]);
@@ -109,20 +112,39 @@ impl Monitor {
 
     /// Sends a program into the guest.
     fn exec(&mut self, client: u32, request: &ExecRequest, streams: &[OwnedFd]) {
-        match self.try_to_exec(client, request, streams) {
-            Ok(()) => {}
-            Err((reason, chain)) => {
-                let failed = Event::ExecFailed { exec: request.exec, reason, chain };
-                self.clients.send(client, &failed, &[]);
+        let result = match request.terminal.is_none() && streams.len() != 3 {
+            true => {
+                Err((ExecFailure::Other, vec!["three streams are needed where there is no terminal".into()]))
             }
+            false => self.try_to_exec(client, request.exec, |plan, init| {
+                Exec::begin(plan, init, client, request, streams)
+            }),
+        };
+        self.tell_failure(client, request.exec, result);
+    }
+
+    /// Sends a process into the guest that works with its files.
+    fn begin_files(&mut self, client: u32, number: u32, job: &Job, streams: &[OwnedFd]) {
+        let result = match streams {
+            [input, output] => self.try_to_exec(client, number, |plan, init| {
+                Exec::begin_files(plan, init, (client, number), job, [input, output])
+            }),
+            _ => Err((ExecFailure::Other, vec!["an input and an output are needed".into()])),
+        };
+        self.tell_failure(client, number, result);
+    }
+
+    fn tell_failure(&mut self, client: u32, exec: u32, result: Result<(), (ExecFailure, Vec<String>)>) {
+        if let Err((reason, chain)) = result {
+            self.clients.send(client, &Event::ExecFailed { exec, reason, chain }, &[]);
         }
     }
 
     fn try_to_exec(
         &mut self,
         client: u32,
-        request: &ExecRequest,
-        streams: &[OwnedFd],
+        number: u32,
+        begin: impl FnOnce(&StartPlan, &Cloned) -> Result<Exec, StartFailure>,
     ) -> Result<(), (ExecFailure, Vec<String>)> {
         let refused = |reason, why: &str| Err((reason, vec![why.to_owned()]));
         let Some(guest) = &self.guest else {
@@ -134,14 +156,11 @@ impl Monitor {
         if self.execs.len() >= MAX_EXECS {
             return refused(ExecFailure::TooMany, "too many programs are run in the guest at once");
         }
-        if self.find_exec(client, request.exec).is_some() {
+        if self.find_exec(client, number).is_some() {
             return refused(ExecFailure::Other, "the number of the exec is in use");
         }
-        if request.terminal.is_none() && streams.len() != 3 {
-            return refused(ExecFailure::Other, "three streams are needed where there is no terminal");
-        }
         let other = |failure: StartFailure| (ExecFailure::Other, failure.chain);
-        let exec = Exec::begin(&self.plan, &guest.init, client, request, streams).map_err(other)?;
+        let exec = begin(&self.plan, &guest.init).map_err(other)?;
         self.last_exec += 1;
         let number = self.last_exec;
         let watched = exec.socket.as_ref().map_or(Ok(()), |socket| self.watch(socket, Source::Exec(number)));
@@ -209,6 +228,13 @@ impl Monitor {
         }
         if exec.is_gone() {
             self.execs.remove(&number);
+        }
+    }
+
+    /// Ends who works with files: it is outside of the pid namespace, and does not end with init.
+    pub fn end_files(&self) {
+        for exec in self.execs.values().filter(|exec| exec.is_outside) {
+            let _ = exec.signal(libc::SIGKILL); // it may have ended just now
         }
     }
 

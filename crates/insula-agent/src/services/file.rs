@@ -1,0 +1,220 @@
+//! `FileService`: between the client's stream and that of the process which works with the files.
+
+use std::pin::Pin;
+
+use futures::Stream;
+use insula_api::convert::{file_item, path_of, skip};
+use insula_api::{ApiError, v1};
+use insula_engine::{FileAnswer, FileSession, FileSink, FileSource};
+use insula_files::{Item, Job, MAX_PATH, Target, Totals, WriteOptions};
+use insula_types::Requester;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::services::{Shared, agent_ends, find, requester};
+use crate::status::status;
+
+type Answer<T> = Result<Response<T>, Status>;
+type Items<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// How many items go into one message, and how many bytes of files: a message is not to wait for more than is there.
+const MAX_ITEMS: usize = 256;
+const MAX_BYTES: usize = 256 << 10;
+
+impl Shared {
+    /// Begins to work with files, and notes it.
+    async fn open_files(
+        &self,
+        caller: &Requester,
+        action: &'static str,
+        vps: &str,
+        job: Job,
+    ) -> Result<FileSession, Status> {
+        let handle = find(caller, self.engine.vps(vps), vps)?;
+        let session = self.engine.open_files(caller, &handle, job).await;
+        self.engine.note_session(caller, action, &handle, session.as_ref().err()).await.map_err(status)?;
+        session.map_err(status)
+    }
+
+    /// What comes from the files, some at a time, as messages.
+    fn items<T: Send + 'static>(
+        &self,
+        session: FileSession,
+        message: fn(Vec<Item>) -> T,
+    ) -> Response<Items<T>> {
+        let ended = self.ended();
+        let FileSession { mut source, sink } = session;
+        Response::new(Box::pin(async_stream::stream! {
+            let _sink = sink; // nothing goes in, but its end would be another
+            tokio::pin!(ended);
+            loop {
+                let next = tokio::select! {
+                    next = next_items(&mut source) => next,
+                    () = &mut ended => Err(agent_ends()),
+                };
+                match next {
+                    Ok((items, is_done)) => {
+                        if !items.is_empty() {
+                            yield Ok(message(items));
+                        }
+                        if is_done {
+                            break;
+                        }
+                    }
+                    Err(error) => {
+                        yield Err(error);
+                        break;
+                    }
+                }
+            }
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl v1::file_service_server::FileService for Shared {
+    type ListFilesStream = Items<v1::ListFilesResponse>;
+    type PullFilesStream = Items<v1::PullFilesResponse>;
+
+    async fn list_files(&self, request: Request<v1::ListFilesRequest>) -> Answer<Self::ListFilesStream> {
+        let caller = requester(&request)?;
+        let v1::ListFilesRequest { vps, path, path_bytes } = request.into_inner();
+        let path = checked_path(&path, &path_bytes)?;
+        let session = self.open_files(&caller, "list-files", &vps, Job::List { path }).await?;
+        Ok(self.items(session, list_message))
+    }
+
+    async fn pull_files(&self, request: Request<v1::PullFilesRequest>) -> Answer<Self::PullFilesStream> {
+        let caller = requester(&request)?;
+        let v1::PullFilesRequest { vps, path, path_bytes, recursive } = request.into_inner();
+        let path = checked_path(&path, &path_bytes)?;
+        let name = base_name(&path);
+        let session =
+            self.open_files(&caller, "pull-files", &vps, Job::Pull { path, name, recursive }).await?;
+        let message =
+            |items: Vec<Item>| v1::PullFilesResponse { items: items.into_iter().map(Into::into).collect() };
+        Ok(self.items(session, message))
+    }
+
+    async fn push_files(
+        &self,
+        request: Request<Streaming<v1::PushFilesRequest>>,
+    ) -> Answer<v1::PushFilesResponse> {
+        let caller = requester(&request)?;
+        let mut requests = request.into_inner();
+        let first = requests.message().await?.unwrap_or_default();
+        let start = first.start.ok_or_else(start_first)?;
+        let (vps, job) = push_job(&caller, self, start)?;
+        let FileSession { sink, mut source } = self.open_files(&caller, "push-files", &vps, job).await?;
+        let ended = self.ended();
+        let feeding = feed(sink, first.items, requests);
+        tokio::pin!(feeding, ended);
+        let totals = tokio::select! {
+            // Before all has been sent there is an outcome only if it is bad.
+            outcome = source.outcome() => outcome.map_err(status)?,
+            fed = &mut feeding => {
+                fed?;
+                source.outcome_soon().await.map_err(status)?
+            }
+            () = &mut ended => return Err(agent_ends()),
+        };
+        let Totals { entries, bytes } = totals;
+        Ok(Response::new(v1::PushFilesResponse { entries, size_bytes: bytes }))
+    }
+}
+
+/// Hands on what the client sends, to its good end. A client that breaks off ends it with an error, and what was begun is gone.
+async fn feed(
+    mut sink: FileSink,
+    first: Vec<v1::FileItem>,
+    mut requests: Streaming<v1::PushFilesRequest>,
+) -> Result<(), Status> {
+    let mut items = first;
+    loop {
+        for item in items {
+            if !sink.send(file_item(item)?).await.map_err(status)? {
+                return Ok(()); // the outcome tells why
+            }
+        }
+        items = match requests.message().await? {
+            Some(v1::PushFilesRequest { start: None, items }) => items,
+            Some(_) => return Err(start_first()),
+            None => return sink.finish().await.map_err(status),
+        };
+    }
+}
+
+/// The next items, and whether they are the last.
+async fn next_items(source: &mut FileSource) -> Result<(Vec<Item>, bool), Status> {
+    let (mut items, mut bytes) = (vec![], 0);
+    let mut next = Some(source.next().await.map_err(status)?);
+    while let Some(answer) = next {
+        match answer {
+            FileAnswer::Done(_) => return Ok((items, true)),
+            FileAnswer::Item(item) => {
+                bytes += if let Item::Data { bytes, .. } = &item { bytes.len() } else { 0 };
+                items.push(item);
+            }
+        }
+        let is_full = items.len() >= MAX_ITEMS || bytes >= MAX_BYTES;
+        // An error that is there already is told after what came before it.
+        next = if is_full { None } else { source.ready() };
+    }
+    Ok((items, false))
+}
+
+fn list_message(items: Vec<Item>) -> v1::ListFilesResponse {
+    let mut message = v1::ListFilesResponse::default();
+    for item in items {
+        match item {
+            Item::Entry(entry) => message.files.push(entry.into()),
+            Item::Skipped { path, why } => message.skips.push(skip(&path, &why)),
+            Item::Data { .. } | Item::End { .. } => {}
+        }
+    }
+    message
+}
+
+fn push_job(
+    caller: &Requester,
+    shared: &Shared,
+    start: v1::push_files_request::Start,
+) -> Result<(String, Job), Status> {
+    let path = checked_path(&start.path, &start.path_bytes)?;
+    if start.mode.is_some_and(|mode| mode > 0o7777) {
+        return Err(ApiError::invalid_field("start.mode", "permissions are 0 to 07777").into());
+    }
+    let spec = find(caller, shared.engine.vps(&start.vps), &start.vps)?.spec();
+    let options = WriteOptions {
+        keeps_owner: true,
+        uid: start.uid,
+        gid: start.gid,
+        mode: start.mode,
+        mode_mask: 0o7777,
+        ids: Some(spec.ids.length),
+    };
+    let target =
+        Target { path, is_directory: start.is_directory, creates_directories: start.create_directories };
+    Ok((start.vps, Job::Push { target, options }))
+}
+
+fn checked_path(text: &str, bytes: &[u8]) -> Result<Vec<u8>, Status> {
+    let path = path_of(text, bytes);
+    match path {
+        _ if path.is_empty() => Err(ApiError::invalid_field("path", "there is no path").into()),
+        _ if path.len() > MAX_PATH => {
+            Err(ApiError::invalid_field("path", format!("a path has at most {MAX_PATH} bytes")).into())
+        }
+        _ if path.contains(&0) => Err(ApiError::invalid_field("path", "a path can't contain NUL").into()),
+        path => Ok(path),
+    }
+}
+
+/// What a path's own name is; `.` for the root, and for what has none.
+fn base_name(path: &[u8]) -> Vec<u8> {
+    let name = path.rsplit(|byte| *byte == b'/').find(|name| !name.is_empty());
+    name.filter(|name| !matches!(*name, b"." | b"..")).unwrap_or(b".").to_vec()
+}
+
+fn start_first() -> Status {
+    ApiError::invalid_field("start", "the first message, and only the first, has `start`").into()
+}

@@ -1,0 +1,249 @@
+//! `insula file`
+
+use clap::{Args, Subcommand};
+use insula_api::convert::{path_fields, path_of};
+use insula_api::v1::{FileEntry, FileType, ListFilesRequest, ListFilesResponse};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+use crate::columns::FILE_COLUMNS;
+use crate::context::Context;
+use crate::failure::{Failure, Outcome};
+use crate::files::{Pull as PullFiles, Push as PushFiles, warn_of_skip};
+use crate::table::ColumnChoice;
+
+/// The commands of `insula file`.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  insula file push index.html web1/srv/www/
+  insula file pull web1/etc/nginx . -r
+  insula file list web1/var/log")]
+pub enum File {
+    /// Copy files into a VPS
+    Push(Push),
+    /// Copy files out of a VPS
+    Pull(Pull),
+    /// List a directory of a VPS
+    #[command(visible_alias = "ls")]
+    List(List),
+}
+
+/// The arguments of `insula file push`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  insula file push index.html web1/srv/www/
+  insula file push -p motd web1/srv/new/directory/motd --mode 644 --uid 0 --gid 0
+  insula file push -r site web1/srv/
+  echo hello | insula file push - web1/root/hello
+
+Works whether the VPS runs or not. Owner, group and permissions are kept, but not times; --uid and --gid are ids inside of
+the VPS. A file appears whole or not at all, and takes the place of another of its name; a link there is replaced and not
+followed. With -r links are copied as links; pipes, sockets and devices are left out, and a warning says so.")]
+pub struct Push {
+    /// Files and directories here; - is standard input
+    #[arg(required = true, num_args = 1.., value_name = "LOCAL")]
+    locals: Vec<PathBuf>,
+    /// Where to: a directory, or the name of the one file
+    #[arg(value_name = "NAME/PATH", value_parser = parse_place())]
+    place: FilePlace,
+    /// Directories, too, with all that is in them
+    #[arg(short, long)]
+    recursive: bool,
+    /// Make the directories that are missing there
+    #[arg(short = 'p', long)]
+    create_dirs: bool,
+    /// The permissions, in octal
+    #[arg(long, value_parser = parse_mode, conflicts_with = "recursive")]
+    mode: Option<u32>,
+    /// The owner, by number
+    #[arg(long)]
+    uid: Option<u32>,
+    /// The group, by number
+    #[arg(long)]
+    gid: Option<u32>,
+}
+
+/// The arguments of `insula file pull`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  insula file pull web1/etc/hosts .
+  insula file pull web1/etc/hosts -
+  insula file pull -r web1/etc/nginx web1/srv/www backup/
+
+Works whether the VPS runs or not. Permissions are kept, and for root owner and group, by number; set-user-ID and the like
+are not. With -r links are copied as links, and what is mounted below a directory is left out, as are pipes, sockets and
+devices; a warning says so.")]
+pub struct Pull {
+    /// Files and directories of VPSes
+    #[arg(required = true, num_args = 1.., value_name = "NAME/PATH", value_parser = parse_place())]
+    places: Vec<FilePlace>,
+    /// Where to: a directory, or the name of the one file; - is standard output
+    #[arg(value_name = "LOCAL")]
+    local: PathBuf,
+    /// Directories, too, with all that is in them
+    #[arg(short, long)]
+    recursive: bool,
+    /// Make the directories that are missing here
+    #[arg(short = 'p', long)]
+    create_dirs: bool,
+}
+
+/// The arguments of `insula file list`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  insula file list web1/var/log
+  insula file list web1/var/log --columns name,size -o csv")]
+pub struct List {
+    /// A directory or file of a VPS
+    #[arg(value_name = "NAME/PATH", value_parser = parse_place())]
+    place: FilePlace,
+    /// Which columns.
+    #[command(flatten)]
+    columns: ColumnChoice,
+}
+
+/// A path in a VPS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilePlace {
+    /// A VPS, by name or id.
+    pub vps: String,
+    /// Absolute. Any bytes but NUL.
+    pub path: Vec<u8>,
+}
+
+/// `NAME/PATH`, which need not be text.
+fn parse_place() -> impl clap::builder::TypedValueParser<Value = FilePlace> {
+    use clap::builder::{OsStringValueParser, TypedValueParser as _};
+    OsStringValueParser::new().try_map(|text: OsString| split_place(text.as_bytes()))
+}
+
+fn split_place(text: &[u8]) -> Result<FilePlace, String> {
+    let expected = || "expected the name of a VPS and a path in it, such as web1/etc/motd".to_owned();
+    let slash = text.iter().position(|byte| *byte == b'/').filter(|at| *at > 0).ok_or_else(expected)?;
+    let (vps, path) = text.split_at(slash);
+    let vps = str::from_utf8(vps).map_err(|_| expected())?.to_owned();
+    Ok(FilePlace { vps, path: path.to_vec() })
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    let expected = || "expected permissions in octal, such as 644 or 0755".to_owned();
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o7777 && !text.starts_with('+'))
+        .ok_or_else(expected)
+}
+
+impl File {
+    /// Does what was asked for.
+    pub async fn run(self, context: &Context) -> Outcome {
+        match self {
+            Self::Push(push) => push.run(context).await,
+            Self::Pull(pull) => pull.run(context).await,
+            Self::List(list) => list.run(context).await,
+        }
+    }
+}
+
+impl Push {
+    async fn run(self, context: &Context) -> Outcome {
+        let Self { locals, place, recursive, create_dirs, mode, uid, gid } = self;
+        PushFiles { locals, place, recursive, create_dirs, mode, uid, gid }.run(context).await
+    }
+}
+
+impl Pull {
+    async fn run(self, context: &Context) -> Outcome {
+        let Self { places, local, recursive, create_dirs } = self;
+        PullFiles { places, local, recursive, create_dirs }.run(context).await
+    }
+}
+
+impl List {
+    async fn run(self, context: &Context) -> Outcome {
+        let (path, path_bytes) = path_fields(&self.place.path);
+        let request = ListFilesRequest { vps: self.place.vps, path, path_bytes };
+        let mut stream = context.client().await?.files().list_files(request).await?.into_inner();
+        let mut answer = ListFilesResponse::default();
+        while let Some(part) = stream.message().await? {
+            answer.files.extend(part.files);
+            answer.skips.extend(part.skips);
+        }
+        answer.files.sort_by_cached_key(|file| path_of(&file.path, &file.path_bytes));
+        context.print_list(&answer, &answer.files, FILE_COLUMNS, &self.columns, "The directory is empty.")?;
+        let mut outcome = Ok(());
+        for skip in &answer.skips {
+            if warn_of_skip(context, skip) {
+                outcome = Err(Failure::Exit(1));
+            }
+        }
+        outcome
+    }
+}
+
+/// A file's kind and permissions as `ls -l` shows them.
+pub fn mode(file: &FileEntry) -> String {
+    let kind = match file.r#type() {
+        FileType::Directory => 'd',
+        FileType::SymbolicLink => 'l',
+        FileType::NamedPipe => 'p',
+        FileType::Socket => 's',
+        FileType::Device => 'c',
+        FileType::Regular | FileType::Unspecified => '-',
+    };
+    let triple = |shift: u32, special: u32, letter: char| {
+        let bits = file.mode >> shift;
+        let execute = match (bits & 1 != 0, file.mode & special != 0) {
+            (true, true) => letter,
+            (false, true) => letter.to_ascii_uppercase(),
+            (true, false) => 'x',
+            (false, false) => '-',
+        };
+        let read = if bits & 4 != 0 { 'r' } else { '-' };
+        let write = if bits & 2 != 0 { 'w' } else { '-' };
+        [read, write, execute]
+    };
+    let triples = [triple(6, 0o4000, 's'), triple(3, 0o2000, 's'), triple(0, 0o1000, 't')];
+    std::iter::once(kind).chain(triples.into_iter().flatten()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_a_vps_and_a_path() {
+        let place = |vps: &str, path: &[u8]| Ok(FilePlace { vps: vps.into(), path: path.into() });
+        assert_eq!(split_place(b"web1/etc/motd"), place("web1", b"/etc/motd"));
+        assert_eq!(split_place(b"web1/"), place("web1", b"/"));
+        assert_eq!(split_place(b"web1//a\xff"), place("web1", b"//a\xff"));
+        for bad in [&b"web1"[..], b"/etc/motd", b"", b"/", b"\xff/etc"] {
+            assert!(split_place(bad).is_err());
+        }
+    }
+
+    #[test]
+    fn permissions_are_octal() {
+        for (text, expected) in [("644", Some(0o644)), ("0755", Some(0o755)), ("4755", Some(0o4755))] {
+            assert_eq!(parse_mode(text).ok(), expected);
+        }
+        for bad in ["", "8", "u+x", "+7", "-1", "17777"] {
+            assert!(parse_mode(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_mode_is_shown_as_ls_shows_it() {
+        let shown =
+            |kind: FileType, bits| mode(&FileEntry { r#type: kind.into(), mode: bits, ..Default::default() });
+        assert_eq!(shown(FileType::Regular, 0o644), "-rw-r--r--");
+        assert_eq!(shown(FileType::Directory, 0o1777), "drwxrwxrwt");
+        assert_eq!(shown(FileType::Regular, 0o6750), "-rwsr-s---");
+        assert_eq!(shown(FileType::SymbolicLink, 0o777), "lrwxrwxrwx");
+        assert_eq!(shown(FileType::NamedPipe, 0o4000), "p--S------");
+    }
+}

@@ -1,0 +1,88 @@
+//! Paths beneath a directory.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat, openat2};
+use rustix::io::Errno;
+
+/// How often a look-up is repeated that somebody has disturbed by renaming directories: openat2(2), `EAGAIN`.
+const ATTEMPTS: usize = 64;
+
+/// `/proc/self/fd` of the host's proc(5): the way to open what is known by an `O_PATH` descriptor, and to give a name to what
+/// has none. To be opened before a process leaves the host's mounts.
+#[derive(Debug)]
+pub struct OpenDescriptors(OwnedFd);
+
+impl OpenDescriptors {
+    /// Opens it, for the calling process only.
+    pub fn open() -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(open("/proc/self/fd", flags, Mode::empty())?))
+    }
+
+    /// The path of a descriptor, which must be open for as long as that is used.
+    pub(crate) fn name_of(fd: &impl AsFd) -> String {
+        fd.as_fd().as_raw_fd().to_string()
+    }
+
+    /// Opens anew what a descriptor refers to.
+    pub(crate) fn reopen(&self, fd: &impl AsFd, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        openat(&self.0, Self::name_of(fd), flags | OFlags::CLOEXEC, Mode::empty())
+    }
+}
+
+impl AsFd for OpenDescriptors {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A directory that nothing leads out of.
+#[derive(Debug)]
+pub struct Place {
+    root: OwnedFd,
+    pub(crate) descriptors: OpenDescriptors,
+}
+
+impl Place {
+    /// A directory, as a descriptor of it.
+    pub fn new(root: OwnedFd, descriptors: OpenDescriptors) -> Self {
+        Self { root, descriptors }
+    }
+
+    /// What is at a path as whoever lives in the place sees it: absolute links begin at the place. An `O_PATH` descriptor; of
+    /// a link itself, where the last name is one and it is not followed.
+    pub(crate) fn find(&self, path: &[u8], follows_last: bool) -> rustix::io::Result<OwnedFd> {
+        let path = if path.is_empty() { b"." } else { path };
+        let flags = if follows_last { OFlags::PATH } else { OFlags::PATH | OFlags::NOFOLLOW };
+        look_up(self.root.as_fd(), path, flags, ResolveFlags::IN_ROOT)
+    }
+}
+
+/// What is beneath a directory at a path without links. An `O_PATH` descriptor, of a link itself where the last name is one.
+pub(crate) fn find_beneath(
+    directory: BorrowedFd<'_>,
+    path: &[u8],
+    more: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | more;
+    look_up(directory, path, OFlags::PATH | OFlags::NOFOLLOW, resolve)
+}
+
+fn look_up(
+    directory: BorrowedFd<'_>,
+    path: &[u8],
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let resolve = resolve | ResolveFlags::NO_MAGICLINKS;
+    let mut result = Err(Errno::AGAIN);
+    for _ in 0..ATTEMPTS {
+        result = openat2(directory, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve);
+        if !matches!(result, Err(Errno::AGAIN | Errno::INTR)) {
+            break;
+        }
+    }
+    result
+}

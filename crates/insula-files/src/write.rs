@@ -1,0 +1,419 @@
+//! From a stream to a tree.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fchmod, fchown, fstat, ftruncate,
+    linkat, mkdirat, openat, renameat, symlinkat, unlinkat,
+};
+use rustix::io::{Errno, pwrite};
+use rustix::rand::{GetRandomFlags, getrandom};
+use serde::{Deserialize, Serialize};
+
+use crate::beneath::{OpenDescriptors, Place, find_beneath};
+use crate::error::{FileError, FileErrorKind};
+use crate::item::{Entry, EntryKind, Item, MAX_CHUNK, MAX_PATH, Totals, check_relative, show};
+
+/// Where a stream goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// A directory that what comes is put into; or else the name of the one file that comes.
+    pub path: Vec<u8>,
+    /// Whether it must be a directory.
+    pub is_directory: bool,
+    /// Whether directories that are missing are made, for root.
+    pub creates_directories: bool,
+}
+
+/// What becomes of owners and permissions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriteOptions {
+    /// Whether files get their owner; else they belong to who writes.
+    pub keeps_owner: bool,
+    /// Instead of the owner that comes.
+    pub uid: Option<u32>,
+    /// Instead of the group that comes.
+    pub gid: Option<u32>,
+    /// Instead of the permissions that come, for regular files.
+    pub mode: Option<u32>,
+    /// The bits of permissions that may be set.
+    pub mode_mask: u32,
+    /// How many ids there are; absent: all.
+    pub ids: Option<u32>,
+}
+
+/// Writes a stream beneath a directory. Dropped before it has finished, it leaves no part of a file.
+#[derive(Debug)]
+pub struct TreeWriter<'a> {
+    descriptors: &'a OpenDescriptors,
+    base: OwnedFd,
+    /// The name of the one file that comes, instead of its own.
+    name: Option<Vec<u8>>,
+    options: WriteOptions,
+    current: Option<Current>,
+    /// Directories that get their permissions at the end, because nothing could be put into them else.
+    late: Vec<(Vec<u8>, Mode)>,
+    totals: Totals,
+}
+
+/// A file that is not complete.
+#[derive(Debug)]
+struct Current {
+    path: Vec<u8>,
+    name: Vec<u8>,
+    parent: OwnedFd,
+    file: OwnedFd,
+    /// The name it has meanwhile, on file systems where it needs one.
+    temporary: Option<String>,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    /// Where its data ends.
+    end: u64,
+}
+
+impl<'a> TreeWriter<'a> {
+    /// Looks a target up.
+    pub fn open(place: &'a Place, target: &Target, options: WriteOptions) -> Result<Self, FileError> {
+        let path = trim_end(&target.path);
+        if target.path.len() > MAX_PATH || target.path.contains(&0) {
+            let message = format!("{} is no path", show(&target.path));
+            return Err(FileError::new(FileErrorKind::Invalid, message));
+        }
+        let must_be_directory = target.is_directory || path.len() < target.path.len() || path.is_empty();
+        let refused = FileError::refused("open the directory", path);
+        let (base, name) = match place.find(path, true) {
+            Ok(found) if is_directory(&found) => (found, None),
+            Ok(_) if must_be_directory => return Err(refused(Errno::NOTDIR)),
+            Err(errno) if errno != Errno::NOENT => return Err(refused(errno)),
+            Err(errno) if must_be_directory => match target.creates_directories {
+                true => (make_directories(place, path, &options)?, None),
+                false => return Err(refused(errno)),
+            },
+            // A file, a link that leads nowhere, or nothing: it is replaced, or made.
+            Ok(_) | Err(_) => {
+                let (parent, name) = split(path);
+                let found = match place.find(parent, true) {
+                    Err(Errno::NOENT) if target.creates_directories => {
+                        make_directories(place, parent, &options)?
+                    }
+                    result => result.map_err(FileError::refused("open the directory", parent))?,
+                };
+                if !is_directory(&found) {
+                    return Err(FileError::refused("open the directory", parent)(Errno::NOTDIR));
+                }
+                (found, Some(name.to_vec()))
+            }
+        };
+        Ok(Self::in_directory(&place.descriptors, base, name, options))
+    }
+
+    /// Writes into a directory, by an `O_PATH` descriptor of it; with `name`, the one file that comes, under this name.
+    pub fn in_directory(
+        descriptors: &'a OpenDescriptors,
+        base: OwnedFd,
+        name: Option<Vec<u8>>,
+        options: WriteOptions,
+    ) -> Self {
+        let (current, late, totals) = (None, vec![], Totals::default());
+        Self { descriptors, base, name, options, current, late, totals }
+    }
+
+    /// Writes what comes next.
+    pub fn take(&mut self, item: Item) -> Result<(), FileError> {
+        match item {
+            Item::Entry(entry) => self.begin(entry),
+            Item::Data { offset, bytes } => self.write(offset, &bytes),
+            Item::End { length } => self.end(length),
+            Item::Skipped { path, .. } => {
+                self.discard_if(&path);
+                Ok(())
+            }
+        }
+    }
+
+    /// How much was written so far.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// The end of the stream. How much was written.
+    pub fn finish(mut self) -> Result<Totals, FileError> {
+        if self.current.is_some() {
+            return Err(broken("the stream ends within a file"));
+        }
+        while let Some((path, mode)) = self.late.pop() {
+            let refused = || FileError::refused("set the permissions of", &path);
+            let found = find_beneath(self.base.as_fd(), &path, ResolveFlags::empty()).map_err(refused())?;
+            let opened = self.descriptors.reopen(&found, OFlags::RDONLY | OFlags::DIRECTORY);
+            opened.and_then(|directory| fchmod(directory, mode)).map_err(refused())?;
+        }
+        Ok(self.totals)
+    }
+
+    fn begin(&mut self, mut entry: Entry) -> Result<(), FileError> {
+        if self.current.is_some() {
+            return Err(broken("a file begins within another"));
+        }
+        check_relative(&entry.path)?;
+        if let Some(name) = &self.name {
+            if entry.path.contains(&b'/') || self.totals.entries > 0 || entry.kind == EntryKind::Directory {
+                let message = format!("{} is no directory that files could be put into", show(name));
+                return Err(FileError::new(FileErrorKind::WrongKind, message));
+            }
+            entry.path.clone_from(name);
+        }
+        if entry.path == b"." && entry.kind != EntryKind::Directory {
+            let message = "the target is a directory, and the file that comes has no name of its own";
+            return Err(FileError::new(FileErrorKind::WrongKind, message));
+        }
+        entry.uid = self.options.uid.unwrap_or(entry.uid);
+        entry.gid = self.options.gid.unwrap_or(entry.gid);
+        self.check_ids(&entry)?;
+        match entry.kind {
+            EntryKind::Directory => self.make_directory(&entry)?,
+            EntryKind::Link => self.make_link(&entry)?,
+            EntryKind::File => self.begin_file(entry)?,
+            EntryKind::Fifo | EntryKind::Socket | EntryKind::Device => {
+                return Err(broken("only files, directories and links can be written"));
+            }
+        }
+        self.totals.entries += 1;
+        Ok(())
+    }
+
+    fn check_ids(&self, entry: &Entry) -> Result<(), FileError> {
+        let Some(ids) = self.options.ids.filter(|_| self.options.keeps_owner) else { return Ok(()) };
+        match entry.uid.max(entry.gid) < ids {
+            true => Ok(()),
+            false => Err(FileError::new(
+                FileErrorKind::Invalid,
+                format!(
+                    "{} belongs to user {} and group {}, but there are the ids 0 to {} only",
+                    show(&entry.path),
+                    entry.uid,
+                    entry.gid,
+                    ids.saturating_sub(1)
+                ),
+            )),
+        }
+    }
+
+    fn parent_of(&self, path: &[u8]) -> Result<OwnedFd, FileError> {
+        let (parent, _) = split(path);
+        find_beneath(self.base.as_fd(), parent, ResolveFlags::empty())
+            .map_err(FileError::refused("open the directory", parent))
+    }
+
+    /// One that is there already keeps its owner and permissions.
+    fn make_directory(&mut self, entry: &Entry) -> Result<(), FileError> {
+        let refused = || FileError::refused("make the directory", &entry.path);
+        if entry.path == b"." {
+            return Ok(());
+        }
+        let parent = self.parent_of(&entry.path)?;
+        let (_, name) = split(&entry.path);
+        match mkdirat(&parent, name, Mode::RWXU) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                let there = find_beneath(parent.as_fd(), name, ResolveFlags::empty()).map_err(refused())?;
+                return if is_directory(&there) { Ok(()) } else { Err(refused()(Errno::NOTDIR)) };
+            }
+            Err(errno) => return Err(refused()(errno)),
+        }
+        let mode = Mode::from_raw_mode(entry.mode & self.options.mode_mask);
+        let settle = || -> rustix::io::Result<()> {
+            let made = find_beneath(parent.as_fd(), name, ResolveFlags::empty())?;
+            let made = self.descriptors.reopen(&made, OFlags::RDONLY | OFlags::DIRECTORY)?;
+            self.give(made.as_fd(), entry.uid, entry.gid)?;
+            fchmod(made, mode | Mode::RWXU)
+        };
+        settle().map_err(refused())?;
+        if !mode.contains(Mode::RWXU) {
+            self.late.push((entry.path.clone(), mode));
+        }
+        Ok(())
+    }
+
+    fn give(&self, file: BorrowedFd<'_>, uid: u32, gid: u32) -> rustix::io::Result<()> {
+        match self.options.keeps_owner {
+            true => fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))),
+            false => Ok(()),
+        }
+    }
+
+    fn make_link(&mut self, entry: &Entry) -> Result<(), FileError> {
+        let parent = self.parent_of(&entry.path)?;
+        let (_, name) = split(&entry.path);
+        let make = || -> rustix::io::Result<()> {
+            let temporary = temporary_name()?;
+            symlinkat(&*entry.target, &parent, &*temporary)?;
+            let owner = (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)));
+            let owned = match self.options.keeps_owner {
+                true => chownat(&parent, &*temporary, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW),
+                false => Ok(()),
+            };
+            owned.and_then(|()| renameat(&parent, &*temporary, &parent, name)).inspect_err(|_| {
+                let _ = unlinkat(&parent, &*temporary, AtFlags::empty()); // the first error is the one to tell
+            })
+        };
+        make().map_err(FileError::refused("make the link", &entry.path))
+    }
+
+    fn begin_file(&mut self, entry: Entry) -> Result<(), FileError> {
+        let parent = self.parent_of(&entry.path)?;
+        let (_, name) = split(&entry.path);
+        let (file, temporary) =
+            open_new(parent.as_fd()).map_err(FileError::refused("make the file", &entry.path))?;
+        let mode = self.options.mode.unwrap_or(entry.mode) & self.options.mode_mask;
+        let (name, Entry { path, uid, gid, .. }) = (name.to_vec(), entry);
+        self.current = Some(Current { path, name, parent, file, temporary, mode, uid, gid, end: 0 });
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), FileError> {
+        let current = self.current.as_mut().ok_or_else(|| broken("there is data of no file"))?;
+        let end = offset.checked_add(bytes.len() as u64).filter(|end| i64::try_from(*end).is_ok());
+        let Some(end) = end.filter(|_| offset >= current.end && bytes.len() <= MAX_CHUNK) else {
+            return Err(broken("the data of a file is out of order"));
+        };
+        let (mut at, mut rest) = (offset, bytes);
+        while !rest.is_empty() {
+            match pwrite(&current.file, rest, at) {
+                Ok(count) => (at, rest) = (at + count as u64, &rest[count..]),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(FileError::refused("write", &current.path)(errno)),
+            }
+        }
+        current.end = end;
+        self.totals.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn end(&mut self, length: u64) -> Result<(), FileError> {
+        let current = self.current.take().ok_or_else(|| broken("a file ends that has not begun"))?;
+        let complete = || -> rustix::io::Result<()> {
+            match length.cmp(&current.end) {
+                std::cmp::Ordering::Less => return Err(Errno::INVAL),
+                std::cmp::Ordering::Equal => {}
+                std::cmp::Ordering::Greater => ftruncate(&current.file, length)?,
+            }
+            // In this order: a new owner takes set-user-ID away.
+            self.give(current.file.as_fd(), current.uid, current.gid)?;
+            fchmod(&current.file, Mode::from_raw_mode(current.mode))?;
+            self.give_name(&current)
+        };
+        let result = complete().map_err(FileError::refused("write", &current.path));
+        if result.is_err() {
+            discard(&current);
+        }
+        result
+    }
+
+    /// The moment that the file appears, and another of its name is gone.
+    fn give_name(&self, current: &Current) -> rustix::io::Result<()> {
+        let Current { parent, name, .. } = current;
+        if let Some(temporary) = &current.temporary {
+            return renameat(parent, &**temporary, parent, &**name);
+        }
+        let link = |name: &[u8]| {
+            let file = OpenDescriptors::name_of(&current.file);
+            linkat(self.descriptors, file, parent, name, AtFlags::SYMLINK_FOLLOW)
+        };
+        match link(name) {
+            Err(Errno::EXIST) => {
+                let temporary = temporary_name()?;
+                link(temporary.as_bytes())?;
+                renameat(parent, &*temporary, parent, &**name).inspect_err(|_| {
+                    let _ = unlinkat(parent, &*temporary, AtFlags::empty()); // the first error is the one to tell
+                })
+            }
+            result => result,
+        }
+    }
+
+    fn discard_if(&mut self, path: &[u8]) {
+        let is_it = |current: &Current| current.path == path || self.name.is_some();
+        if self.current.as_ref().is_some_and(is_it) {
+            self.current.take().iter().for_each(discard);
+            self.totals.entries -= 1;
+        }
+    }
+}
+
+impl Drop for TreeWriter<'_> {
+    fn drop(&mut self) {
+        self.current.iter().for_each(discard);
+    }
+}
+
+fn discard(current: &Current) {
+    if let Some(temporary) = &current.temporary {
+        let _ = unlinkat(&current.parent, &**temporary, AtFlags::empty()); // what made us give up is the error to tell
+    }
+}
+
+/// A new file in a directory, without a name where that is possible.
+fn open_new(parent: BorrowedFd<'_>) -> rustix::io::Result<(OwnedFd, Option<String>)> {
+    let mode = Mode::RUSR | Mode::WUSR;
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    match openat(parent, ".", flags | OFlags::TMPFILE, mode) {
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+            let temporary = temporary_name()?;
+            let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+            Ok((openat(parent, &*temporary, flags, mode)?, Some(temporary)))
+        }
+        result => result.map(|file| (file, None)),
+    }
+}
+
+fn temporary_name() -> rustix::io::Result<String> {
+    let mut random = [0_u8; 8];
+    getrandom(&mut random, GetRandomFlags::empty())?;
+    Ok(format!(".insula-{:016x}", u64::from_ne_bytes(random)))
+}
+
+/// The directory of a path, made where it is missing: for root, or who files are given to.
+fn make_directories(place: &Place, path: &[u8], options: &WriteOptions) -> Result<OwnedFd, FileError> {
+    let refused = || FileError::refused("make the directory", path);
+    match place.find(path, true) {
+        Err(Errno::NOENT) if !path.is_empty() => {}
+        result => return result.map_err(refused()),
+    }
+    let (parent, name) = split(path);
+    let parent = make_directories(place, parent, options)?;
+    mkdirat(&parent, name, Mode::from_raw_mode(0o755)).map_err(refused())?;
+    let made = find_beneath(parent.as_fd(), name, ResolveFlags::empty()).map_err(refused())?;
+    let settle = || -> rustix::io::Result<()> {
+        let opened = place.descriptors.reopen(&made, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let (uid, gid) = (options.uid.map(Uid::from_raw), options.gid.map(Gid::from_raw));
+        if options.keeps_owner && (uid.is_some() || gid.is_some()) {
+            fchown(&opened, uid, gid)?;
+        }
+        fchmod(&opened, Mode::from_raw_mode(0o755)) // whatever the umask
+    };
+    settle().map_err(refused())?;
+    Ok(made)
+}
+
+fn is_directory(found: &OwnedFd) -> bool {
+    fstat(found).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+fn trim_end(path: &[u8]) -> &[u8] {
+    let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
+    &path[..end]
+}
+
+/// Directory and name.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(0) => (b"/", &path[1..]),
+        Some(slash) => (trim_end(&path[..slash]), &path[slash + 1..]),
+        None => (b".", path),
+    }
+}
+
+fn broken(what: &str) -> FileError {
+    FileError::new(FileErrorKind::Invalid, format!("the stream of files is broken: {what}"))
+}
