@@ -2,6 +2,7 @@
 
 pub mod client;
 mod connections;
+mod opening;
 mod secrets;
 mod table;
 mod web;

@@ -13,6 +13,7 @@ mod contract;
 mod dice;
 mod escapes;
 mod exec;
+mod features;
 mod files;
 mod foreign_client;
 mod full_disk;

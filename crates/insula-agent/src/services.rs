@@ -9,6 +9,7 @@ mod image;
 mod mask;
 mod mutation;
 mod network;
+mod opening;
 mod operation;
 mod profile;
 mod session;

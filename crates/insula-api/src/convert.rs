@@ -10,8 +10,8 @@ mod file;
 pub use access::role;
 pub use file::{file_item, path_fields, path_of, skip};
 use insula_types::{
-    ByteSize, CpuCount, ExitReason, ExitRecord, ImageInfo, Limits, LimitsError, Nic, OperationRecord,
-    OperationState, Profile, Reason, SnapshotInfo, Suspension, VpsSpec, VpsState,
+    ByteSize, CpuCount, ExitReason, ExitRecord, Features, ImageInfo, Limits, LimitsError, Nic,
+    OperationRecord, OperationState, Profile, Reason, SnapshotInfo, Suspension, VpsSpec, VpsState,
 };
 use prost_types::{Duration, Timestamp};
 use std::fmt::Display;
@@ -68,6 +68,19 @@ pub fn limits(field: &str, message: v1::Limits) -> Result<Limits, ApiError> {
         disk: message.disk_bytes.map(ByteSize),
     };
     limits.check().map(|()| limits).map_err(|error| limits_error(field, &error))
+}
+
+/// Features out of a request, checked. `field` is the path of the list.
+pub fn features(field: &str, words: Vec<String>) -> Result<Features, ApiError> {
+    words
+        .try_into()
+        .map_err(|error: insula_types::FeatureError| ApiError::invalid_field(field, error.to_string()))
+}
+
+impl From<&Features> for v1::FeatureList {
+    fn from(features: &Features) -> Self {
+        Self { features: features.clone().into() }
+    }
 }
 
 /// The error for limits that are refused. `field` is the path of the message, `limits`.
@@ -145,6 +158,8 @@ impl From<&VpsSpec> for v1::Vps {
             delete_time: spec.trash.map(|trash| timestamp_ms(trash.deleted_at_ms)),
             expire_time: spec.trash.map(|trash| timestamp_ms(trash.expires_at_ms)),
             own_limits: Some((&spec.own_limits).into()),
+            features: spec.features.clone().into(),
+            own_features: spec.own_features.as_ref().map(Into::into),
             ssh_keys: spec.ssh_keys.clone(),
             ..Self::default()
         }
@@ -227,6 +242,7 @@ impl From<&Profile> for v1::Profile {
             limits: Some((&profile.limits).into()),
             networks: profile.networks.iter().map(ToString::to_string).collect(),
             etag: etag(profile.revision),
+            features: profile.features.clone().into(),
         }
     }
 }
@@ -337,6 +353,20 @@ mod tests {
             let error = limits("limits", message).unwrap_err();
             assert_eq!(error.fields[0].field, field);
             assert_eq!(error.reason(), Some(Reason::InvalidArgument));
+        }
+    }
+
+    #[test]
+    fn features_are_checked() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let read = features("features", words(&["tun", "nesting"])).unwrap();
+        assert_eq!(v1::FeatureList::from(&read).features, ["nesting", "tun"]);
+        for wrong in [words(&["nestng"]), words(&["nesting", "migratable"]), words(&["device:../x"])] {
+            let error = features("changes.features", wrong).unwrap_err();
+            assert_eq!(
+                (&*error.fields[0].field, error.reason()),
+                ("changes.features", Some(Reason::InvalidArgument))
+            );
         }
     }
 

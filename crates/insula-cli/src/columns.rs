@@ -51,6 +51,8 @@ columns! {
         usual "disk" => |vps| limit(&vps.limits, |limits| limits.disk_bytes.map(ByteSize));
         asked "processes" => |vps| limit(&vps.limits, |limits| limits.processes);
         asked "own-limits" => |vps| vps.own_limits.as_ref().map(own_limits).unwrap_or_default();
+        known "features" => |vps| vps.features.join(" ");
+        asked "own-features" => own_features;
         asked "hostname" => |vps| vps.hostname.clone();
         asked "image" => |vps| short(&vps.image);
         asked "pool" => |vps| vps.pool.clone();
@@ -120,6 +122,7 @@ columns! {
         usual "swap" => |profile| limit(&profile.limits, |limits| limits.swap_bytes.map(ByteSize));
         usual "disk" => |profile| limit(&profile.limits, |limits| limits.disk_bytes.map(ByteSize));
         usual "processes" => |profile| limit(&profile.limits, |limits| limits.processes);
+        known "features" => |profile| profile.features.join(" ");
         usual "networks" => |profile| profile.networks.join(" ");
         usual "description" => |profile| profile.description.clone();
         asked "etag" => |profile| profile.etag.clone();
@@ -265,6 +268,15 @@ fn own_limits(limits: &Limits) -> String {
         size("disk", limits.disk_bytes),
     ];
     own.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// As `insula set` takes them; nothing where they are the profile's.
+fn own_features(vps: &Vps) -> String {
+    match &vps.own_features {
+        Some(own) if own.features.is_empty() => "none".to_owned(),
+        Some(own) => own.features.join(","),
+        None => String::new(),
+    }
 }
 
 fn suspension(suspension: &Suspension) -> String {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::Asked;
 use crate::create::{check_hostname, name_taken};
+use crate::features::FeatureChange;
 use crate::job::Job;
 use crate::requests::journal;
 use crate::step::{Swap, Terms};
@@ -23,6 +24,9 @@ pub struct UpdateVps {
     pub profile: Option<ProfileName>,
     /// Limits of its own, one after the other.
     pub limits: Vec<LimitChange>,
+    /// What is open to it.
+    #[serde(default)]
+    pub features: Option<FeatureChange>,
     /// What others note about it.
     pub labels: Option<Labels>,
     /// Whose it is.
@@ -89,6 +93,14 @@ impl Engine {
             terms.limits = terms.own_limits.clone().or(&profile.limits);
             terms.profile = profile.name;
             self.check_enforceable(&terms.limits)?;
+        }
+        if let Some(change) = &update.features {
+            terms.own_features = change.own();
+        }
+        if update.profile.is_some() || update.features.is_some() {
+            let of_profile = || self.profile(Some(&terms.profile)).map(|profile| profile.features);
+            terms.features = terms.own_features.clone().map_or_else(of_profile, Ok)?;
+            self.check_features(&terms.features)?;
         }
         if let Some(hostname) = &update.hostname {
             terms.hostname = check_hostname(hostname)?;

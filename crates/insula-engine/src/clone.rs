@@ -64,7 +64,7 @@ impl Engine {
             id,
             name: request.name,
             hostname,
-            ids: self.assign_ids().await?,
+            ids: self.assign_ids(&model.features).await?,
             nics,
             power: DesiredPower::Off,
             created_at: now_ms() / 1000,

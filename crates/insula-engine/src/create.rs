@@ -9,7 +9,7 @@ use insula_runtime::cgroup::plan_limits;
 use insula_storage::QuotaKind;
 use insula_store::{Store, StoreError};
 use insula_types::{
-    DesiredPower, IdRange, ImageRef, InterfaceName, Labels, Limits, MacAddress, NetworkName, NetworkSpec,
+    DesiredPower, Features, ImageRef, InterfaceName, Labels, Limits, MacAddress, NetworkName, NetworkSpec,
     Nic, OperationRecord, Profile, ProfileName, Reason, TenantName, VpsId, VpsName, VpsSpec,
 };
 
@@ -32,6 +32,8 @@ pub struct CreateVps {
     pub profile: Option<ProfileName>,
     /// What differs from the profile.
     pub limits: Limits,
+    /// What is open to it; absent: the features of the profile.
+    pub features: Option<Features>,
     /// What it calls itself; absent: its name.
     pub hostname: Option<String>,
     /// Its networks; empty: those of the profile.
@@ -70,6 +72,8 @@ impl Engine {
         let limits = request.limits.clone().or(&profile.limits);
         limits.check().map_err(|error| EngineError::invalid("limits", error))?;
         self.check_enforceable(&limits)?;
+        let features = request.features.clone().unwrap_or(profile.features.clone());
+        self.check_features(&features)?;
         let hostname = check_hostname(request.hostname.as_deref().unwrap_or(request.name.as_str()))?;
         let ssh_keys =
             request.ssh_keys.iter().map(|key| check_ssh_key(key)).collect::<Result<Vec<_>, _>>()?;
@@ -94,7 +98,9 @@ impl Engine {
             profile: profile.name,
             limits,
             own_limits: request.limits,
-            ids: self.assign_ids().await?,
+            ids: self.assign_ids(&features).await?,
+            features,
+            own_features: request.features,
             nics,
             ssh_keys,
             power: DesiredPower::Off,
@@ -250,17 +256,6 @@ impl Engine {
             EngineError::new(Reason::AddressesExhausted, message).hint("delete VPSes, or use another network")
         })
     }
-
-    /// The next free range behind the one that was given last, going round.
-    pub(crate) async fn assign_ids(&self) -> Result<IdRange, EngineError> {
-        let taken: BTreeSet<u32> = self.table.all().iter().map(|handle| handle.spec().ids.start).collect();
-        let last = self.store(|store| store.last_id_range()).await?;
-        next_id_range(&self.settings.ids, &taken, last).ok_or_else(|| {
-            let message = format!("all {} ranges of user ids are assigned", taken.len());
-            EngineError::new(Reason::IdsExhausted, message)
-                .hint("enlarge ids.length in the agent's configuration")
-        })
-    }
 }
 
 /// The addresses that were asked for, if the network may assign all of them and none is taken.
@@ -282,17 +277,6 @@ fn check_asked(
         }
     }
     Ok(asked.to_vec())
-}
-
-/// The first free range of the pool behind `last`, going round at its end.
-fn next_id_range(pool: &IdRange, taken: &BTreeSet<u32>, last: Option<u32>) -> Option<IdRange> {
-    const LENGTH: u32 = IdRange::DEFAULT_LENGTH;
-    let count = pool.length / LENGTH;
-    let after = last.and_then(|last| last.checked_sub(pool.start)).map_or(0, |offset| offset / LENGTH + 1);
-    (0..count)
-        .map(|index| pool.start + (after + index) % count * LENGTH)
-        .find(|start| !taken.contains(start))
-        .map(|start| IdRange { start, length: LENGTH })
 }
 
 /// RFC 1123 section 2.1: labels of letters, digits and hyphens; at most 64 bytes in all, `HOST_NAME_MAX` of Linux.
@@ -350,24 +334,6 @@ pub(crate) fn list<T: std::fmt::Display>(names: impl Iterator<Item = T>) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const POOL: IdRange = IdRange { start: 1_000_000, length: 3 * IdRange::DEFAULT_LENGTH };
-
-    #[test]
-    fn id_ranges_go_round_and_are_never_given_twice() {
-        let start = |index: u32| POOL.start + index * IdRange::DEFAULT_LENGTH;
-        let next = |taken: &[u32], last| {
-            let taken = taken.iter().map(|index| start(*index)).collect();
-            next_id_range(&POOL, &taken, last)
-                .map(|range| (range.start - POOL.start) / IdRange::DEFAULT_LENGTH)
-        };
-        assert_eq!(next(&[], None), Some(0));
-        assert_eq!(next(&[0], Some(start(0))), Some(1));
-        assert_eq!(next(&[], Some(start(0))), Some(1), "not at once again");
-        assert_eq!(next(&[2], Some(start(1))), Some(0), "round at the end");
-        assert_eq!(next(&[0, 1, 2], Some(start(1))), None);
-        assert_eq!(next(&[], Some(5)), Some(0), "another pool's last");
-    }
 
     #[test]
     fn host_names_are_labels_with_dots() {

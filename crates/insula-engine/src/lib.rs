@@ -18,8 +18,10 @@ mod error;
 mod events;
 #[cfg(test)]
 mod faults;
+mod features;
 mod files;
 mod host;
+mod ids;
 mod images;
 mod job;
 mod limits;
@@ -63,6 +65,7 @@ pub use context::Asked;
 pub use create::CreateVps;
 pub use error::EngineError;
 pub use events::EventStream;
+pub use features::FeatureChange;
 pub use files::{FileAnswer, FileSession, FileSink, FileSource};
 pub use host::{NetworkView, PoolView, read_profiles};
 pub use images::BuildImage;

@@ -2,7 +2,9 @@
 
 use std::sync::PoisonError;
 
-use insula_types::{Limits, NetworkName, OperationKind, OperationRecord, Profile, ProfileName, Reason};
+use insula_types::{
+    Features, Limits, NetworkName, OperationKind, OperationRecord, Profile, ProfileName, Reason,
+};
 
 use crate::changes::LimitChange;
 use crate::context::Asked;
@@ -17,6 +19,8 @@ pub struct UpdateProfile {
     pub description: Option<String>,
     /// Limits, one after the other.
     pub limits: Vec<LimitChange>,
+    /// What is open to its VPSes.
+    pub features: Option<Features>,
     /// Its networks.
     pub networks: Option<Vec<NetworkName>>,
     /// Make it, if there is none.
@@ -79,6 +83,7 @@ impl Engine {
             };
             update.limits.iter().for_each(|change| change.apply(&mut profile.limits));
             profile.description = update.description.unwrap_or(profile.description);
+            profile.features = update.features.unwrap_or(profile.features);
             profile.networks = update.networks.unwrap_or(profile.networks);
             profile.revision += 1;
             self.keep_profile(asked, kind, profile).await
@@ -147,5 +152,12 @@ impl Engine {
 }
 
 fn blank(name: ProfileName) -> Profile {
-    Profile { name, description: String::new(), limits: Limits::default(), networks: vec![], revision: 0 }
+    Profile {
+        name,
+        description: String::new(),
+        limits: Limits::default(),
+        features: Features::default(),
+        networks: vec![],
+        revision: 0,
+    }
 }

@@ -247,6 +247,7 @@ impl Engine {
             Job::UpdateVps { vps, update, .. } => {
                 let from = Terms::of(&spec);
                 let to = self.change_terms(from.clone(), &update)?;
+                self.check_exchangeable(&spec, &to.features)?;
                 Job::UpdateVps { vps, update, terms: Some(Box::new(Swap { from, to })) }
             }
             Job::CreateSnapshot { .. } => {
@@ -311,10 +312,13 @@ fn is_on(state: VpsState) -> bool {
 /// What the requester should know about the result.
 fn notes(job: &Job, state: VpsState) -> Vec<String> {
     match job {
-        Job::UpdateVps { terms: Some(terms), .. }
-            if terms.from.hostname != terms.to.hostname && state.is_alive() =>
-        {
-            vec!["the host name is that of the next start".to_owned()]
+        Job::UpdateVps { terms: Some(terms), .. } if state.is_alive() => {
+            let Swap { from, to } = &**terms;
+            let wait = [
+                (from.hostname != to.hostname, "the host name is that of the next start"),
+                (from.features != to.features, "the features are those of the next start"),
+            ];
+            wait.iter().filter(|(is_other, _)| *is_other).map(|(_, note)| (*note).to_owned()).collect()
         }
         _ => vec![],
     }

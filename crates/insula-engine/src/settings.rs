@@ -44,6 +44,8 @@ pub struct Settings {
     pub cgroup_root: String,
     /// The host's user and group ids that VPSes get theirs from.
     pub ids: IdRange,
+    /// How many ranges of 65,536 ids a VPS with the feature `nesting` has.
+    pub nesting_id_ranges: u32,
     /// The program `insula-monitor`. Absent: beside this program, else in `/usr/lib/insula`.
     pub monitor: Option<PathBuf>,
     /// How many monitors wait for a VPS to start.
@@ -122,6 +124,7 @@ impl Default for Settings {
             cgroup_root: "insula".to_owned(),
             // Free by <https://systemd.io/UIDS-GIDS/>, and below 2^31, where some programs see negative numbers.
             ids: IdRange { start: 1_879_048_192, length: 4096 * IdRange::DEFAULT_LENGTH },
+            nesting_id_ranges: 8,
             monitor: None,
             spare_monitors: 2,
             start_timeout_s: 30,
@@ -184,6 +187,10 @@ impl Settings {
             return Err("ids: it must begin at 65536 or above, hold at least 65536 ids, and end below 2^32"
                 .to_owned());
         }
+        // The last id of a guest must be one of a user id's 32 bits.
+        if !(1..=4096).contains(&self.nesting_id_ranges) {
+            return Err("nesting_id_ranges: it must be 1 to 4096".to_owned());
+        }
         for (key, directory) in [("state_dir", &self.state_dir), ("run_dir", &self.run_dir)] {
             if !directory.is_absolute() {
                 return Err(format!("{key}: {} must be an absolute path", directory.display()));
@@ -239,6 +246,7 @@ mod tests {
         for (json, key) in [
             (r#"{"cgroup_root": "../x"}"#, "cgroup_root"),
             (r#"{"ids": {"start": 0, "length": 65536}}"#, "ids"),
+            (r#"{"nesting_id_ranges": 0}"#, "nesting_id_ranges"),
             (r#"{"state_dir": "relative"}"#, "state_dir"),
             (r#"{"pool": {"size": "1M"}}"#, "pool.size"),
             (r#"{"pool": {"driver": "dir", "size": "8G"}}"#, "pool.size"),

@@ -7,6 +7,7 @@ use insula_runtime::{NicInput, RunFile, StartInput, StartPlan, plan_start};
 use insula_storage::Volume;
 use insula_types::{DesiredPower, NetworkSpec, Nic, Reason, VpsSpec};
 
+use crate::features::observe_devices;
 use crate::{Engine, EngineError, Power, VpsHandle};
 
 impl Engine {
@@ -16,6 +17,7 @@ impl Engine {
         if handle.observed.borrow().power != Power::Off {
             return Ok(());
         }
+        self.ensure_ids(&handle.id).await?;
         let plan = self.plan_start(&handle.spec())?;
         let launched = handle.launch(plan, self.settings.start_timeout()).await;
         self.spares.refill();
@@ -30,6 +32,7 @@ impl Engine {
             mode: file.mode,
             contents: file.contents,
         });
+        let host_devices = observe_devices(&spec.features)?;
         let root = self.pool.path(&Volume::Root(spec.id));
         let has_shifted_root = self.pool.owner(spec.id)?.is_some();
         let input = StartInput {
@@ -37,6 +40,8 @@ impl Engine {
             hostname: &spec.hostname,
             ids: spec.ids,
             limits: &spec.limits,
+            features: &spec.features,
+            host_devices: &host_devices,
             init: spec.init,
             nics: nics
                 .iter()

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use insula_types::{
-    Fingerprint, ImageAlias, InitKind, Labels, Limits, OperationId, ProfileName, SnapshotName, Suspension,
-    TenantName, Trash, VpsId, VpsName, VpsSpec,
+    Features, Fingerprint, ImageAlias, InitKind, Labels, Limits, OperationId, ProfileName, SnapshotName,
+    Suspension, TenantName, Trash, VpsId, VpsName, VpsSpec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -114,6 +114,12 @@ pub struct Terms {
     pub limits: Limits,
     /// Its own limits.
     pub own_limits: Limits,
+    /// What is open to it.
+    #[serde(default)]
+    pub features: Features,
+    /// Its own features.
+    #[serde(default)]
+    pub own_features: Option<Features>,
     /// What others note about it.
     pub labels: Labels,
     /// Whose it is.
@@ -131,6 +137,8 @@ impl Terms {
             profile: spec.profile.clone(),
             limits: spec.limits.clone(),
             own_limits: spec.own_limits.clone(),
+            features: spec.features.clone(),
+            own_features: spec.own_features.clone(),
             labels: spec.labels.clone(),
             tenant: spec.tenant.clone(),
             hostname: spec.hostname.clone(),
@@ -148,9 +156,19 @@ impl Change {
             Self::Trash(trash, name) => (spec.trash, spec.name) = (trash, name),
             Self::Image(image, init) => (spec.image, spec.init) = (image, init),
             Self::Terms(terms) => {
-                let Terms { profile, limits, own_limits, labels, tenant, hostname, delete_protection } =
-                    *terms;
+                let Terms {
+                    profile,
+                    limits,
+                    own_limits,
+                    features,
+                    own_features,
+                    labels,
+                    tenant,
+                    hostname,
+                    delete_protection,
+                } = *terms;
                 (spec.profile, spec.limits, spec.own_limits) = (profile, limits, own_limits);
+                (spec.features, spec.own_features) = (features, own_features);
                 (spec.labels, spec.tenant) = (labels, tenant);
                 (spec.hostname, spec.delete_protection) = (hostname, delete_protection);
             }

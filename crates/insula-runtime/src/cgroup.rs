@@ -23,6 +23,7 @@ mod usage;
 mod watch;
 
 pub use groups::{CgroupError, SpareName};
+pub(crate) use guards::is_in_user_namespace;
 pub use guards::{DeviceKind, DeviceRule};
 pub use layout::{CgroupLayout, Controller, LayoutError, LegacyHierarchy};
 pub use limits::{CgroupLimitError, CgroupValue, plan_limits};

@@ -23,6 +23,7 @@ mod child;
 mod clients;
 mod confine;
 mod console;
+mod device;
 mod enter;
 mod exec;
 mod exit;

@@ -5,6 +5,7 @@
 mod budget;
 mod capability;
 mod device;
+mod feature;
 mod filesystem;
 mod reboots;
 mod seccomp;
@@ -12,17 +13,22 @@ mod seccomp;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
-use insula_types::{IdRange, InitKind, InterfaceName, Limits, MacAddress, VpsId};
+use insula_types::{Features, IdRange, InitKind, InterfaceName, Limits, MacAddress, VpsId};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::{CgroupLayout, CgroupLimitError, CgroupValue, DeviceRule, plan_limits};
+use crate::host_device::HostDevice;
 
 pub use budget::{BUDGETS, Budget, PlannedBudget};
 pub use capability::{DROPPED_CAPABILITIES, DroppedCapability};
-pub use device::DeviceNode;
+pub use device::{DeviceNode, OwnNode};
+pub use feature::{CLOSED_CALLS, ClosedCall, OPENED_CALLS, OpenedCall, wanted_devices};
 pub use filesystem::{MountStep, RunFile, Symlink};
 pub use reboots::RebootPolicy;
-pub use seccomp::{DENIED_CALLS, DENIED_IOCTLS, DeniedCall, DeniedIoctl, NEWEST_CALL, SeccompFilter};
+pub use seccomp::{
+    ArgumentTest, DENIED_CALLS, DENIED_IOCTLS, DeniedCall, DeniedIoctl, DeniedWhen, NEWEST_CALL,
+    SeccompFilter,
+};
 
 /// The version of [`StartPlan`] that this crate writes and carries out.
 pub const PLAN_VERSION: u32 = 1;
@@ -56,6 +62,9 @@ pub struct StartPlan {
     pub device_rules: Vec<DeviceRule>,
     /// What the guest may have of things that the kernel counts by user namespace. With one, it can raise none.
     pub budgets: Vec<PlannedBudget>,
+    /// The beginnings of the names of sysctls that it may write where the kernel lets it; with budgets only.
+    #[serde(default = "sysctls_of_old")]
+    pub writable_sysctls: Vec<String>,
     /// Symbolic links below `/dev`.
     pub links: Vec<Symlink>,
     /// Files below `/run`.
@@ -143,6 +152,10 @@ pub struct StartInput<'a> {
     pub ids: IdRange,
     /// What it may use.
     pub limits: &'a Limits,
+    /// What is open to it.
+    pub features: &'a Features,
+    /// The devices of the host that its features name ([`wanted_devices`]), as observed.
+    pub host_devices: &'a [HostDevice],
     /// Which init its image boots.
     pub init: InitKind,
     /// Its interfaces, at most [`MAX_INTERFACES`].
@@ -196,6 +209,12 @@ pub enum PlanError {
         /// The path.
         path: String,
     },
+    /// A device that a feature names and the host does not have.
+    #[error("the host has no device /dev/{name}")]
+    Device {
+        /// Its path below `/dev`.
+        name: String,
+    },
     /// A name for the guest that the kernel would refuse.
     #[error("the host name {hostname:?} is empty or longer than 64 bytes")]
     Hostname {
@@ -207,6 +226,8 @@ pub enum PlanError {
 /// Plans the start of a VPS. Pure, but for the compilation of the system call filter by libseccomp.
 pub fn plan_start(input: &StartInput<'_>) -> Result<StartPlan, PlanError> {
     check(input)?;
+    let features = input.features;
+    let given = feature::plan_host_devices(features, input.host_devices)?;
     Ok(StartPlan {
         version: PLAN_VERSION,
         id: input.id,
@@ -216,21 +237,27 @@ pub fn plan_start(input: &StartInput<'_>) -> Result<StartPlan, PlanError> {
         ids: input.ids,
         root: input.root.to_owned(),
         has_shifted_root: input.has_shifted_root,
-        mounts: filesystem::plan_mounts(input.limits.memory),
-        devices: device::plan_devices(),
-        device_rules: device::plan_device_rules(),
-        budgets: budget::plan_budgets(),
+        mounts: filesystem::plan_mounts(input.limits.memory, features),
+        devices: device::plan_devices(&given),
+        device_rules: device::plan_device_rules(&given),
+        budgets: budget::plan_budgets(features),
+        writable_sysctls: feature::plan_writable_sysctls(features),
         links: filesystem::plan_links(),
         run_files: input.run_files.clone(),
-        masked: filesystem::MASKED.map(str::to_owned).to_vec(),
+        masked: filesystem::plan_masked(features),
         read_only: filesystem::READ_ONLY.map(str::to_owned).to_vec(),
         hostname: input.hostname.to_owned(),
         interfaces: plan_interfaces(&input.id, &input.nics)?,
         dropped_capabilities: DROPPED_CAPABILITIES.iter().map(|dropped| dropped.number).collect(),
-        seccomp: SeccompFilter::standard()?,
+        seccomp: SeccompFilter::of(features)?,
         init: plan_init(input.init, &input.environment),
         reboots: input.reboots.clone(),
     })
+}
+
+/// What guests could write before plans said so.
+fn sysctls_of_old() -> Vec<String> {
+    ["net/", "kernel/", "fs/"].map(str::to_owned).to_vec()
 }
 
 fn check(input: &StartInput<'_>) -> Result<(), PlanError> {
@@ -310,6 +337,8 @@ mod tests {
             hostname: "web1",
             ids: IdRange { start: 1_000_000, length: 65_536 },
             limits,
+            features: no_features(),
+            host_devices: &[],
             init: InitKind::Systemd,
             nics: vec![nic("eth0", 0), nic("eth1", 1)],
             root: Path::new("/var/lib/insula/pools/default/vps/x/root"),
@@ -324,6 +353,11 @@ mod tests {
             environment: vec!["LANG=C.UTF-8".into()],
             reboots: RebootPolicy::default(),
         }
+    }
+
+    fn no_features() -> &'static Features {
+        static NONE: std::sync::LazyLock<Features> = std::sync::LazyLock::new(Features::default);
+        &NONE
     }
 
     fn nic(name: &str, index: u8) -> NicInput {

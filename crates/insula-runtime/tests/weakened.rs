@@ -27,7 +27,7 @@ struct Wall {
 const WALLS: [Wall; 7] = [
     Wall {
         name: "the filter of system calls",
-        take_away: |plan| plan.seccomp = SeccompFilter::compile(&[], &[]).unwrap(),
+        take_away: |plan| plan.seccomp = SeccompFilter::compile(&[], &[], &[]).unwrap(),
         attempts: &[
             "keys",
             "io_uring",
@@ -42,8 +42,11 @@ const WALLS: [Wall; 7] = [
         attempts: &["dropped_capabilities"],
     },
     Wall {
-        name: "ids of its own",
-        take_away: |plan| plan.ids = IdRange { start: 0, length: IdRange::DEFAULT_LENGTH },
+        name: "ids of its own, and behind them the list of sysctls",
+        take_away: |plan| {
+            plan.ids = IdRange { start: 0, length: IdRange::DEFAULT_LENGTH };
+            plan.writable_sysctls.push("kernel/".to_owned());
+        },
         attempts: &["core_pattern", "host_sysctls"],
     },
     Wall { name: "the covers of paths", take_away: |plan| plan.masked.clear(), attempts: &["covered_paths"] },
@@ -105,7 +108,7 @@ fn plan(host: &ScratchHost) -> StartPlan {
         mknod(&source, SFlag::S_IFCHR, everybody, number).unwrap();
         std::fs::set_permissions(&source, PermissionsExt::from_mode(0o666)).unwrap();
     }
-    plan.devices.push(DeviceNode { name: "loop-control".into(), source });
+    plan.devices.push(DeviceNode { name: "loop-control".into(), source, own: None });
     plan
 }
 

@@ -14,7 +14,8 @@ use crate::event::last_event;
 use crate::{Store, StoreError};
 
 /// The schema's versions, oldest first. Entry `n` takes a database from version `n` to `n + 1`.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("schema-2.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
 
 impl Store {
     /// Opens the database in the file, or makes it; takes its schema to this version.

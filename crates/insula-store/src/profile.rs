@@ -60,13 +60,14 @@ impl Store {
 mod tests {
     use super::*;
     use crate::samples::{operation, store};
-    use insula_types::{Limits, OperationKind};
+    use insula_types::{Features, Limits, OperationKind};
 
     fn profile(name: &str, description: &str) -> Profile {
         Profile {
             name: name.parse().unwrap(),
             description: description.to_owned(),
             limits: Limits::default(),
+            features: Features::default(),
             networks: vec!["default".parse().unwrap()],
             revision: 1,
         }

@@ -1,9 +1,9 @@
 //! What the tests keep in a database.
 
 use insula_types::{
-    AuditEntry, DesiredPower, Event, EventBody, EventSubject, Fingerprint, IdRange, InitKind, Labels, Limits,
-    MacAddress, Nic, OperationId, OperationKind, OperationRecord, OperationState, Progress, Requester,
-    TenantName, VpsId, VpsSpec, VpsState,
+    AuditEntry, DesiredPower, Event, EventBody, EventSubject, Features, Fingerprint, IdRange, InitKind,
+    Labels, Limits, MacAddress, Nic, OperationId, OperationKind, OperationRecord, OperationState, Progress,
+    Requester, TenantName, VpsId, VpsSpec, VpsState,
 };
 
 use crate::Store;
@@ -27,6 +27,8 @@ pub(crate) fn vps(name: &str, address: &str, start: u32) -> VpsSpec {
         profile: "small".parse().unwrap(),
         limits: Limits::default(),
         own_limits: Limits::default(),
+        features: Features::default(),
+        own_features: None,
         ids: IdRange { start, length: IdRange::DEFAULT_LENGTH },
         nics: vec![Nic {
             name: "eth0".parse().unwrap(),

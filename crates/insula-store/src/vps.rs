@@ -36,10 +36,20 @@ impl Store {
             let id = vps.id.to_string();
             let row = params![id, name_column(vps), to_json(vps)];
             change.execute("INSERT INTO vps (id, name, spec) VALUES (?1, ?2, ?3)", row)?;
-            change
-                .execute("INSERT INTO id_range (start, vps) VALUES (?1, ?2)", params![vps.ids.start, id])?;
-            put_setting(change, ID_RANGE_CURSOR, &vps.ids.start.to_string())?;
+            insert_ids(change, vps)?;
             insert_addresses(change, vps)
+        })
+    }
+
+    /// Gives a VPS other ids, those of the spec, in the place of what it has: both or none.
+    ///
+    /// # Errors
+    /// [`StoreError::Taken`] with `id_range.start`.
+    pub fn exchange_ids(&self, vps: &VpsSpec) -> Result<(), StoreError> {
+        self.write("exchange the ids of a VPS", |change| {
+            change.execute("DELETE FROM id_range WHERE vps = ?1", [vps.id.to_string()])?;
+            insert_ids(change, vps)?;
+            update_spec(change, vps)
         })
     }
 
@@ -80,7 +90,7 @@ impl Store {
         Ok(self.setting(&address_cursor(network))?.and_then(|text| text.parse().ok()))
     }
 
-    /// The start of the id range that was given last.
+    /// The start of the last 65,536 ids that were given last.
     pub fn last_id_range(&self) -> Result<Option<u32>, StoreError> {
         Ok(self.setting(ID_RANGE_CURSOR)?.and_then(|text| text.parse().ok()))
     }
@@ -175,6 +185,15 @@ fn update_spec(change: &Change<'_>, vps: &VpsSpec) -> rusqlite::Result<()> {
     change.prepare_cached("UPDATE vps SET name = ?2, spec = ?3 WHERE id = ?1")?.execute(row).map(drop)
 }
 
+fn insert_ids(change: &Change<'_>, vps: &VpsSpec) -> rusqlite::Result<()> {
+    for start in vps.ids.parts() {
+        let row = params![start, vps.id.to_string()];
+        change.execute("INSERT INTO id_range (start, vps) VALUES (?1, ?2)", row)?;
+        put_setting(change, ID_RANGE_CURSOR, &start.to_string())?;
+    }
+    Ok(())
+}
+
 fn insert_addresses(change: &Change<'_>, vps: &VpsSpec) -> rusqlite::Result<()> {
     for nic in &vps.nics {
         for address in &nic.addresses {
@@ -208,6 +227,39 @@ mod tests {
         assert_eq!((store.vpses().unwrap().len(), store.addresses().unwrap().len()), (1, 1));
         assert_eq!(store.unfinished_operations().unwrap().len(), 1);
         assert_eq!(store.last_id_range().unwrap(), Some(65_536));
+    }
+
+    #[test]
+    fn ids_in_a_row_are_all_taken_and_can_be_exchanged() {
+        let (_directory, store) = store();
+        let create = || operation(OperationKind::CreateVps);
+        let long = |name: &str, address: &str, start: u32, parts: u32| {
+            let mut long = vps(name, address, start);
+            long.ids.length *= parts;
+            long
+        };
+        let mut web1 = long("web1", "10.0.0.2", 65_536, 2);
+        store.insert_vps(&web1, &create()).unwrap();
+        assert_eq!(store.last_id_range().unwrap(), Some(131_072), "the last of them");
+        let taken = |result: Result<(), StoreError>| {
+            assert!(
+                matches!(&result, Err(StoreError::Taken { what, .. }) if what == "id_range.start"),
+                "{result:?}"
+            );
+        };
+        taken(store.insert_vps(&vps("web2", "10.0.0.3", 131_072), &create()));
+        store.insert_vps(&vps("web2", "10.0.0.3", 196_608), &create()).unwrap();
+        web1.ids = long("x", "10.0.0.9", 131_072, 2).ids;
+        taken(store.exchange_ids(&web1));
+        assert_eq!(store.vpses().unwrap()[0].ids.start, 65_536, "a refusal leaves what was");
+        web1.ids = long("x", "10.0.0.9", 262_144, 3).ids;
+        for _ in 0..2 {
+            store.exchange_ids(&web1).unwrap();
+            assert_eq!(store.vpses().unwrap()[0], web1);
+        }
+        store.insert_vps(&vps("web3", "10.0.0.4", 65_536), &create()).unwrap();
+        store.delete_vps(&web1.id, &create()).unwrap();
+        store.insert_vps(&vps("web4", "10.0.0.5", 393_216), &create()).unwrap();
     }
 
     #[test]

@@ -159,8 +159,14 @@ pub struct IdRange {
 }
 
 impl IdRange {
-    /// How many ids a VPS has by default: what distributions assume.
+    /// How many ids a VPS has by default: what distributions assume. A longer range is a multiple of it.
     pub const DEFAULT_LENGTH: u32 = 65_536;
+
+    /// The starts of the ranges of [`Self::DEFAULT_LENGTH`] that it is made of.
+    pub fn parts(&self) -> impl Iterator<Item = u32> + use<> {
+        let start = self.start;
+        (0..self.length.div_ceil(Self::DEFAULT_LENGTH)).map(move |part| start + part * Self::DEFAULT_LENGTH)
+    }
 
     /// The first id behind the range.
     pub fn end(&self) -> u64 {
@@ -199,5 +205,6 @@ mod tests {
         assert!(range(0, 10).overlaps(&range(9, 1)));
         assert!(!range(0, 10).overlaps(&range(10, 10)));
         assert!(!range(u32::MAX - 9, 10).overlaps(&range(0, 10)));
+        assert_eq!(range(65_536, 131_072).parts().collect::<Vec<_>>(), [65_536, 131_072]);
     }
 }

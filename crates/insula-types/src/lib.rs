@@ -5,6 +5,7 @@
 
 mod access;
 mod event;
+mod feature;
 mod id;
 mod image;
 mod labels;
@@ -24,6 +25,7 @@ pub use access::{
     AuditEntry, AuditLine, ClientCertificate, ClientRecord, RequestId, Requester, Role, UnknownRole,
 };
 pub use event::{AccessChange, Event, EventBody, EventRecord, EventSubject, LimitKind};
+pub use feature::{DeviceName, Feature, FeatureError, Features};
 pub use id::{ClientId, Fingerprint, IdParseError, IdRange, OperationId, VpsId};
 pub use image::{Architecture, ImageInfo, InitKind};
 pub use labels::{LabelError, Labels};

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Limits, NetworkName, ProfileName};
+use crate::{Features, Limits, NetworkName, ProfileName};
 
-/// A named plan. A VPS takes its limits from its profile where nothing else was asked for.
+/// A named plan. A VPS takes its limits and features from its profile where nothing else was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
@@ -16,6 +16,9 @@ pub struct Profile {
     /// What its VPSes may use.
     #[serde(default)]
     pub limits: Limits,
+    /// What is open to its VPSes.
+    #[serde(default)]
+    pub features: Features,
     /// The networks that its VPSes are plugged into, `eth0` first.
     pub networks: Vec<NetworkName>,
     /// Grows with each change; 0 in files.

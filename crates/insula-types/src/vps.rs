@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ByteSize, DesiredPower, Fingerprint, IdRange, InitKind, Labels, Limits, Nic, PoolName, ProfileName,
-    SnapshotName, TenantName, VpsId, VpsName,
+    ByteSize, DesiredPower, Features, Fingerprint, IdRange, InitKind, Labels, Limits, Nic, PoolName,
+    ProfileName, SnapshotName, TenantName, VpsId, VpsName,
 };
 
 /// A VPS as it should be: what the database keeps.
@@ -29,6 +29,12 @@ pub struct VpsSpec {
     /// Its own limits.
     #[serde(default)]
     pub own_limits: Limits,
+    /// What is open to it: the profile's features, or its own instead.
+    #[serde(default)]
+    pub features: Features,
+    /// Its own features.
+    #[serde(default)]
+    pub own_features: Option<Features>,
     /// Its user and group ids on the host.
     pub ids: IdRange,
     /// Its interfaces.

@@ -1,13 +1,14 @@
 //! `ProfileService`.
 
-use insula_api::convert::{limits, parse, parse_all};
+use insula_api::convert::{features, limits, parse, parse_all};
 use insula_api::{ApiError, v1};
 use insula_engine::UpdateProfile;
-use insula_types::{Profile, ProfileName};
+use insula_types::{Features, Profile, ProfileName};
 use tonic::{Request, Response, Status};
 
 use crate::services::Shared;
 use crate::services::mask::{LIMIT_PATHS, limit_changes, paths};
+use crate::services::opening::check_may_open;
 use crate::status::status;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -38,9 +39,11 @@ impl v1::profile_service_server::ProfileService for Shared {
                 name: parse("profile.name", &profile.name)?,
                 description: profile.description,
                 limits: limits("profile.limits", profile.limits.unwrap_or_default())?,
+                features: features("profile.features", profile.features)?,
                 networks: parse_all("profile.networks", &profile.networks)?,
                 revision: 0,
             };
+            check_may_open(&asked.requester, &Features::default(), &profile.features)?;
             engine.create_profile(&asked, profile).await.map_err(status)
         })
         .await
@@ -52,6 +55,10 @@ impl v1::profile_service_server::ProfileService for Shared {
     ) -> Answer<v1::UpdateProfileResponse> {
         self.mutate(request, async |engine, asked, request| {
             let (name, update) = update_request(request)?;
+            if let Some(features) = &update.features {
+                let before = engine.profile(Some(&name)).map(|profile| profile.features).unwrap_or_default();
+                check_may_open(&asked.requester, &before, features)?;
+            }
             engine.update_profile(&asked, name, update).await.map_err(status)
         })
         .await
@@ -70,13 +77,17 @@ impl v1::profile_service_server::ProfileService for Shared {
 }
 
 fn update_request(request: v1::UpdateProfileRequest) -> Result<(ProfileName, UpdateProfile), ApiError> {
-    const PLAIN: [&str; 3] = ["description", "limits", "networks"];
+    const PLAIN: [&str; 4] = ["description", "limits", "features", "networks"];
     let profile = request.profile.ok_or_else(missing)?;
     let known: Vec<&'static str> = PLAIN.into_iter().chain(LIMIT_PATHS).collect();
     let paths = paths(request.update_mask, &known, PLAIN)?;
     let update = UpdateProfile {
         description: paths.contains("description").then_some(profile.description),
         limits: limit_changes("profile.limits", &paths, profile.limits)?,
+        features: match paths.contains("features") {
+            true => Some(features("profile.features", profile.features)?),
+            false => None,
+        },
         networks: match paths.contains("networks") {
             true => Some(parse_all("profile.networks", &profile.networks)?),
             false => None,

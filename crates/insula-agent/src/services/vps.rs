@@ -3,14 +3,15 @@
 use std::pin::Pin;
 
 use futures::Stream;
-use insula_api::convert::{duration, limits, parse, parse_all, parse_optional};
+use insula_api::convert::{duration, features, limits, parse, parse_all, parse_optional};
 use insula_api::{ApiError, Reason, v1};
-use insula_engine::{Asked, Boot, CloneVps, CreateVps, UpdateVps, VpsView};
-use insula_types::{Role, VpsName};
+use insula_engine::{Asked, Boot, CloneVps, CreateVps, FeatureChange, UpdateVps, VpsView};
+use insula_types::{Features, Role, VpsName};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::services::filter::Filter;
 use crate::services::mask::{LIMIT_PATHS, limit_changes, limits_with_values, paths};
+use crate::services::opening::check_may_open;
 use crate::services::{Shared, find, may_see, requester, session, vps};
 use crate::status::status;
 
@@ -23,7 +24,11 @@ impl v1::vps_service_server::VpsService for Shared {
 
     async fn create_vps(&self, request: Request<v1::CreateVpsRequest>) -> Answer<v1::CreateVpsResponse> {
         self.mutate(request, async |engine, asked, request| {
-            engine.create_vps(&asked, create_request(request)?).await.map_err(status)
+            let create = create_request(request)?;
+            if let Some(own) = &create.features {
+                check_may_open(&asked.requester, &Features::default(), own)?;
+            }
+            engine.create_vps(&asked, create).await.map_err(status)
         })
         .await
     }
@@ -57,7 +62,11 @@ impl v1::vps_service_server::VpsService for Shared {
     async fn update_vps(&self, request: Request<v1::UpdateVpsRequest>) -> Answer<v1::UpdateVpsResponse> {
         self.mutate(request, async |engine, asked, request| {
             let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
-            engine.update_vps(&asked, &handle, update_request(request)?).await.map_err(status)
+            let update = update_request(request)?;
+            if let Some(FeatureChange::Own(own)) = &update.features {
+                check_may_open(&asked.requester, &handle.spec().features, own)?;
+            }
+            engine.update_vps(&asked, &handle, update).await.map_err(status)
         })
         .await
     }
@@ -228,6 +237,7 @@ fn create_request(request: v1::CreateVpsRequest) -> Result<CreateVps, ApiError> 
         image: parse("image", &request.image)?,
         profile: parse_optional("profile", &request.profile)?,
         limits: limits("limits", request.limits.unwrap_or_default())?,
+        features: own_features("features", request.features)?,
         hostname: Some(request.hostname).filter(|name| !name.is_empty()),
         networks: parse_all("networks", &request.networks)?,
         addresses: parse_all("ip_addresses", &request.ip_addresses)?,
@@ -241,6 +251,11 @@ fn create_request(request: v1::CreateVpsRequest) -> Result<CreateVps, ApiError> 
     })
 }
 
+/// A list of features of its own, where there is one.
+fn own_features(field: &str, list: Option<v1::FeatureList>) -> Result<Option<Features>, ApiError> {
+    list.map(|list| features(&format!("{field}.features"), list.features)).transpose()
+}
+
 fn labels(
     field: &str,
     labels: std::collections::BTreeMap<String, String>,
@@ -251,7 +266,8 @@ fn labels(
 }
 
 fn update_request(request: v1::UpdateVpsRequest) -> Result<UpdateVps, ApiError> {
-    const PLAIN: [&str; 6] = ["profile", "limits", "labels", "tenant", "hostname", "delete_protection"];
+    const PLAIN: [&str; 7] =
+        ["profile", "limits", "labels", "tenant", "hostname", "delete_protection", "features"];
     let known: Vec<&'static str> = PLAIN.into_iter().chain(LIMIT_PATHS).collect();
     let changes = request.changes.unwrap_or_default();
     let has = [
@@ -261,6 +277,7 @@ fn update_request(request: v1::UpdateVpsRequest) -> Result<UpdateVps, ApiError> 
         !changes.tenant.is_empty(),
         !changes.hostname.is_empty(),
         changes.delete_protection,
+        changes.features.is_some(),
     ];
     let with_values = PLAIN.into_iter().zip(has).filter(|(_, has)| *has).map(|(path, _)| path);
     let with_values = with_values.chain(limits_with_values(changes.limits.as_ref()));
@@ -274,6 +291,13 @@ fn update_request(request: v1::UpdateVpsRequest) -> Result<UpdateVps, ApiError> 
         limits: limit_changes("changes.limits", &paths, changes.limits)?,
         profile: match is_named("profile") {
             true => Some(parse("changes.profile", &changes.profile)?),
+            false => None,
+        },
+        features: match is_named("features") {
+            true => {
+                let own = own_features("changes.features", changes.features)?;
+                Some(own.map_or(FeatureChange::OfProfile, FeatureChange::Own))
+            }
             false => None,
         },
         labels: match is_named("labels") {

@@ -1,8 +1,8 @@
 //! `insula create`
 
 use clap::{Args, ValueEnum};
-use insula_api::v1::{CreateVpsRequest, Limits};
-use insula_types::{ByteSize, CpuCount};
+use insula_api::v1::{CreateVpsRequest, FeatureList, Limits};
+use insula_types::{ByteSize, CpuCount, Feature};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,7 @@ Examples:
   insula create web1 --image debian-12 --start
   insula create db1 --image debian-12 --profile large --disk 40G --ssh-key key.pub --wait ready
   insula create dns1 --image debian-13 --ip 10.90.4.53 --hostname ns1.example.org
+  insula create ci1 --image debian-12 --feature nesting --feature fuse
   insula create shop --image debian-12 --tenant acme --label whmcs/service=4711 --password-stdin < password")]
 pub struct Create {
     /// Its name: a-z, 0-9 and hyphens
@@ -37,6 +38,9 @@ pub struct Create {
     /// A file with public keys that may log in as root; may be repeated
     #[arg(long = "ssh-key", value_name = "FILE")]
     ssh_keys: Vec<PathBuf>,
+    /// What to open to it, in the place of its profile's features; may be repeated. See docs/features.md
+    #[arg(long = "feature", value_name = "FEATURE", value_parser = parse_feature)]
+    features: Vec<Option<Feature>>,
     /// What it calls itself [default: the name]
     #[arg(long)]
     hostname: Option<String>,
@@ -88,6 +92,19 @@ pub fn parse_label(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("a label is KEY=VALUE".to_owned()),
     }
+}
+
+/// A feature, or `none` for none at all.
+pub fn parse_feature(text: &str) -> Result<Option<Feature>, String> {
+    match text {
+        "none" => Ok(None),
+        _ => text.parse().map(Some).map_err(|error: insula_types::FeatureError| format!("{error}, or none")),
+    }
+}
+
+/// The list of features that were named.
+pub fn feature_list(features: &[Option<Feature>]) -> FeatureList {
+    FeatureList { features: features.iter().flatten().map(ToString::to_string).collect() }
 }
 
 /// How far a boot should be before a command ends.
@@ -166,6 +183,7 @@ impl Create {
             tenant: self.tenant.unwrap_or_default(),
             labels: self.labels.into_iter().collect(),
             delete_protection: self.delete_protection,
+            features: (!self.features.is_empty()).then(|| feature_list(&self.features)),
             ..Default::default()
         })
     }
@@ -216,6 +234,10 @@ mod tests {
         assert_eq!((&*labelled.labels["env"], &*labelled.labels["a/b"]), ("prod", "c=d"));
         assert_eq!((&*labelled.tenant, labelled.delete_protection), ("acme", false));
         let plain = parse(&[]).unwrap();
+        assert_eq!(plain.features, None, "the profile's");
+        let words = parse(&["--feature", "nesting", "--feature", "device:/dev/kvm"]).unwrap().features;
+        assert_eq!(words.unwrap().features, ["nesting", "device:kvm"]);
+        assert_eq!(parse(&["--feature", "none"]).unwrap().features, Some(FeatureList::default()));
         assert!(!plain.start && !plain.wait_ready);
     }
 
@@ -230,6 +252,8 @@ mod tests {
             ["--processes", "-1"],
             ["--ip", "10.0.0.300"],
             ["--wait", "forever"],
+            ["--feature", "nestng"],
+            ["--feature", "device:../x"],
             ["--label", "env"],
             ["--label", "=prod"],
         ] {

@@ -61,7 +61,7 @@ Examples:
   insula profile apply profiles/large.yaml
   insula set web1 profile=large            # to give a VPS the new limits")]
 pub struct Apply {
-    /// YAML as in the project's `profiles`: name, description, limits, networks
+    /// YAML as in the project's `profiles`: name, description, limits, features, networks
     file: PathBuf,
     /// Only if nobody has changed the profile since: what `insula profile show` says
     #[arg(long, value_name = "ETAG")]

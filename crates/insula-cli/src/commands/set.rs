@@ -1,12 +1,13 @@
 //! `insula set`
 
 use insula_api::Reason;
-use insula_api::v1::{GetVpsRequest, Operation, UpdateVpsRequest, Vps, VpsChanges};
+use insula_api::v1::{FeatureList, GetVpsRequest, Operation, UpdateVpsRequest, Vps, VpsChanges};
 use insula_types::{ByteSize, CpuCount};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
+use crate::commands::create::{feature_list, parse_feature};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::operations::{conclude, missing};
@@ -19,10 +20,11 @@ Examples:
   insula set web1 memory=4G cpus=2
   insula set web1 profile=large memory=           # another plan, and its memory
   insula set web1 label.env=prod label.old= tenant=acme
+  insula set web1 features=nesting,fuse           # none: not even the profile's
   insula set web1 delete-protection=true
 
-Keys: profile, cpus, cpu-weight, memory, swap, processes, disk, hostname, tenant, delete-protection, label.KEY.
-KEY= takes a value away; a limit is the profile's then. All is changed or nothing. What runs gets new limits at once;
+Keys: profile, cpus, cpu-weight, memory, swap, processes, disk, features, hostname, tenant, delete-protection,
+label.KEY. KEY= takes a value away; a limit is the profile's then, and so are features. All is changed or nothing. What runs gets new limits at once;
 what has to wait for the next start is said.")]
 pub struct Set {
     /// A VPS, by name or id
@@ -45,13 +47,14 @@ enum Assignment {
     Swap(Option<ByteSize>),
     Processes(Option<u32>),
     Disk(Option<ByteSize>),
+    Features(Option<FeatureList>),
     Hostname(String),
     Tenant(String),
     DeleteProtection(bool),
     Label(String, Option<String>),
 }
 
-const KEYS: &str = "profile, cpus, cpu-weight, memory, swap, processes, disk, hostname, tenant, \
+const KEYS: &str = "profile, cpus, cpu-weight, memory, swap, processes, disk, features, hostname, tenant, \
     delete-protection or label.KEY";
 
 impl FromStr for Assignment {
@@ -67,6 +70,7 @@ impl FromStr for Assignment {
             "swap" => Self::Swap(optional(value)?),
             "processes" => Self::Processes(optional(value)?),
             "disk" => Self::Disk(optional(value)?),
+            "features" => Self::Features(features(value)?),
             "hostname" => Self::Hostname(value.to_owned()),
             "tenant" => Self::Tenant(value.to_owned()),
             "delete-protection" => Self::DeleteProtection(switch(value)?),
@@ -83,6 +87,15 @@ impl FromStr for Assignment {
 fn optional<T: FromStr<Err: Display>>(value: &str) -> Result<Option<T>, String> {
     let parsed = (!value.is_empty()).then(|| value.parse());
     parsed.transpose().map_err(|error: T::Err| error.to_string())
+}
+
+/// Words with commas between them; nothing: those of the profile.
+fn features(value: &str) -> Result<Option<FeatureList>, String> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let features = value.split(',').map(parse_feature).collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(feature_list(&features)))
 }
 
 fn switch(value: &str) -> Result<bool, String> {
@@ -104,6 +117,7 @@ impl Assignment {
             Self::Swap(_) => "limits.swap_bytes",
             Self::Processes(_) => "limits.processes",
             Self::Disk(_) => "limits.disk_bytes",
+            Self::Features(_) => "features",
             Self::Hostname(_) => "hostname",
             Self::Tenant(_) => "tenant",
             Self::DeleteProtection(_) => "delete_protection",
@@ -121,6 +135,7 @@ impl Assignment {
             Self::Swap(swap) => limits.swap_bytes = swap.map(ByteSize::bytes),
             Self::Processes(processes) => limits.processes = processes,
             Self::Disk(disk) => limits.disk_bytes = disk.map(ByteSize::bytes),
+            Self::Features(features) => changes.features = features,
             Self::Hostname(hostname) => changes.hostname = hostname,
             Self::Tenant(tenant) => changes.tenant = tenant,
             Self::DeleteProtection(is_on) => changes.delete_protection = is_on,
@@ -228,6 +243,16 @@ mod tests {
     }
 
     #[test]
+    fn features_are_a_list_or_the_profiles() {
+        let list = |typed: &str| changes(&parse(&[typed]), BTreeMap::new()).0.features;
+        let words = list("features=nesting,device:/dev/kvm").unwrap().features;
+        assert_eq!(words, ["nesting", "device:kvm"]);
+        assert_eq!(list("features=none"), Some(FeatureList::default()));
+        assert_eq!(list("features="), None);
+        assert_eq!(changes(&parse(&["features="]), BTreeMap::new()).1.paths, ["features"]);
+    }
+
+    #[test]
     fn other_labels_stay() {
         let labels = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
             pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -246,6 +271,7 @@ mod tests {
             ("memory=much", "much"),
             ("cpus=-1", "-1"),
             ("processes=x", "invalid digit"),
+            ("features=nesting,fuze", "fuze"),
             ("delete-protection=maybe", "maybe"),
             ("label.=x", "label."),
             ("=x", "unknown key"),

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use insula_runtime::cgroup::Controller;
-use insula_types::{ByteSize, ImageRef, OperationKind, VpsState};
+use insula_types::{ByteSize, Feature, Features, IdRange, ImageRef, OperationKind, VpsState};
 
 use super::host::{asked, create_request, root_of};
 use super::{Case, try_all};
-use crate::{Boot, CloneVps, CreateVps, Engine, LimitChange, UpdateVps, VpsHandle};
+use crate::{Boot, CloneVps, CreateVps, Engine, FeatureChange, LimitChange, UpdateVps, VpsHandle};
 
 fn is_file(engine: &Engine, vps: &str, path: &str) -> bool {
     engine.vps(vps).is_ok() && Path::exists(&root_of(engine, vps).join(path))
@@ -55,6 +55,10 @@ fn memory_limit(engine: &Engine, vps: &str) -> u64 {
         false => "memory.limit_in_bytes",
     };
     std::fs::read_to_string(group.join(file)).unwrap().trim().parse().unwrap()
+}
+
+fn nesting() -> Features {
+    Features::new([Feature::Nesting]).unwrap()
 }
 
 fn clone_request() -> CloneVps {
@@ -126,6 +130,19 @@ cases! {
             request: request!(|engine, vps = "old"| engine.start_vps(&asked(), &vps, true, false).await),
             is_done: |engine| is(engine, "old", VpsState::Ready),
         },
+        Case {
+            request: request!(|engine, vps = "old"| {
+                // Its features were changed since it ran: it gets other ids first.
+                engine.change_spec(&vps.id, |spec| spec.features = nesting()).await.unwrap();
+                engine.start_vps(&asked(), &vps, true, false).await
+            }),
+            is_done: |engine| {
+                let is_ready = is(engine, "old", VpsState::Ready);
+                let ids = engine.vps("old").unwrap().spec().ids;
+                assert!(!is_ready || ids.length == 8 * IdRange::DEFAULT_LENGTH);
+                is_ready
+            },
+        },
     ];
     StopVps: stopping_a_vps vec![
         Case {
@@ -189,6 +206,17 @@ cases! {
                 assert_eq!(memory_limit(engine, "live"), memory.bytes());
                 assert_eq!(engine.pool.usage(spec.id).unwrap().limit, spec.limits.disk);
                 memory == ByteSize::mib(512)
+            },
+        },
+        Case {
+            request: request!(|engine, vps = "live"| {
+                let features = Some(FeatureChange::Own(nesting()));
+                engine.update_vps(&asked(), &vps, UpdateVps { features, ..UpdateVps::default() }).await
+            }),
+            is_done: |engine| {
+                let spec = engine.vps("live").unwrap().spec();
+                assert_eq!(spec.own_features.is_some(), spec.features == nesting());
+                spec.own_features.is_some()
             },
         },
     ];

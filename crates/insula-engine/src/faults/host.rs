@@ -127,6 +127,7 @@ pub(super) fn create_request(name: &str) -> CreateVps {
         image: ImageRef::Alias("tiny".parse().unwrap()),
         profile: None,
         limits: Limits { disk: Some(ByteSize::mib(256)), ..Limits::default() },
+        features: None,
         hostname: None,
         networks: vec![],
         addresses: vec![],

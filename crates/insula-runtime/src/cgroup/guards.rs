@@ -1,5 +1,6 @@
 //! What the processes of a VPS's group may not do, whatever else they may: open other devices than those of a list, and
-//! raise the budgets that the host has written into their user namespace.
+//! write sysctls that it may not, the budgets above
+//! all that the host has written into its user namespace.
 //!
 //! Second walls, both. The first for devices: no process in a user namespace makes a device node, and what a volume holds
 //! is on a mount without devices. The first for budgets: what one user may have of a thing on the whole host.
@@ -66,9 +67,19 @@ impl CgroupLayout {
         }
     }
 
-    /// Keeps the VPS's processes from writing the limits of their user namespaces, `/proc/sys/user`. Once for a group.
-    pub(crate) fn guard_budgets(&self, id: &VpsId) -> Result<(), CgroupError> {
-        self.attach(id, Hook::Sysctl, &budget_program())
+    /// Lets the VPS's processes make and open all devices, for as long as the monitor is the only one: where v1 has the
+    /// controller, it is in the group itself.
+    pub(crate) fn open_devices(&self, id: &VpsId) -> Result<(), CgroupError> {
+        match self.group_with(Controller::Devices, id) {
+            Some(group) => write(&group.join("devices.allow"), "a"),
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps the VPS's processes from writing other sysctls than those whose names begin so: those of the host, which is
+    /// the kernel's to see to, and the limits of their user namespaces, `user/`. Once for a group.
+    pub(crate) fn guard_sysctls(&self, id: &VpsId, writable: &[String]) -> Result<(), CgroupError> {
+        self.attach(id, Hook::Sysctl, &sysctl_program(writable))
     }
 
     /// A VPS within a VPS has no programs of its own: those of the VPS around it are its, too.
@@ -84,7 +95,7 @@ impl CgroupLayout {
 }
 
 /// Whether this process has not all ids of the machine: user_namespaces(7).
-fn is_in_user_namespace() -> bool {
+pub(crate) fn is_in_user_namespace() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map");
     map.is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
 }
@@ -160,12 +171,14 @@ fn compare(rule: &DeviceRule) -> Vec<Instruction> {
     numbers.iter().enumerate().map(compare).collect()
 }
 
+/// How much of a sysctl's name is looked at.
+const NAME_LENGTH: usize = 16;
+
 /// Decides over sysctls. It is given a `struct bpf_sysctl`, which begins with whether it is written. Its name is asked for:
 /// the beginning is enough.
-fn budget_program() -> Vec<Instruction> {
+fn sysctl_program(writable: &[String]) -> Vec<Instruction> {
     const GET_NAME: i32 = 101; // bpf_sysctl_get_name(argument, buffer, its size, flags)
     const CONTEXT: u8 = 6; // a register that a call leaves alone
-    const USER: i32 = i32::from_ne_bytes(*b"user");
     let mut program = vec![
         instruction(COPY, CONTEXT, ARGUMENT, 0, 0),
         instruction(LOAD_32, 2, CONTEXT, 0, 0),
@@ -174,20 +187,35 @@ fn budget_program() -> Vec<Instruction> {
     program.extend(answer(true)); // to who reads
     program.extend([
         instruction(STORE_64, STACK, 0, -8, 0),
+        instruction(STORE_64, STACK, 0, -16, 0),
         instruction(COPY, ARGUMENT, CONTEXT, 0, 0),
         instruction(COPY, 2, STACK, 0, 0),
-        instruction(ADD, 2, 0, 0, -8),
-        instruction(SET, 3, 0, 0, 8),
+        instruction(ADD, 2, 0, 0, -16),
+        instruction(SET, 3, 0, 0, 16),
         instruction(SET, 4, 0, 0, 0),
         instruction(CALL, 0, 0, 0, GET_NAME),
-        instruction(LOAD_32, 2, STACK, -8, 0),
-        instruction(JUMP_UNLESS_EQUAL, 2, 0, 4, USER),
-        instruction(LOAD_8, 2, STACK, -4, 0),
-        instruction(JUMP_UNLESS_EQUAL, 2, 0, 2, i32::from(b'/')),
     ]);
+    for beginning in writable {
+        program.extend(begins_with(beginning.as_bytes()));
+        program.extend(answer(true));
+    }
     program.extend(answer(false));
-    program.extend(answer(true));
     program
+}
+
+/// Goes on with the two instructions of an answer if the name on the stack begins so, else behind them. The name ends with
+/// a zero, which is why only so much fits.
+fn begins_with(beginning: &[u8]) -> Vec<Instruction> {
+    let beginning = &beginning[..beginning.len().min(NAME_LENGTH - 1)];
+    let compare = |(index, letter): (usize, &u8)| {
+        let left = beginning.len() - 1 - index; // both below 16
+        let (place, left) = (i16::try_from(index).unwrap_or(0) - 16, i16::try_from(left).unwrap_or(0));
+        [
+            instruction(LOAD_8, 2, STACK, place, 0),
+            instruction(JUMP_UNLESS_EQUAL, 2, 0, 2 * left + 2, i32::from(*letter)),
+        ]
+    };
+    beginning.iter().enumerate().flat_map(compare).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use insula_sys::mount::{MountAttrFlags, set_attributes};
@@ -12,13 +11,13 @@ use insula_sys::process::{CloneRequest, Cloned, clone_process, send_signal};
 use insula_types::IdRange;
 use nix::sched::CloneFlags;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use rustix::thread::{CapabilitiesSecureBits, Uid, set_capabilities_secure_bits, set_thread_res_uid};
 
 use super::child::{ChildInput, ChildMessage, HOST_IS_READY, ROOT_IS_READY, become_init};
+use super::device::clone_devices;
 use super::filesystem::{clone_mount, clone_mount_at};
 use crate::plan::{Interface, StartPlan};
 use crate::protocol::{StartFailure, StartPhase};
@@ -41,13 +40,15 @@ pub(super) fn boot(plan: &StartPlan, terminal: &OwnedFd) -> Result<Guest, StartF
     plan.layout
         .make_unified(&plan.id, plan.ids)
         .and_then(|()| plan.layout.apply_values(&plan.id, &plan.cgroup_values))
-        .and_then(|()| plan.layout.guard_devices(&plan.id, &plan.device_rules))
+        .map_err(|error| StartFailure::new(StartPhase::Cgroup, &error))?;
+    let devices = clone_devices(plan)?; // before none can be made any more
+    plan.layout
+        .guard_devices(&plan.id, &plan.device_rules)
         .map_err(|error| StartFailure::new(StartPhase::Cgroup, &error))?;
     let payload =
         plan.layout.open_payload(&plan.id).map_err(|error| StartFailure::new(StartPhase::Cgroup, &error))?;
     let console =
         clone_mount(terminal).map_err(|errno| at(StartPhase::Console, "clone the console's mount", errno))?;
-    let devices = clone_devices(plan)?;
     let (init, socket) = clone_init(plan, &payload, &devices, &console)?;
     match prepare(plan, &init, &socket).and_then(|()| wait_for_exec(plan, &socket)) {
         Ok(notify) => Ok(Guest { init, notify }),
@@ -123,7 +124,7 @@ fn send(socket: &OwnedFd, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), 
 /// Locks what the child has written of its budgets, and lets it go on.
 fn release(plan: &StartPlan, socket: &OwnedFd) -> Result<(), StartFailure> {
     if !plan.budgets.is_empty() {
-        let guarded = plan.layout.guard_budgets(&plan.id);
+        let guarded = plan.layout.guard_sysctls(&plan.id, &plan.writable_sysctls);
         guarded.map_err(|error| StartFailure::new(StartPhase::Cgroup, &error))?;
     }
     send(socket, HOST_IS_READY, &[])
@@ -255,19 +256,4 @@ fn end(init: &Cloned) {
 
 fn at(phase: StartPhase, what: &str, errno: Errno) -> StartFailure {
     StartFailure::at(phase, what)(errno.into())
-}
-
-fn clone_devices(plan: &StartPlan) -> Result<Vec<OwnedFd>, StartFailure> {
-    let clone = |path: &Path| {
-        let mount = clone_mount_at(path)?;
-        match FileType::from_raw_mode(fstat(&mount)?.st_mode) {
-            FileType::CharacterDevice | FileType::BlockDevice => Ok(mount),
-            _ => Err(Errno::NODEV), // a file of the host that is called so, which all guests would share
-        }
-    };
-    let failed = |path: &Path| {
-        let what = format!("clone the mount of the device {}", path.display());
-        move |errno: Errno| at(StartPhase::Mounts, &what, errno)
-    };
-    plan.devices.iter().map(|device| clone(&device.source).map_err(failed(&device.source))).collect()
 }

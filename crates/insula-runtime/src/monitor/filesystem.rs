@@ -210,8 +210,10 @@ fn fill_dev(
     let dev = mounts.open("dev").map_err(failed("open /dev"))?;
     let names = plan.devices.iter().map(|device| &*device.name).chain(["console"]);
     for (name, mount) in names.zip(devices.iter().chain([console])) {
-        let place = |mode| openat(&dev, name, OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC, mode);
-        place(Mode::empty())
+        let (parent, file) = name.rsplit_once('/').unwrap_or((".", name));
+        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+        ensure_directory(&dev, parent)
+            .and_then(|parent| openat(parent, file, flags, Mode::empty()))
             .and_then(|file| attach(mount, file, ""))
             .map_err(failed(format!("mount the device /dev/{name}")))?;
     }

@@ -3,6 +3,7 @@
 //! Below its own user namespace a guest may make others; what is made there counts here, too. What it may have besides is
 //! bounded by what one user of the host may have, since its user namespace belongs to a user of its own.
 
+use insula_types::{Feature, Features};
 use serde::{Deserialize, Serialize};
 
 /// A limit of a user namespace.
@@ -12,6 +13,8 @@ pub struct Budget {
     pub name: &'static str,
     /// The most that there may be.
     pub most: u32,
+    /// The most that there may be in a guest with containers of its own: what they have counts here, too.
+    pub most_nested: u32,
     /// Why so many.
     pub reason: &'static str,
 }
@@ -33,7 +36,7 @@ pub const BUDGETS: &[Budget] = &[
 ];
 
 const fn budget(name: &'static str, most: u32, reason: &'static str) -> Budget {
-    Budget { name, most, reason }
+    Budget { name, most, most_nested: 4 * most, reason }
 }
 
 /// A [`Budget`] of a plan.
@@ -45,6 +48,11 @@ pub struct PlannedBudget {
     pub most: u32,
 }
 
-pub(super) fn plan_budgets() -> Vec<PlannedBudget> {
-    BUDGETS.iter().map(|budget| PlannedBudget { name: budget.name.to_owned(), most: budget.most }).collect()
+pub(super) fn plan_budgets(features: &Features) -> Vec<PlannedBudget> {
+    let is_nesting = features.has(&Feature::Nesting);
+    let plan = |budget: &Budget| PlannedBudget {
+        name: budget.name.to_owned(),
+        most: if is_nesting { budget.most_nested } else { budget.most },
+    };
+    BUDGETS.iter().map(plan).collect()
 }

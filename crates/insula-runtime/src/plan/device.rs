@@ -5,14 +5,31 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::{DeviceKind, DeviceRule};
+use crate::host_device::HostDevice;
 
-/// A device node of the host, mounted at `/dev/<name>` of the guest.
+/// A device of the host, whose node is mounted at `/dev/<name>` of the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceNode {
     /// Its name below the guest's `/dev`.
     pub name: String,
     /// The host's node.
     pub source: PathBuf,
+    /// The guest's own node for it, in the place of the host's: that belongs to ids which the guest does not have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<OwnNode>,
+}
+
+/// A device node that is made for a guest, and belongs to its root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnNode {
+    /// Which kind of device.
+    pub kind: DeviceKind,
+    /// Its driver's number.
+    pub major: u32,
+    /// Its number.
+    pub minor: u32,
+    /// Its permissions.
+    pub mode: u32,
 }
 
 /// The devices that every program may expect and that no guest can do harm with: `linux/devices.txt`.
@@ -23,16 +40,31 @@ const STANDARD: [(&str, u32, u32); 6] =
 const TERMINALS: [DeviceRule; 2] =
     [DeviceRule::character(5, 2), DeviceRule { kind: DeviceKind::Character, major: 136, minor: None }];
 
-pub(super) fn plan_devices() -> Vec<DeviceNode> {
-    STANDARD
-        .map(|(name, ..)| DeviceNode { name: name.to_owned(), source: Path::new("/dev").join(name) })
-        .to_vec()
+/// The nodes of every guest, and those of the devices that it is given with their permissions.
+pub(super) fn plan_devices(given: &[(&HostDevice, u32)]) -> Vec<DeviceNode> {
+    let standard = STANDARD.map(|(name, ..)| DeviceNode {
+        name: name.to_owned(),
+        source: Path::new("/dev").join(name),
+        own: None,
+    });
+    let own = |&(device, mode): &(&HostDevice, u32)| DeviceNode {
+        name: device.name.clone(),
+        source: device.path(),
+        own: Some(OwnNode { kind: device.kind, major: device.major, minor: device.minor, mode }),
+    };
+    standard.into_iter().chain(given.iter().map(own)).collect()
 }
 
-pub(super) fn plan_device_rules() -> Vec<DeviceRule> {
+pub(super) fn plan_device_rules(given: &[(&HostDevice, u32)]) -> Vec<DeviceRule> {
+    let rule = |(device, _): &(&HostDevice, u32)| DeviceRule {
+        kind: device.kind,
+        major: device.major,
+        minor: Some(device.minor),
+    };
     STANDARD
         .map(|(_, major, minor)| DeviceRule::character(major, minor))
         .into_iter()
         .chain(TERMINALS)
+        .chain(given.iter().map(rule))
         .collect()
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path};
 
-use insula_types::ByteSize;
+use insula_types::{ByteSize, Feature, Features};
 use serde::{Deserialize, Serialize};
 
 /// A file system that is mounted in the guest.
@@ -48,7 +48,7 @@ impl RunFile {
 
 /// Noise of the host's kernel that is covered. What protects it is the user namespace: these files belong to the
 /// host's root. Root in the guest may take the covers off and sees what any user of the host sees.
-pub(super) const MASKED: [&str; 8] = [
+const MASKED: [&str; 8] = [
     "proc/acpi",
     "proc/asound",
     "proc/kcore",
@@ -58,6 +58,13 @@ pub(super) const MASKED: [&str; 8] = [
     "proc/timer_list",
     "sys/firmware",
 ];
+
+/// What is covered. A guest with keyrings sees its keys, and no others: proc(5).
+pub(super) fn plan_masked(features: &Features) -> Vec<String> {
+    let has_keys = features.has(&Feature::Keyring);
+    let is_covered = |path: &&str| !(has_keys && *path == "proc/keys");
+    MASKED.into_iter().filter(is_covered).map(str::to_owned).collect()
+}
 
 /// Controls of the host's kernel that software in the guest must not try to write.
 pub(super) const READ_ONLY: [&str; 4] = ["proc/bus", "proc/fs", "proc/irq", "proc/sysrq-trigger"];
@@ -78,12 +85,12 @@ const FILES: &str = "800k";
 
 /// The mounts in their order. A tmpfs takes as much of the memory limit as systemd would give it; without a limit,
 /// of the host's memory.
-pub(super) fn plan_mounts(memory: Option<ByteSize>) -> Vec<MountStep> {
+pub(super) fn plan_mounts(memory: Option<ByteSize>, features: &Features) -> Vec<MountStep> {
     let share = |percent: u64| match memory {
         Some(memory) => (memory.bytes() / 100 * percent).to_string(),
         None => format!("{percent}%"),
     };
-    vec![
+    let mut mounts = vec![
         mount("proc", "proc", &[], NOTHING_ALLOWED),
         // Writable, it would make systemd-networkd wait for a udev that never runs in a container.
         mount("sys", "sysfs", &[], NOTHING_ALLOWED | READ_ONLY_MOUNT),
@@ -113,6 +120,20 @@ pub(super) fn plan_mounts(memory: Option<ByteSize>) -> Vec<MountStep> {
             &[("size", &share(20)), ("nr_inodes", FILES), ("mode", "755")],
             NO_SUID | NO_DEVICES,
         ),
+    ];
+    if features.has(&Feature::Nesting) {
+        mounts.extend(plan_uncovered());
+    }
+    mounts
+}
+
+/// The kernel lets a nested user namespace mount a `/proc` or `/sys` of its own only where it sees one without covers
+/// already, and a writable one only where that is writable: `mnt_already_visible()` of its `fs/namespace.c`. Nobody needs
+/// to look here.
+fn plan_uncovered() -> [MountStep; 2] {
+    [
+        mount("dev/.insula/proc", "proc", &[], NOTHING_ALLOWED),
+        mount("dev/.insula/sys", "sysfs", &[], NOTHING_ALLOWED),
     ]
 }
 

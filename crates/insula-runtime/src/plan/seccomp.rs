@@ -10,10 +10,11 @@ use std::sync::OnceLock;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use insula_sys::btrfs::SUBVOLUME_CREATION_IOCTLS;
+use insula_types::{Feature, Features};
 use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::PlanError;
+use super::{PlanError, feature};
 
 /// A system call that is refused.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +25,30 @@ pub struct DeniedCall {
     pub errno: i32,
     /// Why.
     pub reason: &'static str,
+}
+
+/// A system call that is refused by its arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeniedWhen {
+    /// Its name.
+    pub name: &'static str,
+    /// When.
+    pub test: ArgumentTest,
+    /// What the caller gets.
+    pub errno: i32,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// What is asked of the arguments of a system call, by their places from 0 on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArgumentTest {
+    /// Whatever they are.
+    Always,
+    /// This one has all of these bits.
+    HasBits(u32, u32),
+    /// This one is not zero.
+    IsNotZero(u32),
 }
 
 /// All of them.
@@ -125,20 +150,34 @@ const fn missing(name: &'static str, reason: &'static str) -> DeniedCall {
 pub struct SeccompFilter(pub Vec<u8>);
 
 impl SeccompFilter {
-    /// The filter of every guest, compiled once: libseccomp takes its time, and a start should not.
+    /// The filter of a guest without features.
     pub fn standard() -> Result<Self, PlanError> {
-        static COMPILED: OnceLock<SeccompFilter> = OnceLock::new();
-        if let Some(filter) = COMPILED.get() {
+        Self::of(&Features::default())
+    }
+
+    /// The filter of every guest with these features, compiled once: libseccomp takes its time, and a start should not.
+    pub fn of(features: &Features) -> Result<Self, PlanError> {
+        // Of all features two make a difference.
+        static COMPILED: [OnceLock<SeccompFilter>; 4] = [const { OnceLock::new() }; 4];
+        let (keyring, migratable) = (features.has(&Feature::Keyring), features.has(&Feature::Migratable));
+        let compiled = &COMPILED[usize::from(keyring) + 2 * usize::from(migratable)];
+        if let Some(filter) = compiled.get() {
             return Ok(filter.clone());
         }
-        let filter = Self::compile(DENIED_CALLS, &DENIED_IOCTLS)?.without_calls_above(NEWEST_CALL);
-        Ok(COMPILED.get_or_init(|| filter).clone())
+        let (calls, when) = feature::plan_calls(features);
+        let filter = Self::compile(&calls, &when, &DENIED_IOCTLS)?.without_calls_above(NEWEST_CALL);
+        Ok(compiled.get_or_init(|| filter).clone())
     }
 
     /// Compiles the lists for this machine's processors; on x86-64 for 32-bit programs too.
-    pub fn compile(calls: &[DeniedCall], ioctls: &[DeniedIoctl]) -> Result<Self, PlanError> {
+    pub fn compile(
+        calls: &[DeniedCall],
+        when: &[DeniedWhen],
+        ioctls: &[DeniedIoctl],
+    ) -> Result<Self, PlanError> {
         let mut filter = ScmpFilterContext::new(ScmpAction::Allow).map_err(PlanError::Seccomp)?;
         add_rules(&mut filter, calls).map_err(PlanError::Seccomp)?;
+        add_conditional_rules(&mut filter, when).map_err(PlanError::Seccomp)?;
         add_ioctl_rules(&mut filter, ioctls).map_err(PlanError::Seccomp)?;
         export(&filter)
     }
@@ -181,6 +220,28 @@ fn add_rules(
         if let Ok(number) = ScmpSyscall::from_name(call.name) {
             filter.add_rule(ScmpAction::Errno(call.errno), number)?;
         }
+    }
+    Ok(())
+}
+
+fn add_conditional_rules(
+    filter: &mut ScmpFilterContext,
+    calls: &[DeniedWhen],
+) -> Result<(), libseccomp::error::SeccompError> {
+    for call in calls {
+        let Ok(number) = ScmpSyscall::from_name(call.name) else { continue };
+        let action = ScmpAction::Errno(call.errno);
+        let conditions = match call.test {
+            ArgumentTest::Always => vec![],
+            ArgumentTest::HasBits(argument, bits) => {
+                let bits = u64::from(bits);
+                vec![ScmpArgCompare::new(argument, ScmpCompareOp::MaskedEqual(bits), bits)]
+            }
+            ArgumentTest::IsNotZero(argument) => {
+                vec![ScmpArgCompare::new(argument, ScmpCompareOp::NotEqual, 0)]
+            }
+        };
+        filter.add_rule_conditional(action, number, &conditions)?;
     }
     Ok(())
 }
@@ -230,7 +291,7 @@ mod tests {
 
     #[test]
     fn the_filter_is_compiled_and_survives_json() {
-        let filter = SeccompFilter::compile(DENIED_CALLS, &DENIED_IOCTLS).unwrap();
+        let filter = SeccompFilter::compile(DENIED_CALLS, &[], &DENIED_IOCTLS).unwrap();
         assert!(
             filter.0.len().is_multiple_of(8) && filter.0.len() / 8 <= 4096,
             "BPF_MAXINSNS: {}",
@@ -244,7 +305,7 @@ mod tests {
     fn a_call_newer_than_the_list_is_missing() {
         // close_range(2) stands for the calls to come: this filter knows those before it only.
         let newest = u32::try_from(libc::SYS_close_range).unwrap() - 1;
-        let filter = SeccompFilter::compile(&[], &[]).unwrap();
+        let filter = SeccompFilter::compile(&[], &[], &[]).unwrap();
         let (before, after) = (filter.clone(), filter.without_calls_above(newest));
         let call = |filter: SeccompFilter| {
             std::thread::spawn(move || {
@@ -270,7 +331,7 @@ mod tests {
         // Errors of our own choice, which the kernel would not give.
         let call = DeniedCall { name: "keyctl", errno: libc::EXDEV, reason: "" };
         let ioctls = DENIED_IOCTLS.map(|ioctl| DeniedIoctl { errno: libc::EDOM, ..ioctl });
-        let filter = SeccompFilter::compile(&[call], &ioctls).unwrap();
+        let filter = SeccompFilter::compile(&[call], &[], &ioctls).unwrap();
         let errors = std::thread::spawn(move || {
             let directory = std::fs::File::open("/").unwrap();
             process::load_seccomp(&filter.0).expect("the filter is loaded as root");
@@ -279,5 +340,48 @@ mod tests {
             (errno(keyring), errno(btrfs::create_subvolume(directory.as_fd(), "x").map(drop)))
         });
         assert_eq!(errors.join().unwrap(), (Some(libc::EXDEV), Some(libc::EDOM)));
+    }
+
+    #[test]
+    fn a_call_is_refused_by_its_arguments() {
+        let errno = |error: std::io::Error| error.raw_os_error();
+        let filter = |test| {
+            // An error of our own choice, which the kernel would not give.
+            let call = DeniedWhen { name: "unshare", test, errno: libc::EXDEV, reason: "" };
+            SeccompFilter::compile(&[], &[call], &[]).unwrap()
+        };
+        let (uts, files) = (nix::sched::CloneFlags::CLONE_NEWUTS, nix::sched::CloneFlags::CLONE_FILES);
+        let bits = u32::try_from(uts.bits()).unwrap();
+        for (test, flags, is_refused) in [
+            (ArgumentTest::HasBits(0, bits), uts, true),
+            (ArgumentTest::HasBits(0, bits), uts | files, true),
+            (ArgumentTest::HasBits(0, bits), files, false),
+            (ArgumentTest::IsNotZero(0), files, true),
+            (ArgumentTest::IsNotZero(0), nix::sched::CloneFlags::empty(), false),
+            (ArgumentTest::Always, nix::sched::CloneFlags::empty(), true),
+        ] {
+            let filter = filter(test);
+            let call = move || {
+                process::load_seccomp(&filter.0).expect("the filter is loaded as root");
+                nix::sched::unshare(flags).map_err(std::io::Error::from).map_err(errno)
+            };
+            let expected = if is_refused { Err(Some(libc::EXDEV)) } else { Ok(()) };
+            assert_eq!(std::thread::spawn(call).join().unwrap(), expected, "{test:?} {flags:?}");
+        }
+    }
+
+    #[test]
+    fn every_choice_of_features_has_a_filter_of_its_own() {
+        let filter = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            SeccompFilter::of(&Features::try_from(words).unwrap()).unwrap()
+        };
+        let all =
+            [filter(&[]), filter(&["keyring"]), filter(&["migratable"]), filter(&["keyring", "migratable"])];
+        for (index, one) in all.iter().enumerate() {
+            assert!(all[..index].iter().all(|other| one != other), "{index}");
+            assert!(one.0.len() / 8 <= 4096, "BPF_MAXINSNS: {}", one.0.len());
+        }
+        assert_eq!(filter(&["nesting", "fuse", "tun"]), all[0], "features without calls");
     }
 }

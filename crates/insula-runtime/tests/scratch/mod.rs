@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use insula_runtime::protocol::{ExecEnd, ExecRequest, TerminalSize};
 use insula_runtime::{
-    CgroupLayout, Event, GuestRoot, MonitorConfig, MonitorConnection, MonitorProgram, NicInput,
+    CgroupLayout, Event, GuestRoot, HostDevice, MonitorConfig, MonitorConnection, MonitorProgram, NicInput,
     ParkedMonitor, Phase, RebootPolicy, Request, RunFile, StartInput, StartPlan, Status, VpsDirectory,
     plan_start, spawn_parked,
 };
 use insula_sys::netlink;
 use insula_sys::program::Program;
-use insula_types::{ByteSize, CpuCount, ExitRecord, IdRange, InitKind, Limits, MacAddress, VpsId};
+use insula_types::{ByteSize, CpuCount, ExitRecord, Features, IdRange, InitKind, Limits, MacAddress, VpsId};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sched::{CloneFlags, unshare};
 
@@ -59,6 +59,8 @@ pub struct ScratchHost {
     pub layout: CgroupLayout,
     pub ids: IdRange,
     pub limits: Limits,
+    pub features: Features,
+    pub host_devices: Vec<HostDevice>,
     pub program: MonitorProgram,
     pub directory: VpsDirectory,
     pub run_dir: PathBuf,
@@ -104,6 +106,8 @@ impl ScratchHost {
             ids: IdRange { start, length: IdRange::DEFAULT_LENGTH },
             layout,
             limits,
+            features: Features::default(),
+            host_devices: vec![],
             program,
             run_dir,
             root,
@@ -117,6 +121,8 @@ impl ScratchHost {
             hostname: "scratch",
             ids: self.ids,
             limits: &self.limits,
+            features: &self.features,
+            host_devices: &self.host_devices,
             init: InitKind::Systemd,
             nics: vec![NicInput {
                 name: "eth0".parse().unwrap(),
