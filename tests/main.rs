@@ -24,6 +24,7 @@ mod layers;
 mod life;
 mod limits;
 mod model;
+mod nested;
 mod network;
 mod phases;
 mod plain_pool;

@@ -54,6 +54,14 @@ fn live(host: &ScratchHost, owner: impl Fn(u32) -> u32) {
     let ids = |name: &str| host.vps(name).id_range_start;
     assert_eq!(std::fs::metadata(root("web1")).unwrap().uid(), owner(ids("web1")));
 
+    // What has more ids from now on must not have them on disk already.
+    let nesting = host.insula(&["set", "web1", "features=nesting"]);
+    match owner(1) {
+        0 => nesting.expect_code(0),
+        _ => nesting.expect_code(4).expect_complaint(&["65536 user ids on disk", "make a new VPS"]),
+    };
+    host.insula_ok(&["set", "web1", "features="]);
+
     host.sh("web1", "touch /root/mine && chown 33:33 /root/mine && ln /root/mine /root/same");
     let running = host.insula(&["snapshot", "create", "web1", "kept"]).expect_code(4);
     running.expect_complaint(&["is running", "copies file by file", "insula stop web1"]);

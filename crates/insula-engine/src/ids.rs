@@ -51,12 +51,28 @@ impl Engine {
         if spec.ids.length >= self.needed_ids(&spec.features) {
             return Ok(());
         }
+        self.check_ids(&spec, &spec.features)?;
         self.check_exchangeable(&spec, &spec.features)?;
         let longer = VpsSpec { ids: self.assign_ids(&spec.features).await?, ..(*spec).clone() };
         let kept = longer.clone();
         self.store(move |store| store.exchange_ids(&kept)).await?;
         self.table.change(&handle, longer);
         Ok(())
+    }
+}
+
+impl Engine {
+    /// Refuses features that need more ids than a VPS has whose files have them on disk: they are not its own there, and can't
+    /// be exchanged.
+    pub(crate) fn check_ids(&self, spec: &VpsSpec, features: &Features) -> Result<(), EngineError> {
+        let (has, needs) = (spec.ids.length, self.needed_ids(features));
+        if has >= needs || self.pool.owner(spec.id)?.is_none() {
+            return Ok(());
+        }
+        let name = spec.name.as_str();
+        let message = format!("VPS {name:?} has {has} user ids on disk, and would need {needs}");
+        Err(EngineError::new(Reason::FacilityMissing, message)
+            .hint("its pool can't give it others: make a new VPS with these features"))
     }
 }
 

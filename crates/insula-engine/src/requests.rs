@@ -247,6 +247,7 @@ impl Engine {
             Job::UpdateVps { vps, update, .. } => {
                 let from = Terms::of(&spec);
                 let to = self.change_terms(from.clone(), &update)?;
+                self.check_ids(&spec, &to.features)?;
                 self.check_exchangeable(&spec, &to.features)?;
                 Job::UpdateVps { vps, update, terms: Some(Box::new(Swap { from, to })) }
             }

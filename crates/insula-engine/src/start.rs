@@ -50,6 +50,7 @@ impl Engine {
                 .collect(),
             root: &root,
             has_shifted_root,
+            is_nested: self.is_nested,
             layout: &self.layout,
             run_files: files.collect(),
             run_dir: &self.settings.run_dir,

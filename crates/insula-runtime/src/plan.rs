@@ -164,6 +164,8 @@ pub struct StartInput<'a> {
     pub root: &'a Path,
     /// Whether its files have the guest's ids on the host already.
     pub has_shifted_root: bool,
+    /// Whether the host is a container itself: the budgets of the VPS around it hold, and it can lock none of its own.
+    pub is_nested: bool,
     /// The cgroups as observed.
     pub layout: &'a CgroupLayout,
     /// Files for its `/run`.
@@ -240,7 +242,7 @@ pub fn plan_start(input: &StartInput<'_>) -> Result<StartPlan, PlanError> {
         mounts: filesystem::plan_mounts(input.limits.memory, features),
         devices: device::plan_devices(&given),
         device_rules: device::plan_device_rules(&given),
-        budgets: budget::plan_budgets(features),
+        budgets: if input.is_nested { vec![] } else { budget::plan_budgets(features) },
         writable_sysctls: feature::plan_writable_sysctls(features),
         links: filesystem::plan_links(),
         run_files: input.run_files.clone(),
@@ -343,6 +345,7 @@ mod tests {
             nics: vec![nic("eth0", 0), nic("eth1", 1)],
             root: Path::new("/var/lib/insula/pools/default/vps/x/root"),
             has_shifted_root: false,
+            is_nested: false,
             layout,
             run_files: vec![RunFile {
                 path: "systemd/network/a".into(),
@@ -392,6 +395,14 @@ mod tests {
         assert_eq!(shifted["has_shifted_root"], true);
         assert!(serde_json::from_value::<StartPlan>(shifted).unwrap().has_shifted_root);
         assert!(json(input(&layout, &limits)).get("has_shifted_root").is_none());
+    }
+
+    #[test]
+    fn a_vps_in_a_vps_has_the_budgets_of_that_around_it() {
+        let (layout, limits) = (layout(), Limits::default());
+        let budgets =
+            |is_nested| plan_start(&StartInput { is_nested, ..input(&layout, &limits) }).unwrap().budgets;
+        assert_eq!((budgets(true).len(), budgets(false).len()), (0, BUDGETS.len()));
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Image {
     }
 
     /// The same with the image in a pool of plain directories. The calling thread has a mount namespace of its own.
-    pub(crate) fn copy_plain_state(self, state_dir: &Path) {
+    pub fn copy_plain_state(self, state_dir: &Path) {
         self.copy_state(state_dir);
         let (file, pool) = (state_dir.join("pools/default.btrfs"), state_dir.join("pools/default"));
         let mounted = state_dir.join("pools/mounted");

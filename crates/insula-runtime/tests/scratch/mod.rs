@@ -133,6 +133,7 @@ impl ScratchHost {
             }],
             root: &self.root,
             has_shifted_root: false,
+            is_nested: false,
             layout: &self.layout,
             run_files: vec![RunFile {
                 path: "systemd/network/10-eth0.network".into(),

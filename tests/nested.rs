@@ -1,0 +1,138 @@
+//! Insula in a VPS of Insula: an agent that is root of a user namespace only makes, boots and removes VPSes.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use insula_testkit::{Command, Image, Outcome, ScratchHost, binary, eventually};
+
+const IMAGE: Image = Image::Debian12;
+
+/// What a boot in a boot may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// A shell's line in the VPS `outer`.
+fn run(host: &ScratchHost, line: &str) -> Outcome {
+    let exec = ["exec", "outer", "--no-tty", "--", "sh", "-c", line];
+    host.command("insula").args(exec).limit(PATIENCE).run()
+}
+
+#[track_caller]
+fn sh(host: &ScratchHost, line: &str) -> String {
+    run(host, line).expect_code(0).text()
+}
+
+#[test]
+fn a_vps_in_a_vps_lives_its_life() {
+    let host = ScratchHost::with(IMAGE);
+    host.create_ready(
+        "outer",
+        IMAGE,
+        &["--feature", "nesting", "--memory", "2G", "--disk", "6G", "--cpus", "2"],
+    );
+    install(&host);
+    start_agent(&host, "insulad");
+    let log = sh(&host, "journalctl --unit=insulad --output=cat");
+    for said in ["this host is a container", "the pool is a plain directory", "the kernel maps no ids"] {
+        assert!(log.contains(said), "{log}");
+    }
+
+    // What can't be held is refused, and said what can.
+    let refused = run(&host, "insula create web1 --image debian-12").expect_code(4);
+    refused.expect_complaint(&["can't enforce", "hint:", "unlimited"]);
+    sh(&host, "insula create web1 --image debian-12 --profile unlimited --wait ready");
+    let inside = |line: &str| sh(&host, &format!("insula exec web1 --no-tty -- sh -c '{line}'"));
+    assert_eq!(inside("systemctl is-system-running --wait; hostname; id -u"), "running\nweb1\n0");
+    assert_eq!(
+        inside("stat -c %u:%g / /etc/shadow; getcap /usr/bin/ping"),
+        "0:0\n0:42\n/usr/bin/ping cap_net_raw=ep"
+    );
+    its_ids_are_its_own(&host);
+    it_is_on_the_network(&host, inside);
+
+    inside("echo before >/root/file");
+    sh(&host, "insula restart web1 --wait ready && insula stop web1 && insula snapshot create web1 kept");
+    sh(&host, "insula start web1 --wait ready && insula exec web1 -- sh -c \"echo after >/root/file\"");
+    sh(&host, "insula stop web1 && insula snapshot restore web1 kept && insula clone web1 web2");
+    sh(&host, "insula start web1 web2 --wait ready");
+    assert_eq!(inside("cat /root/file"), "before");
+    assert_eq!(sh(&host, "insula exec web2 -- sh -c \"cat /root/file; hostname\""), "before\nweb2");
+
+    // Its guests outlive its agent, too; and boots of the VPS around it are boots of their host.
+    sh(&host, "systemctl kill --signal=KILL insulad && systemctl reset-failed insulad");
+    start_agent(&host, "another-agent");
+    assert_eq!(inside("cat /root/file"), "before");
+    host.insula_ok(&["restart", "outer", "--wait", "ready"]);
+    start_agent(&host, "insulad");
+    eventually("what ran is started again", || {
+        let states = sh(&host, "insula list --columns state -o csv");
+        (states.lines().filter(|state| *state == "ready").count() == 2).then_some(())
+    });
+    assert_eq!(inside("cat /root/file"), "before");
+
+    sh(&host, "insula stop web1 && insula delete --force --now web1 web2");
+    assert_eq!(sh(&host, "ls /var/lib/insula/pools/default/vps"), "");
+    assert_eq!(sh(&host, "cd /sys/fs/cgroup/insula && find -mindepth 1 -type d"), "./monitors");
+    sh(&host, "systemctl stop insulad && insulad --teardown");
+    assert_eq!(run(&host, "test -e /sys/fs/cgroup/insula").code, 1);
+}
+
+#[test]
+fn an_agent_in_a_vps_without_nesting_says_what_is_missing() {
+    let host = ScratchHost::with(IMAGE);
+    host.create_ready("outer", IMAGE, &[]);
+    install(&host);
+    let refused = run(&host, "insulad").expect_code(1);
+    refused.expect_complaint(&["does not have the", "ids", "hint:", "the feature nesting"]);
+    assert_eq!(sh(&host, "ls /sys/fs/cgroup | grep -c insula || true"), "0");
+}
+
+fn start_agent(host: &ScratchHost, unit: &str) {
+    let run = "systemd-run --quiet --service-type=notify --property=KillMode=process";
+    sh(host, &format!("{run} --unit={unit} insulad"));
+}
+
+/// Programs and an image, put into the root of the VPS: its files have its own ids.
+fn install(host: &ScratchHost) {
+    let root = host.pool().join("vps").join(&host.vps("outer").id).join("root");
+    let copy = |from: PathBuf, to: &str| {
+        Command::new("cp").args(["--dereference"]).args([from, root.join(to)]).run_ok();
+    };
+    for program in ["insulad", "insula", "insula-monitor"] {
+        copy(binary(program), "usr/local/bin");
+    }
+    copy("/usr/sbin/nft".into(), "usr/sbin");
+    let libraries = Command::new("ldd").args(["/usr/sbin/nft"]).run_ok().text();
+    for library in libraries.lines().filter_map(|line| line.split_once("=> ")?.1.split(' ').next()) {
+        let name = Path::new(library).file_name().unwrap().to_str().unwrap();
+        if !root.join("usr/lib/x86_64-linux-gnu").join(name).exists() {
+            copy(library.into(), "usr/lib/x86_64-linux-gnu");
+        }
+    }
+    // The state is that of another host, which has chosen the range that this one is in.
+    std::fs::create_dir(root.join("etc/insula")).unwrap();
+    std::fs::write(root.join("etc/insula/agent.yaml"), "network: {subnet: 10.213.72.0/24}\n").unwrap();
+    let state = host.directory().join("inner");
+    IMAGE.copy_plain_state(&state);
+    Command::new("cp").args(["--archive"]).args([&state, &root.join("var/lib/insula")]).run_ok();
+}
+
+/// On the machine they are some of the outer VPS's, and none of those that its own processes have.
+fn its_ids_are_its_own(host: &ScratchHost) {
+    let map = sh(
+        host,
+        "cat /proc/$(insula show web1 -o json | sed -n \"s/.*\\\"initPid\\\": *\\([0-9]*\\).*/\\1/p\")/uid_map",
+    );
+    let numbers: Vec<u32> = map.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    let outer = host.vps("outer");
+    assert_eq!((numbers[0], numbers[2]), (0, 65_536), "{map}");
+    assert!(numbers[1] >= 65_536 && numbers[1] + numbers[2] <= outer.id_range_length, "{map}");
+}
+
+/// Behind two NATs: its host, and the host of that.
+fn it_is_on_the_network(host: &ScratchHost, inside: impl Fn(&str) -> String) {
+    let gateway = inside("ip route show default | cut -d\" \" -f3");
+    inside(&format!("ping -c 1 -W 5 {gateway}"));
+    let outer =
+        host.insula_json(&["network", "show", "default"])["gateway"].as_str().unwrap_or_default().to_owned();
+    inside(&format!("ping -c 1 -W 5 {outer}"));
+}
