@@ -8,9 +8,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use insula_api::{Client, Endpoint, v1};
-use insula_testkit::{PATIENCE, ScratchHost};
+use insula_testkit::{PATIENCE, ScratchHost, slowness};
 
-/// Between two questions, so that asking is no load of its own.
+/// Between two questions, so that asking is no load of its own; on a slow machine it takes longer, and so does the pause.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Tests of other hosts run beside this one, on few CPUs: what is longer than this is no matter of chance any more.
@@ -38,7 +38,7 @@ impl Pulse {
         let (end, ended) = channel();
         // A thread is born into the network namespace of its maker: the host's.
         let thread = std::thread::spawn(move || {
-            asker.ask_while(|_| ended.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout))
+            asker.ask_while(|_| ended.recv_timeout(PAUSE * slowness()) == Err(RecvTimeoutError::Timeout))
         });
         Self { end, thread }
     }
@@ -69,7 +69,7 @@ impl Samples {
                 percentile(idle, 50)
             );
             assert!(
-                busy_p99 < BEARABLE.max(20 * idle_p99),
+                busy_p99 < (BEARABLE * slowness()).max(20 * idle_p99),
                 "{what} took {busy_p99:?} instead of {idle_p99:?}"
             );
         }
@@ -104,7 +104,8 @@ impl Asker {
             samples.list.push(timed(|| {
                 let mut vpses = client.vps();
                 let list = vpses.list_vpses(v1::ListVpsesRequest::default());
-                let answer = runtime.block_on(async { tokio::time::timeout(PATIENCE, list).await });
+                let answer =
+                    runtime.block_on(async { tokio::time::timeout(PATIENCE * slowness(), list).await });
                 answer.expect("an answer in time").expect("a list");
             }));
             samples.http.push(timed(|| self.get()));
@@ -113,8 +114,9 @@ impl Asker {
     }
 
     fn get(&self) {
-        let mut stream = TcpStream::connect_timeout(&self.neighbour, PATIENCE).expect("a neighbour");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time");
+        let mut stream =
+            TcpStream::connect_timeout(&self.neighbour, PATIENCE * slowness()).expect("a neighbour");
+        stream.set_read_timeout(Some(PATIENCE * slowness())).expect("a time");
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("a request");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");

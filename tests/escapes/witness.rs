@@ -95,7 +95,7 @@ fn read(path: &Path) -> Option<(String, String)> {
 /// The files of both guests' groups with what they may use.
 fn limits(arena: &Arena) -> Vec<PathBuf> {
     let ids = [ATTACKER, NEIGHBOUR].map(|name| arena.host.vps(name).id);
-    let groups = arena.host.traces().groups.into_iter();
+    let groups = arena.host.groups().into_iter();
     let of_guests = groups.filter(|group| ids.iter().any(|id| group.ends_with(id)));
     of_guests.flat_map(|group| LIMITS.map(|file| group.join(file))).collect()
 }

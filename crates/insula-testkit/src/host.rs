@@ -1,6 +1,7 @@
 //! A host of its own for one test.
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use crate::process::{Command, Outcome, Process};
 use crate::slot::Slot;
 use crate::store;
 use crate::template::Image;
-use crate::traces::{Traces, remove_directory};
+use crate::traces::{self, Traces, remove_directory};
 
 /// A host with an agent that runs: network and mount namespaces, directories, cgroups and user ids of its own.
 ///
@@ -304,6 +305,11 @@ impl ScratchHost {
     /// What there is of it on the machine.
     pub fn traces(&self) -> Traces {
         Traces::observe(&self.state_dir(), &self.run_dir, &self.slot.name())
+    }
+
+    /// Its cgroups, which is less work to look for than all traces.
+    pub fn groups(&self) -> BTreeSet<PathBuf> {
+        traces::groups(&self.slot.name())
     }
 
     /// Takes it down and moves its state away, without what only speeds up the next build.

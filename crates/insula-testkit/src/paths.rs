@@ -14,10 +14,10 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
-/// `target/debug`: a test is in `deps` of it.
+/// `target/debug`: a test is in `deps` of it, an example in `examples`.
 pub fn build_directory() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a file");
-    let is_deps = |path: &&Path| path.file_name().is_some_and(|name| name == "deps");
-    let directory = test.ancestors().find(is_deps).and_then(Path::parent);
+    let is_known = |path: &&Path| path.file_name().is_some_and(|name| name == "deps" || name == "examples");
+    let directory = test.ancestors().find(is_known).and_then(Path::parent);
     directory.unwrap_or_else(|| panic!("{} is no test built by cargo", test.display())).to_owned()
 }

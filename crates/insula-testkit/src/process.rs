@@ -7,13 +7,25 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-/// What anything may take on a busy machine. A test that works never waits for it.
+/// What anything may take on a busy machine. A test that works never waits for it. A machine that is slow has more of it:
+/// [`slowness`].
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How many times slower than usual this machine is, as `INSULA_TEST_SLOWNESS` says: every deadline is so many times later.
+/// A test that measures times multiplies what it holds for bearable.
+pub fn slowness() -> u32 {
+    static SLOWNESS: OnceLock<u32> = OnceLock::new();
+    *SLOWNESS.get_or_init(|| match std::env::var("INSULA_TEST_SLOWNESS") {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("INSULA_TEST_SLOWNESS={text} is no number")),
+        Err(_) => 1,
+    })
+}
 
 /// A program about to be run.
 #[derive(Debug, Clone)]
@@ -103,7 +115,7 @@ impl Command {
             stdout,
             stderr: String::from_utf8_lossy(&stderr).into_owned(),
         };
-        assert!(status.is_some(), "not done after {} s: {outcome}", self.limit.as_secs());
+        assert!(status.is_some(), "not done after {} s: {outcome}", (self.limit * slowness()).as_secs());
         outcome
     }
 
@@ -182,7 +194,7 @@ impl Drop for Process {
 
 /// Waits until a descriptor can be read, and says whether it came to that.
 pub fn is_readable(fd: &OwnedFd, limit: Duration) -> bool {
-    let deadline = Instant::now() + limit;
+    let deadline = Instant::now() + limit * slowness();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(left).expect("a short time");
@@ -198,7 +210,7 @@ pub fn is_readable(fd: &OwnedFd, limit: Duration) -> bool {
 #[track_caller]
 pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PATIENCE * slowness();
     loop {
         if let Some(answer) = ask() {
             return answer;

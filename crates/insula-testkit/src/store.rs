@@ -1,14 +1,21 @@
 //! Where scratch hosts keep their state: on a disk, in a file system of its own where a copy costs nothing.
 //!
-//! It lies in a sparse file below the target directory and is mounted in the mount namespaces of tests only.
+//! It lies in a sparse file below the target directory and is mounted in the mount namespaces of tests only. Where
+//! `INSULA_TEST_STORE` names a file or a block device with a btrfs, that is used instead: a machine that is slow, or reaches
+//! no archive, gets its templates in one that [`make_store`] has filled elsewhere.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock, statfs};
 
+use crate::namespaces;
 use crate::paths::build_directory;
 use crate::process::{Command, eventually};
+use crate::template::Image;
+
+/// The file or device of the file system, where it is not the one below the target directory.
+const GIVEN: &str = "INSULA_TEST_STORE";
 
 /// What all hosts together may take.
 const SIZE: u64 = 32 << 30;
@@ -18,24 +25,54 @@ const BTRFS: u32 = 0x9123_683e;
 
 /// The directory for hosts and templates, mounted; the calling thread must have a mount namespace of its own.
 pub fn ensure_mounted() -> PathBuf {
-    let (file, directory) = (build_directory().join("scratch.btrfs"), build_directory().join("scratch"));
+    let directory = build_directory().join("scratch");
     std::fs::create_dir_all(&directory).expect("a mount point");
     if !is_btrfs(&directory) {
         let _alone = lock("scratch");
-        if !file.exists() {
-            make(&file);
-        }
-        // The loop device that others use is taken; one of them may just be giving it back.
-        eventually("the scratch file system can be mounted", || {
-            let options = ["-o", "loop,noatime,nodatasum"];
-            let outcome = Command::new("mount").args(options).args([&file, &directory]).run();
-            if outcome.code != 0 {
-                eprintln!("{outcome}");
+        let own = || {
+            let file = build_directory().join("scratch.btrfs");
+            if !file.exists() {
+                make(&file);
             }
-            (outcome.code == 0).then_some(())
-        });
+            file
+        };
+        mount(&std::env::var_os(GIVEN).map_or_else(own, PathBuf::from), &directory);
     }
     directory
+}
+
+/// Makes a store with the templates of these images in a new file, for `INSULA_TEST_STORE` on another machine. To be called
+/// from a thread that reaches the network.
+pub fn make_store(file: &Path, images: &[Image]) {
+    images.iter().for_each(|image| image.ensure_template());
+    let fill = || {
+        namespaces::enter_mounts();
+        let new = file.with_extension("new");
+        make(&new);
+        let directory = tempfile::tempdir().expect("a mount point");
+        mount(&new, directory.path());
+        for image in images {
+            let copy = ["--archive", "--sparse=always", "--target-directory"];
+            let template = ensure_mounted().join(image.template());
+            Command::new("cp").args(copy).args([directory.path(), &template]).run_ok();
+        }
+        Command::new("umount").args([directory.path()]).run_ok();
+        std::fs::rename(new, file).expect("the file in its place");
+    };
+    // A thread of its own, because mounts take their thread to another namespace.
+    std::thread::scope(|scope| scope.spawn(fill).join()).expect("a store");
+}
+
+/// Mounts a file or a device. The loop device that others use is taken; one of them may just be giving it back.
+fn mount(source: &Path, directory: &Path) {
+    let options = if source.is_file() { "loop,noatime,nodatasum" } else { "noatime,nodatasum" };
+    eventually("the store can be mounted", || {
+        let outcome = Command::new("mount").args(["-o", options]).args([source, directory]).run();
+        if outcome.code != 0 {
+            eprintln!("{outcome}");
+        }
+        (outcome.code == 0).then_some(())
+    });
 }
 
 fn is_btrfs(directory: &Path) -> bool {
@@ -44,7 +81,7 @@ fn is_btrfs(directory: &Path) -> bool {
 }
 
 fn make(file: &Path) {
-    let new = file.with_extension("new");
+    let new = file.with_extension("made");
     File::create(&new).and_then(|file| file.set_len(SIZE)).expect("a sparse file");
     Command::new("mkfs.btrfs").args(["--quiet", "--force"]).args([&new]).run_ok();
     std::fs::rename(&new, file).expect("the file in its place");

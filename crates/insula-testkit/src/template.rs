@@ -76,8 +76,8 @@ impl Image {
         fs::remove_file(&file).expect("the pool that was copied");
     }
 
-    /// The template's name.
-    fn template(self) -> String {
+    /// The template's name in the store.
+    pub fn template(self) -> String {
         let text = fs::read_to_string(self.definition()).expect("the definition");
         let digest = ImageDefinition::parse(&text).expect("the definition").digest().to_string();
         format!("template-{}-{}", self.alias(), &digest[..12])

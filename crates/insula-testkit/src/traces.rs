@@ -15,6 +15,8 @@ pub struct Traces {
     pub loop_files: BTreeSet<String>,
     /// Its cgroups.
     pub groups: BTreeSet<PathBuf>,
+    /// Its namespaces of policies of AppArmor.
+    pub policies: BTreeSet<PathBuf>,
     /// Network interfaces that are not there from the beginning.
     pub interfaces: BTreeSet<String>,
     /// nft tables.
@@ -33,6 +35,7 @@ impl Traces {
             mounts: mounts().into_iter().filter(|path| is_below(path)).collect(),
             loop_files: loop_files().into_iter().filter(|path| is_below(path)).collect(),
             groups: groups(group),
+            policies: policies(group),
             interfaces: interfaces(),
             tables: lines(Command::new("nft").args(["list", "tables"])),
             processes: processes(is_below),
@@ -63,7 +66,7 @@ fn loop_files() -> Vec<String> {
 }
 
 /// The group of this name in each hierarchy, and all below.
-fn groups(name: &str) -> BTreeSet<PathBuf> {
+pub(crate) fn groups(name: &str) -> BTreeSet<PathBuf> {
     let hierarchies =
         entries(Path::new("/sys/fs/cgroup")).into_iter().chain([PathBuf::from("/sys/fs/cgroup")]);
     let mut open: Vec<PathBuf> =
@@ -74,6 +77,13 @@ fn groups(name: &str) -> BTreeSet<PathBuf> {
         groups.insert(group);
     }
     groups
+}
+
+/// The namespace of policies of this name, and those below; none where the kernel has no AppArmor.
+fn policies(name: &str) -> BTreeSet<PathBuf> {
+    let own = Path::new("/sys/kernel/security/apparmor/policy/namespaces").join(name);
+    let below = entries(&own.join("namespaces"));
+    below.into_iter().chain(own.is_dir().then_some(own)).collect()
 }
 
 fn interfaces() -> BTreeSet<String> {
