@@ -3,6 +3,7 @@
 
 mod access;
 mod answers;
+mod apparmor;
 mod bad_input;
 mod bad_luck;
 mod billing;

@@ -126,6 +126,11 @@ impl Engine {
     pub fn cgroup_mode(&self) -> &'static str {
         if self.layout.legacy.is_empty() { "unified" } else { "hybrid" }
     }
+
+    /// Whether guests run under a policy of AppArmor: `enforced`, or why not.
+    pub fn apparmor(&self) -> &str {
+        self.policy.as_ref().map_or_else(|lack| &**lack, |_| "enforced")
+    }
 }
 
 #[cfg(test)]

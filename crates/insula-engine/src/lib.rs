@@ -109,6 +109,8 @@ pub struct Shared {
     retries: context::Retries,
     events: events::Events,
     layout: CgroupLayout,
+    /// The compiled policy of AppArmor for guests, or why there is none.
+    policy: Result<PathBuf, String>,
     table: table::Table,
     images: RwLock<BTreeMap<Fingerprint, ImageInfo>>,
     operations: operations::Operations,

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use insula_runtime::{CgroupLayout, ConnectionError, MonitorProgram, Status, VpsDirectory, observe_run_dir};
+use insula_runtime::{
+    AppArmor, CgroupLayout, ConnectionError, MonitorProgram, Status, VpsDirectory, observe_run_dir,
+};
 use insula_storage::{LoopPoolConfig, Pool, Volume};
 use insula_store::Store;
 use insula_types::{
@@ -266,7 +268,10 @@ impl Engine {
         crate::blocking("remove the groups", move || {
             let failed = |error| EngineError::internal("failed to remove the groups of this agent", error);
             layout.remove_spare_groups().map_err(failed)?;
-            layout.ensure_root_absent().map_err(failed)
+            layout.ensure_root_absent().map_err(failed)?;
+            AppArmor::of(&layout.root_name)
+                .ensure_all_absent()
+                .map_err(|error| EngineError::internal("failed to remove the policies of this agent", error))
         })
         .await?;
         self.take_network_down().await?;
@@ -308,6 +313,7 @@ fn open_host(mut settings: Settings) -> Result<Shared, EngineError> {
         .ensure_root()
         .map_err(|error| EngineError::internal("failed to make the groups of this agent", error))?;
     store.seed_profiles(&profiles)?;
+    let policy = prepare_policy(&settings.run_dir);
     let (newest, told) = watch::channel(store.last_event());
     // Callbacks of several threads may come in any order.
     store.on_event(Box::new(move |sequence| {
@@ -336,10 +342,24 @@ fn open_host(mut settings: Settings) -> Result<Shared, EngineError> {
         assigning: tokio::sync::Mutex::default(),
         started_at: now_ms() / 1000,
         layout,
+        policy,
         settings,
         #[cfg(test)]
         faults: crate::faults::Faults::default(),
     })
+}
+
+/// Compiles the policy of guests where the host has AppArmor. Guests run without where it has not: it is a second wall.
+fn prepare_policy(run_dir: &Path) -> Result<PathBuf, String> {
+    let lack = match AppArmor::observe() {
+        Err(lack) => lack.to_string(),
+        Ok(()) => match AppArmor::compile(run_dir) {
+            Ok(policy) => return Ok(policy),
+            Err(error) => EngineError::internal("AppArmor", error).chain(),
+        },
+    };
+    tracing::warn!("guests run under no policy of AppArmor: {lack}");
+    Err(lack)
 }
 
 fn profiles_of(store: &Store) -> Result<BTreeMap<ProfileName, Profile>, EngineError> {
@@ -404,6 +424,8 @@ fn remove_stray_groups(
         .into_iter()
         .collect();
     strays.extend(layout.observe_groups().map_err(failed)?);
+    let policies = AppArmor::of(&layout.root_name).observe_namespaces();
+    strays.extend(policies.map_err(|error| EngineError::internal("failed to look for strays", error))?);
     for vps in strays.difference(alive) {
         tracing::warn!(%vps, "removing groups that belong to nobody");
         clean_up(layout, vps, &VpsDirectory::new(run_dir, vps));

@@ -56,6 +56,7 @@ impl Engine {
             run_dir: &self.settings.run_dir,
             environment: vec![],
             reboots: self.settings.reboots.policy(),
+            policy: self.policy.as_deref().ok(),
         };
         plan_start(&input).map_err(|error| {
             EngineError::new(

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use insula_runtime::cgroup::CgroupValue;
 use insula_runtime::protocol::StartFailure;
-use insula_runtime::{ConnectionError, Event, Phase, Request, StartPlan, Status, VpsDirectory};
+use insula_runtime::{AppArmor, ConnectionError, Event, Phase, Request, StartPlan, Status, VpsDirectory};
 use insula_types::{DesiredPower, ExitReason, ExitRecord, Reason, VpsId, VpsSpec};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -320,6 +320,9 @@ pub(crate) fn clean_up(layout: &insula_runtime::CgroupLayout, id: &VpsId, direct
     let removed = layout.remove_groups(id);
     for error in [killed, removed].into_iter().filter_map(Result::err) {
         tracing::warn!(vps = %id, "cleaning up: {}", EngineError::internal("groups", error).chain());
+    }
+    if let Err(error) = AppArmor::of(&layout.root_name).ensure_absent(id) {
+        tracing::warn!(vps = %id, "cleaning up: {}", EngineError::internal("AppArmor", error).chain());
     }
     if let Err(error) = directory.remove() {
         tracing::warn!(vps = %id, "failed to remove {}: {error}", directory.path().display());

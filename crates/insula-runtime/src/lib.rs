@@ -7,6 +7,7 @@
 //! Everything here is synchronous, and nothing knows a database, an image or a network's rules.
 
 mod anonymous;
+mod apparmor;
 pub mod cgroup;
 mod connection;
 mod file_worker;
@@ -22,6 +23,7 @@ mod run_dir;
 mod seqpacket;
 
 pub use anonymous::make_anonymous;
+pub use apparmor::{AppArmor, AppArmorError, AppArmorLack};
 pub use cgroup::CgroupLayout;
 pub use connection::{ConnectionError, MonitorConnection};
 pub use file_worker::{FileWorkerError, run_file_worker};

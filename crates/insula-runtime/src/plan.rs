@@ -2,6 +2,7 @@
 //!
 //! A [`StartPlan`] is complete by itself: the monitor boots the guest again from it while nobody else is there.
 
+mod apparmor;
 mod budget;
 mod capability;
 mod device;
@@ -19,6 +20,9 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::{CgroupLayout, CgroupLimitError, CgroupValue, DeviceRule, plan_limits};
 use crate::host_device::HostDevice;
 
+pub use apparmor::{
+    AppArmorPlan, DENIED_FILES, DENIED_MOUNTS, DeniedFiles, DeniedMount, GUEST_PROFILE, render_profile,
+};
 pub use budget::{BUDGETS, Budget, PlannedBudget};
 pub use capability::{DROPPED_CAPABILITIES, DroppedCapability};
 pub use device::{DeviceNode, OwnNode};
@@ -81,6 +85,9 @@ pub struct StartPlan {
     pub dropped_capabilities: Vec<u32>,
     /// The system calls that are refused.
     pub seccomp: SeccompFilter,
+    /// The policy of AppArmor, where the host has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apparmor: Option<AppArmorPlan>,
     /// What is executed.
     pub init: InitPlan,
     /// What follows when the guest reboots or crashes.
@@ -176,6 +183,8 @@ pub struct StartInput<'a> {
     pub environment: Vec<String>,
     /// What follows when the guest reboots or crashes.
     pub reboots: RebootPolicy,
+    /// The compiled policy of AppArmor: an absolute path. `None` where the host has no AppArmor.
+    pub policy: Option<&'a Path>,
 }
 
 /// The most interfaces that a VPS can have: as many as there are names for the host's ends.
@@ -252,6 +261,7 @@ pub fn plan_start(input: &StartInput<'_>) -> Result<StartPlan, PlanError> {
         interfaces: plan_interfaces(&input.id, &input.nics)?,
         dropped_capabilities: DROPPED_CAPABILITIES.iter().map(|dropped| dropped.number).collect(),
         seccomp: SeccompFilter::of(features)?,
+        apparmor: input.policy.map(|policy| AppArmorPlan { policy: policy.to_owned() }),
         init: plan_init(input.init, &input.environment),
         reboots: input.reboots.clone(),
     })
@@ -263,7 +273,7 @@ fn sysctls_of_old() -> Vec<String> {
 }
 
 fn check(input: &StartInput<'_>) -> Result<(), PlanError> {
-    for path in [input.root, input.run_dir] {
+    for path in [input.root, input.run_dir].into_iter().chain(input.policy) {
         if !path.is_absolute() || path.to_str().is_none() {
             return Err(PlanError::Path { path: path.to_owned() });
         }
@@ -355,6 +365,7 @@ mod tests {
             run_dir: Path::new("/run/insula"),
             environment: vec!["LANG=C.UTF-8".into()],
             reboots: RebootPolicy::default(),
+            policy: None,
         }
     }
 
@@ -427,6 +438,7 @@ mod tests {
         let refused = [
             StartInput { root: Path::new("pools/x"), ..input() },
             StartInput { run_dir: Path::new("run"), ..input() },
+            StartInput { policy: Some(Path::new("apparmor.policy")), ..input() },
             StartInput { hostname: "", ..input() },
             StartInput { run_files: run_file("../etc/passwd"), ..input() },
             StartInput { run_files: run_file("/etc/passwd"), ..input() },

@@ -20,6 +20,7 @@ impl v1::host_service_server::HostService for Shared {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: uname.release().to_string_lossy().into_owned(),
             cgroup_mode: self.engine.cgroup_mode().to_owned(),
+            apparmor: self.engine.apparmor().to_owned(),
             agent_start_time: Some(timestamp(self.engine.started_at())),
             vps_count: u32::try_from(vpses.len()).unwrap_or(u32::MAX),
             running_count: u32::try_from(running).unwrap_or(u32::MAX),

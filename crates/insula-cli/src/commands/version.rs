@@ -47,7 +47,8 @@ fn render(host: Option<&Host>) -> String {
     let agent = host.map(|host| {
         let (name, version, kernel) =
             (printable(&host.name), printable(&host.version), printable(&host.kernel));
-        format!("agent: {version} on {name}, Linux {kernel}, {} cgroups\n", printable(&host.cgroup_mode))
+        let (cgroups, apparmor) = (printable(&host.cgroup_mode), printable(&host.apparmor));
+        format!("agent: {version} on {name}, Linux {kernel}, {cgroups} cgroups\nAppArmor: {apparmor}\n")
     });
     format!("insula: {VERSION}\n{}", agent.unwrap_or_default())
 }

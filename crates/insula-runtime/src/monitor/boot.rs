@@ -19,6 +19,7 @@ use rustix::thread::{CapabilitiesSecureBits, Uid, set_capabilities_secure_bits, 
 use super::child::{ChildInput, ChildMessage, HOST_IS_READY, ROOT_IS_READY, become_init};
 use super::device::clone_devices;
 use super::filesystem::{clone_mount, clone_mount_at};
+use crate::apparmor::AppArmor;
 use crate::plan::{Interface, StartPlan};
 use crate::protocol::{StartFailure, StartPhase};
 use crate::seqpacket;
@@ -45,6 +46,11 @@ pub(super) fn boot(plan: &StartPlan, terminal: &OwnedFd) -> Result<Guest, StartF
     plan.layout
         .guard_devices(&plan.id, &plan.device_rules)
         .map_err(|error| StartFailure::new(StartPhase::Cgroup, &error))?;
+    if let Some(apparmor) = &plan.apparmor {
+        AppArmor::of(&plan.layout.root_name)
+            .ensure_loaded(&plan.id, &apparmor.policy)
+            .map_err(|error| StartFailure::new(StartPhase::Security, &error))?;
+    }
     let payload =
         plan.layout.open_payload(&plan.id).map_err(|error| StartFailure::new(StartPhase::Cgroup, &error))?;
     let console =

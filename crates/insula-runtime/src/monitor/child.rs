@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::confine::confine;
 use super::filesystem;
+use crate::apparmor::AppArmor;
 use crate::plan::{Interface, StartPlan};
 use crate::protocol::{StartFailure, StartPhase};
 use crate::seqpacket;
@@ -61,6 +62,12 @@ fn try_to_become_init(input: &ChildInput<'_>) -> Result<std::convert::Infallible
     let root = wait_for(&input.socket, ROOT_IS_READY)?.ok_or_else(|| {
         StartFailure::at(StartPhase::Root, "receive the root mount")(io::ErrorKind::InvalidData.into())
     })?;
+    if plan.apparmor.is_some() {
+        // While this is still the host's /proc.
+        AppArmor::of(&plan.layout.root_name)
+            .enter_at_exec(&plan.id)
+            .map_err(StartFailure::at(StartPhase::Security, "enter the AppArmor policy"))?;
+    }
     become_root()?;
     filesystem::assemble(plan, &root, input.devices, input.console)
         .map_err(|failure| failure.into_start_failure())?;

@@ -28,6 +28,7 @@ use super::boot::reset_memory_kill_score;
 use super::child::tell;
 use super::confine::confine;
 use super::console::window;
+use crate::apparmor::AppArmor;
 use crate::plan::{DEFAULT_PATH, StartPlan};
 use crate::protocol::{ExecFailure, ExecRequest, TerminalSize};
 
@@ -74,6 +75,11 @@ fn report(input: &EnterInput<'_>, result: Result<(), Failed>) -> i32 {
 
 fn help(input: &EnterInput<'_>) -> Result<(), Failed> {
     reset_memory_kill_score("self").map_err(failed("reset oom_score_adj"))?;
+    if input.plan.apparmor.is_some() {
+        // Here, in front of the host's /proc: the program's process inherits it.
+        let apparmor = AppArmor::of(&input.plan.layout.root_name);
+        apparmor.enter_at_exec(&input.plan.id).map_err(failed("enter the AppArmor policy"))?;
+    }
     let all = ThreadNameSpaceType::USER
         | ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::PROCESS_ID

@@ -12,6 +12,7 @@ use super::boot::{boot, disconnect_interfaces};
 use super::exit::{Asked, Verdict, judge};
 use super::reboots::Next;
 use super::server::{Monitor, Source, Stop};
+use crate::apparmor::AppArmor;
 use crate::protocol::{Event, ExecEnd, Phase, StartFailure, StartPhase, chain_of};
 
 /// How many of the console's last lines an error shows.
@@ -239,6 +240,7 @@ impl Monitor {
         self.report(disconnect_interfaces(&self.plan.interfaces));
         self.report(self.plan.layout.kill(&self.plan.id).map(drop)); // a helper may be left, outside of the pid namespace
         self.report(self.plan.layout.remove_unified(&self.plan.id));
+        self.report(AppArmor::of(&self.plan.layout.root_name).ensure_absent(&self.plan.id));
         self.report(std::fs::remove_file(self.directory.plan()));
         self.report(std::fs::remove_file(self.directory.socket()));
         0

@@ -141,6 +141,7 @@ impl ScratchHost {
                 contents: "[Match]\nName=eth0\n[Network]\nAddress=10.99.0.2/24\nGateway=10.99.0.1\n".into(),
             }],
             run_dir: &self.run_dir,
+            policy: None,
             environment: vec![],
             reboots: RebootPolicy::default(),
         })
