@@ -236,6 +236,9 @@ impl VpsTask {
             }
         });
         if matches!(status.phase, Phase::Running | Phase::Ready) {
+            // On cgroup2 a guest that reboots gets other groups. Who watches the former ones learns it when he looks: here, lest
+            // the news of their end come after this, and nobody watch the new ones.
+            self.tell_limits();
             if self.limits.is_none() {
                 self.watch_limits();
             }
