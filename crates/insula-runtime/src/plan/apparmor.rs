@@ -60,7 +60,7 @@ pub const DENIED_FILES: &[DeniedFiles] = &[
         "settings of the host's kernel; queues and formats of programs are a guest's own",
     ),
     files(
-        "/proc/sys/kernel/{apparmor*,bpf*,cad_pid,core_*,dmesg*,ftrace*,hung_task*,io_uring*,kexec*,kptr*,modules_*,numa*,oops*,panic*,perf*,pid_max,printk*,random/**,randomize*,sched*,seccomp/**,soft*,stack*,sysrq,tainted,threads-max,timer*,unprivileged*,unknown*,warn*,watchdog*,yama/**}",
+        "/proc/sys/kernel/{apparmor*,bpf*,cad_pid,core_*,dmesg*,ftrace*,hung_task*,io_uring*,kexec*,kptr*,modules_*,numa*,oops*,panic*,perf*,printk*,random/**,randomize*,sched*,seccomp/**,soft*,stack*,sysrq,tainted,threads-max,timer*,unprivileged*,unknown*,warn*,watchdog*,yama/**}",
         WRITE,
         "settings of the host's kernel; names and IPC are a guest's own",
     ),
