@@ -19,6 +19,7 @@ mod files;
 mod foreign_client;
 mod full_disk;
 mod fuzz;
+mod hundred;
 mod images;
 mod isolation;
 mod layers;

@@ -9,16 +9,16 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 /// A process that is not ours to wait for, but whose end can be seen.
-struct Watched(OwnedFd);
+pub struct Watched(OwnedFd);
 
 impl Watched {
-    fn new(pid: u32) -> Self {
+    pub fn new(pid: u32) -> Self {
         let pid = Pid::from_raw(pid.cast_signed()).expect("a process id");
         Self(pidfd_open(pid, PidfdFlags::empty()).expect("a process that lives"))
     }
 
     #[track_caller]
-    fn wait(&self) {
+    pub fn wait(&self) {
         let timeout = Timespec::try_from(PATIENCE).unwrap();
         assert_eq!(
             poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&timeout)),
@@ -29,7 +29,7 @@ impl Watched {
 }
 
 /// The monitor: the parent of init.
-fn monitor_of(vps: &Vps) -> u32 {
+pub fn monitor_of(vps: &Vps) -> u32 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", vps.init_pid)).unwrap();
     status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap()
 }

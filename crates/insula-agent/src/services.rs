@@ -111,6 +111,8 @@ fn vps(view: &VpsView) -> v1::Vps {
         next_boot_time: observed.boot_at_ms.map(insula_api::convert::timestamp_ms),
         last_exit: observed.last_exit.as_ref().map(Into::into),
         operation: view.work.map(|work| work.operation.to_string()).unwrap_or_default(),
+        starts_with_host: insula_engine::starts_with_host(&view.spec),
+        awaits_autostart: view.awaits_autostart,
         ..v1::Vps::from(&*view.spec)
     };
     if let (true, Some(first)) = (view.state.is_alive(), message.interfaces.first_mut()) {

@@ -10,8 +10,9 @@ mod file;
 pub use access::role;
 pub use file::{file_item, path_fields, path_of, skip};
 use insula_types::{
-    ByteSize, CpuCount, ExitReason, ExitRecord, Features, ImageInfo, Limits, LimitsError, Nic,
-    OperationRecord, OperationState, Profile, Reason, SnapshotInfo, Suspension, VpsSpec, VpsState,
+    Autostart, ByteSize, CpuCount, CrashPolicy, ExitReason, ExitRecord, Features, ImageInfo, Limits,
+    LimitsError, Nic, OperationRecord, OperationState, Profile, Reason, SnapshotInfo, Supervision,
+    Suspension, VpsSpec, VpsState,
 };
 use prost_types::{Duration, Timestamp};
 use std::fmt::Display;
@@ -99,6 +100,54 @@ pub fn limits_error(field: &str, error: &LimitsError) -> ApiError {
     ApiError::invalid_field(format!("{field}.{name}"), error.to_string())
 }
 
+/// What follows a crash or the host's boot, out of a request, checked. `field` is the path of the message, `supervision`.
+pub fn supervision(field: &str, message: v1::Supervision) -> Result<Supervision, ApiError> {
+    let late = |error: String| ApiError::invalid_field(format!("{field}.autostart_delay"), error);
+    let delay = message.autostart_delay.map(|delay| match (u32::try_from(delay.seconds), delay.nanos) {
+        (Ok(seconds), 0) => Ok(seconds),
+        _ => Err(late("it must be a number of whole seconds, not negative".to_owned())),
+    });
+    let unknown = |path: &str| ApiError::invalid_field(format!("{field}.{path}"), "an unknown value");
+    let supervision = Supervision {
+        on_crash: match v1::CrashPolicy::try_from(message.on_crash).map_err(|_| unknown("on_crash"))? {
+            v1::CrashPolicy::Unspecified => None,
+            v1::CrashPolicy::Stop => Some(CrashPolicy::Stop),
+            v1::CrashPolicy::Restart => Some(CrashPolicy::Restart),
+        },
+        autostart: match v1::Autostart::try_from(message.autostart).map_err(|_| unknown("autostart"))? {
+            v1::Autostart::Unspecified => None,
+            v1::Autostart::AsItWas => Some(Autostart::AsItWas),
+            v1::Autostart::Yes => Some(Autostart::Yes),
+            v1::Autostart::No => Some(Autostart::No),
+        },
+        autostart_priority: message.autostart_priority,
+        autostart_delay_s: delay.transpose()?,
+    };
+    supervision.check().map(|()| supervision).map_err(late)
+}
+
+impl From<&Supervision> for v1::Supervision {
+    fn from(supervision: &Supervision) -> Self {
+        let on_crash = supervision.on_crash.map_or(v1::CrashPolicy::Unspecified, |policy| match policy {
+            CrashPolicy::Stop => v1::CrashPolicy::Stop,
+            CrashPolicy::Restart => v1::CrashPolicy::Restart,
+        });
+        let autostart =
+            supervision.autostart.map_or(v1::Autostart::Unspecified, |autostart| match autostart {
+                Autostart::AsItWas => v1::Autostart::AsItWas,
+                Autostart::Yes => v1::Autostart::Yes,
+                Autostart::No => v1::Autostart::No,
+            });
+        let delay = |seconds: u32| Duration { seconds: seconds.into(), nanos: 0 };
+        Self {
+            on_crash: on_crash.into(),
+            autostart: autostart.into(),
+            autostart_priority: supervision.autostart_priority,
+            autostart_delay: supervision.autostart_delay_s.map(delay),
+        }
+    }
+}
+
 impl From<&Limits> for v1::Limits {
     fn from(limits: &Limits) -> Self {
         Self {
@@ -160,10 +209,22 @@ impl From<&VpsSpec> for v1::Vps {
             own_limits: Some((&spec.own_limits).into()),
             features: spec.features.clone().into(),
             own_features: spec.own_features.as_ref().map(Into::into),
+            supervision: Some((&usual(spec.supervision)).into()),
+            own_supervision: Some((&spec.own_supervision).into()),
             ssh_keys: spec.ssh_keys.clone(),
             ..Self::default()
         }
     }
+}
+
+/// With what is usual where nothing is said.
+fn usual(supervision: Supervision) -> Supervision {
+    supervision.or(&Supervision {
+        on_crash: Some(CrashPolicy::default()),
+        autostart: Some(Autostart::default()),
+        autostart_priority: Some(0),
+        autostart_delay_s: Some(0),
+    })
 }
 
 /// The etag of a revision: text without a meaning for others (AIP-154).
@@ -207,6 +268,7 @@ impl From<&ExitRecord> for v1::VpsExit {
             ExitReason::StartFailed => ("start_failed", 0),
             ExitReason::Reboot => ("reboot", 0),
             ExitReason::BootLoop => ("boot_loop", 0),
+            ExitReason::HostDown => ("host_down", 0),
         };
         Self {
             reason: reason.to_owned(),
@@ -241,6 +303,7 @@ impl From<&Profile> for v1::Profile {
             description: profile.description.clone(),
             limits: Some((&profile.limits).into()),
             networks: profile.networks.iter().map(ToString::to_string).collect(),
+            supervision: Some((&profile.supervision).into()),
             etag: etag(profile.revision),
             features: profile.features.clone().into(),
         }
@@ -367,6 +430,35 @@ mod tests {
                 (&*error.fields[0].field, error.reason()),
                 ("changes.features", Some(Reason::InvalidArgument))
             );
+        }
+    }
+
+    #[test]
+    fn supervision_goes_both_ways_and_names_what_is_wrong() {
+        let late = |seconds, nanos| v1::Supervision {
+            autostart_delay: Some(Duration { seconds, nanos }),
+            ..v1::Supervision::default()
+        };
+        for message in [
+            v1::Supervision::default(),
+            late(3600, 0),
+            v1::Supervision {
+                on_crash: v1::CrashPolicy::Restart.into(),
+                autostart: v1::Autostart::No.into(),
+                autostart_priority: Some(-5),
+                autostart_delay: None,
+            },
+        ] {
+            assert_eq!(v1::Supervision::from(&supervision("supervision", message).unwrap()), message);
+        }
+        for (message, field) in [
+            (late(3601, 0), "supervision.autostart_delay"),
+            (late(-1, 0), "supervision.autostart_delay"),
+            (late(1, 5), "supervision.autostart_delay"),
+            (v1::Supervision { on_crash: 99, ..Default::default() }, "supervision.on_crash"),
+            (v1::Supervision { autostart: 99, ..Default::default() }, "supervision.autostart"),
+        ] {
+            assert_eq!(supervision("supervision", message).unwrap_err().fields[0].field, field);
         }
     }
 

@@ -3,8 +3,9 @@
 use insula_api::v1::event::Payload;
 use insula_api::v1::operation::State;
 use insula_api::v1::{
-    AccessClient, AuditEntry, Event, FileEntry, GetCallerResponse, Image, Limits, Network, Operation, Pool,
-    Profile, Role, Snapshot, Suspension, Vps, VpsExit, VpsState, VpsUsage,
+    AccessClient, AuditEntry, Autostart, CrashPolicy, Event, FileEntry, GetCallerResponse, Image, Limits,
+    Network, Operation, Pool, Profile, Role, Snapshot, Supervision, Suspension, Vps, VpsExit, VpsState,
+    VpsUsage,
 };
 use insula_types::{ByteSize, CpuCount};
 
@@ -67,6 +68,8 @@ columns! {
         asked "pid" => |vps| number_or_nothing(vps.init_pid);
         known "next-boot" => |vps| time(vps.next_boot_time.as_ref());
         asked "last-exit" => |vps| vps.last_exit.as_ref().map(last_exit).unwrap_or_default();
+        asked "on-crash" => |vps| vps.supervision.as_ref().map(on_crash).unwrap_or_default();
+        asked "autostart" => autostart;
         asked "suspension" => |vps| vps.suspension.as_ref().map(suspension).unwrap_or_default();
         asked "protected" => |vps| if vps.delete_protection { "from being deleted".into() } else { String::new() };
         known "deleted" => |vps| time(vps.delete_time.as_ref());
@@ -124,6 +127,8 @@ columns! {
         usual "processes" => |profile| limit(&profile.limits, |limits| limits.processes);
         known "features" => |profile| profile.features.join(" ");
         usual "networks" => |profile| profile.networks.join(" ");
+        asked "on-crash" => |profile| profile.supervision.as_ref().map(on_crash).unwrap_or_default();
+        asked "autostart" => |profile| profile.supervision.as_ref().map(autostart_words).unwrap_or_default();
         usual "description" => |profile| profile.description.clone();
         asked "etag" => |profile| profile.etag.clone();
     }
@@ -277,6 +282,40 @@ fn own_features(vps: &Vps) -> String {
         Some(own) => own.features.join(","),
         None => String::new(),
     }
+}
+
+fn on_crash(supervision: &Supervision) -> String {
+    match supervision.on_crash() {
+        CrashPolicy::Unspecified => String::new(),
+        policy => word(policy.as_str_name(), "CRASH_POLICY_"),
+    }
+}
+
+/// As `insula set` takes them, without what says nothing.
+fn autostart_words(supervision: &Supervision) -> String {
+    let word = match supervision.autostart() {
+        Autostart::Unspecified => None,
+        autostart => Some(word(autostart.as_str_name(), "AUTOSTART_")),
+    };
+    let priority = supervision.autostart_priority.filter(|priority| *priority != 0);
+    let delay = supervision.autostart_delay.filter(|delay| delay.seconds != 0);
+    let words = [
+        word,
+        priority.map(|priority| format!("priority {priority}")),
+        delay.map(|delay| format!("delay {}s", delay.seconds)),
+    ];
+    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// What is said of it, and what follows from that.
+fn autostart(vps: &Vps) -> String {
+    let Some(supervision) = &vps.supervision else { return String::new() };
+    let follows = match (vps.awaits_autostart, vps.starts_with_host) {
+        (true, _) => "waits for its turn to be started",
+        (false, true) => "is started when the host boots",
+        (false, false) => "is not started when the host boots",
+    };
+    format!("{}: {follows}", autostart_words(supervision))
 }
 
 fn suspension(suspension: &Suspension) -> String {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use insula_runtime::hash_password;
 use insula_types::{
-    ByteSize, CpuCount, Labels, Limits, OperationRecord, ProfileName, Reason, Suspension, TenantName, VpsName,
+    Autostart, ByteSize, CpuCount, CrashPolicy, Labels, Limits, OperationRecord, ProfileName, Reason,
+    Supervision, Suspension, TenantName, VpsName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,9 @@ pub struct UpdateVps {
     /// What is open to it.
     #[serde(default)]
     pub features: Option<FeatureChange>,
+    /// What follows when it crashes or the host boots, one thing after the other.
+    #[serde(default)]
+    pub supervision: Vec<SupervisionChange>,
     /// What others note about it.
     pub labels: Option<Labels>,
     /// Whose it is.
@@ -55,6 +59,35 @@ pub enum LimitChange {
     Processes(Option<u32>),
     /// The size of the root file system.
     Disk(Option<ByteSize>),
+}
+
+/// A change of what follows when a VPS crashes or its host boots; `None`: back to what the profile says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SupervisionChange {
+    /// All of it.
+    All(Supervision),
+    /// What follows when init crashes.
+    OnCrash(Option<CrashPolicy>),
+    /// Whether it is started when the host has booted.
+    Autostart(Option<Autostart>),
+    /// Which are started first then.
+    AutostartPriority(Option<i32>),
+    /// How long no other is started behind it then: seconds.
+    AutostartDelay(Option<u32>),
+}
+
+impl SupervisionChange {
+    /// Makes the change.
+    pub fn apply(self, supervision: &mut Supervision) {
+        match self {
+            Self::All(all) => *supervision = all,
+            Self::OnCrash(on_crash) => supervision.on_crash = on_crash,
+            Self::Autostart(autostart) => supervision.autostart = autostart,
+            Self::AutostartPriority(priority) => supervision.autostart_priority = priority,
+            Self::AutostartDelay(delay_s) => supervision.autostart_delay_s = delay_s,
+        }
+    }
 }
 
 impl LimitChange {
@@ -101,6 +134,12 @@ impl Engine {
             let of_profile = || self.profile(Some(&terms.profile)).map(|profile| profile.features);
             terms.features = terms.own_features.clone().map_or_else(of_profile, Ok)?;
             self.check_features(&terms.features)?;
+        }
+        update.supervision.iter().for_each(|change| change.apply(&mut terms.own_supervision));
+        let own = terms.own_supervision;
+        own.check().map_err(|error| EngineError::invalid("changes.supervision", error))?;
+        if update.profile.is_some() || !update.supervision.is_empty() {
+            terms.supervision = own.or(&self.profile(Some(&terms.profile))?.supervision);
         }
         if let Some(hostname) = &update.hostname {
             terms.hostname = check_hostname(hostname)?;

@@ -10,7 +10,7 @@ use insula_storage::QuotaKind;
 use insula_store::{Store, StoreError};
 use insula_types::{
     DesiredPower, Features, ImageRef, InterfaceName, Labels, Limits, MacAddress, NetworkName, NetworkSpec,
-    Nic, OperationRecord, Profile, ProfileName, Reason, TenantName, VpsId, VpsName, VpsSpec,
+    Nic, OperationRecord, Profile, ProfileName, Reason, Supervision, TenantName, VpsId, VpsName, VpsSpec,
 };
 
 use crate::changes::hashed;
@@ -54,6 +54,8 @@ pub struct CreateVps {
     pub password: Option<String>,
     /// Whether it refuses to be deleted.
     pub delete_protection: bool,
+    /// What differs from the profile of what follows when it crashes or the host boots.
+    pub supervision: Supervision,
 }
 
 impl Engine {
@@ -74,6 +76,7 @@ impl Engine {
         self.check_enforceable(&limits)?;
         let features = request.features.clone().unwrap_or(profile.features.clone());
         self.check_features(&features)?;
+        request.supervision.check().map_err(|error| EngineError::invalid("supervision", error))?;
         let hostname = check_hostname(request.hostname.as_deref().unwrap_or(request.name.as_str()))?;
         let ssh_keys =
             request.ssh_keys.iter().map(|key| check_ssh_key(key)).collect::<Result<Vec<_>, _>>()?;
@@ -101,6 +104,8 @@ impl Engine {
             ids: self.assign_ids(&features).await?,
             features,
             own_features: request.features,
+            supervision: request.supervision.or(&profile.supervision),
+            own_supervision: request.supervision,
             nics,
             ssh_keys,
             power: DesiredPower::Off,

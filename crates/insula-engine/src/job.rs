@@ -292,8 +292,11 @@ fn plan_update(terms: Swap<Terms>) -> Plan {
     let limits = Swap { from: terms.from.limits.clone(), to: terms.to.limits.clone() };
     let disk = (limits.from.disk != limits.to.disk).then(|| Step::SetDiskLimit(limits.clone()));
     let live = (limits.from != limits.to).then(|| Step::SetLimits(limits.clone()));
+    let on_crash = |terms: &Terms| terms.supervision.on_crash.unwrap_or_default();
+    let on_crash = Swap { from: on_crash(&terms.from), to: on_crash(&terms.to) };
+    let told = (on_crash.from != on_crash.to).then_some(Step::SetOnCrash(on_crash));
     let noted = Step::Change(terms.map(|terms| Change::Terms(Box::new(terms))));
-    Plan::undoable(disk.into_iter().chain(live).chain([noted]))
+    Plan::undoable(disk.into_iter().chain(live).chain(told).chain([noted]))
 }
 
 fn plan_rebuild(image: Swap<(Fingerprint, InitKind)>, snapshot: SnapshotName, force: bool) -> Plan {

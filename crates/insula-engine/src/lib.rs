@@ -10,6 +10,7 @@
 //! The engine knows nothing of gRPC, and decides nobody's rights: it only notes who asked.
 
 mod access;
+mod autostart;
 mod changes;
 mod clone;
 mod context;
@@ -59,7 +60,8 @@ use insula_store::{Store, StoreError};
 use insula_types::{Fingerprint, ImageInfo, NetworkSpec, Profile, ProfileName};
 
 pub use access::NewClient;
-pub use changes::{LimitChange, UpdateVps};
+pub use autostart::starts_with_host;
+pub use changes::{LimitChange, SupervisionChange, UpdateVps};
 pub use clone::CloneVps;
 pub use context::Asked;
 pub use create::CreateVps;
@@ -117,6 +119,8 @@ pub struct Shared {
     spares: spares::Spares,
     /// Held while a name, an address and ids are chosen and written down.
     assigning: tokio::sync::Mutex<()>,
+    /// The VPSes that are still to be started after the host's boot.
+    autostarts: autostart::Autostarts,
     /// When this agent began: seconds since 1970, UTC.
     started_at: i64,
     #[cfg(test)]

@@ -47,12 +47,12 @@ impl MonitorLink {
         Self::new(connection)
     }
 
-    /// Asks the monitor what its guest is doing; from now on it tells changes.
-    pub(crate) async fn hello(&self) -> Result<Status, ConnectionError> {
+    /// Asks the monitor what its guest is doing, and which version of the protocol it speaks; from now on it tells changes.
+    pub(crate) async fn hello(&self) -> Result<(u32, Status), ConnectionError> {
         self.connection.get_ref().0.send(&Request::Hello { version: PROTOCOL_VERSION }, &[])?;
         loop {
-            if let (Event::Hello { status, .. }, _) = self.next().await? {
-                return Ok(status);
+            if let (Event::Hello { version, status }, _) = self.next().await? {
+                return Ok((version, status));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use insula_runtime::StartPlan;
 use insula_runtime::cgroup::CgroupValue;
-use insula_types::Reason;
+use insula_types::{CrashPolicy, Reason};
 use tokio::sync::oneshot;
 
 use crate::task::Command;
@@ -87,6 +87,16 @@ impl VpsHandle {
         let (reply, answered) = oneshot::channel();
         self.command(Command::RememberLimits(values, reply)).await?;
         answered.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Has this follow when init crashes. A monitor that is too old to know of it goes by it from the next start on.
+    pub(crate) async fn set_on_crash(&self, on_crash: CrashPolicy) -> Result<(), EngineError> {
+        let (reply, answered) = oneshot::channel();
+        self.command(Command::SetOnCrash(on_crash, reply)).await?;
+        match tokio::time::timeout(Duration::from_secs(10), answered).await {
+            Ok(answer) => answer.unwrap_or_else(|_| Err(gone())),
+            Err(_) => Err(EngineError::new(Reason::Internal, "the VPS's monitor does not answer")),
+        }
     }
 
     async fn command(&self, command: Command) -> Result<(), EngineError> {

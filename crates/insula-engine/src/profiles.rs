@@ -3,10 +3,10 @@
 use std::sync::PoisonError;
 
 use insula_types::{
-    Features, Limits, NetworkName, OperationKind, OperationRecord, Profile, ProfileName, Reason,
+    Features, Limits, NetworkName, OperationKind, OperationRecord, Profile, ProfileName, Reason, Supervision,
 };
 
-use crate::changes::LimitChange;
+use crate::changes::{LimitChange, SupervisionChange};
 use crate::context::Asked;
 use crate::create::list;
 use crate::requests::check_etag;
@@ -21,6 +21,8 @@ pub struct UpdateProfile {
     pub limits: Vec<LimitChange>,
     /// What is open to its VPSes.
     pub features: Option<Features>,
+    /// What follows when its VPSes crash or the host boots, one thing after the other.
+    pub supervision: Vec<SupervisionChange>,
     /// Its networks.
     pub networks: Option<Vec<NetworkName>>,
     /// Make it, if there is none.
@@ -82,6 +84,7 @@ impl Engine {
                 Err(error) => return Err(error),
             };
             update.limits.iter().for_each(|change| change.apply(&mut profile.limits));
+            update.supervision.iter().for_each(|change| change.apply(&mut profile.supervision));
             profile.description = update.description.unwrap_or(profile.description);
             profile.features = update.features.unwrap_or(profile.features);
             profile.networks = update.networks.unwrap_or(profile.networks);
@@ -132,6 +135,8 @@ impl Engine {
     ) -> Result<OperationRecord, EngineError> {
         const MOST_DESCRIPTION: usize = 500;
         profile.limits.check().map_err(|error| EngineError::invalid("profile.limits", error))?;
+        let checked = profile.supervision.check();
+        checked.map_err(|error| EngineError::invalid("profile.supervision", error))?;
         let description = &profile.description;
         if description.chars().count() > MOST_DESCRIPTION || description.contains(char::is_control) {
             let rule = "a description is one line of at most 500 characters, without control characters";
@@ -158,6 +163,7 @@ fn blank(name: ProfileName) -> Profile {
         limits: Limits::default(),
         features: Features::default(),
         networks: vec![],
+        supervision: Supervision::default(),
         revision: 0,
     }
 }

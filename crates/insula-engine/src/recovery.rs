@@ -15,17 +15,19 @@ use insula_storage::{LoopPoolConfig, Pool, Volume};
 use insula_store::Store;
 use insula_types::{
     ByteSize, DesiredPower, ExitReason, ExitRecord, OperationRecord, OperationState, Profile, ProfileName,
-    Reason, Requester, SnapshotInfo, VpsId, VpsSpec,
+    Reason, SnapshotInfo, VpsId, VpsSpec, VpsState,
 };
 use tokio::sync::watch;
 
 use crate::access::Access;
-use crate::context::{Asked, Retries};
+use crate::autostart::Autostarts;
+use crate::context::Retries;
 use crate::events::Events;
 use crate::job::{Job, Recovery};
 use crate::link::MonitorLink;
-use crate::nested::{choose_driver, fit_ids, observe_id_mapping, observe_nesting, read_boot_id};
+use crate::nested::{choose_driver, fit_ids, observe_id_mapping, observe_nesting};
 use crate::operations::{Operations, Right};
+use crate::requests::is_on;
 use crate::spares::Spares;
 use crate::table::Table;
 use crate::task::{Found, VpsTask, clean_up};
@@ -66,13 +68,17 @@ impl Engine {
         let specs = self.store(|store| store.vpses()).await?;
         let mut exits: HashMap<VpsId, ExitRecord> =
             self.store(|store| store.exits()).await?.into_iter().collect();
+        let was_booted = self.was_host_booted().await?;
+        let told: HashMap<VpsId, VpsState> =
+            self.store(|store| store.last_states()).await?.into_iter().collect();
         let mut snapshots: HashMap<VpsId, Vec<SnapshotInfo>> = HashMap::new();
         for snapshot in self.store(|store| store.snapshots()).await? {
             snapshots.entry(snapshot.vps).or_default().push(snapshot);
         }
         let found = specs.into_iter().map(|spec| {
             let exit = exits.remove(&spec.id);
-            async move { self.find_vps(spec, exit).await }
+            let was_on = was_booted && told.get(&spec.id).is_some_and(|state| is_on(*state));
+            async move { self.find_vps(spec, exit, was_on).await }
         });
         let mut silent = BTreeSet::new();
         for (spec, found) in futures::future::join_all(found).await {
@@ -85,21 +91,23 @@ impl Engine {
         Ok(silent)
     }
 
-    /// Whether a VPS runs; else what its monitor has left.
-    async fn find_vps(&self, mut spec: VpsSpec, exit: Option<ExitRecord>) -> (VpsSpec, Found) {
+    /// Whether a VPS runs; else what its monitor has left. `was_on`: it had processes when the host went
+    /// down.
+    async fn find_vps(&self, mut spec: VpsSpec, exit: Option<ExitRecord>, was_on: bool) -> (VpsSpec, Found) {
         const LIMIT: Duration = Duration::from_secs(10);
         let directory = VpsDirectory::new(&self.settings.run_dir, &spec.id);
         if let Ok(link) = MonitorLink::connect(&directory) {
             match tokio::time::timeout(LIMIT, link.hello()).await {
-                Ok(Ok(status)) => {
+                Ok(Ok((version, status))) => {
                     let exit = self.keep_boots_end(&spec, exit, &status).await;
-                    return (spec, Found { exit, running: Some((link, status)), is_silent: false });
+                    return (spec, Found { exit, running: Some((link, version, status)), is_silent: false });
                 }
                 Ok(Err(ConnectionError::Closed)) => {} // it has just ended
                 _ => return (spec, silent_monitor(&directory)),
             }
         }
         if !directory.path().exists() {
+            let exit = if was_on { Some(self.keep_end_with_host(spec.id).await) } else { exit };
             return (spec, Found { exit, ..Found::default() });
         }
         let left = directory.read_exit_record().ok().flatten();
@@ -138,6 +146,17 @@ impl Engine {
             }
         }
         Some(end)
+    }
+
+    /// Notes that a VPS ran when the host went down: it has left nothing in `/run`, which begins empty.
+    async fn keep_end_with_host(&self, id: VpsId) -> ExitRecord {
+        let detail = Some("it ran when the host went down; the time is that of the agent's start".to_owned());
+        let record = ExitRecord { reason: ExitReason::HostDown, at_ms: now_ms(), detail };
+        let kept = record.clone();
+        if let Err(error) = self.store(move |store| store.put_end(&id, &kept)).await {
+            tracing::error!(vps = %id, "{}", error.chain());
+        }
+        record
     }
 
     /// Removes what belongs to no VPS: groups, run directories, volumes. VPSes with unfinished operations are left
@@ -217,28 +236,6 @@ impl Engine {
             }
         }
         Ok(())
-    }
-
-    /// Starts what should run, when the host has been booted since.
-    async fn start_after_boot(&self) -> Result<(), EngineError> {
-        const KEY: &str = "boot-id";
-        let now = read_boot_id(self.is_nested)
-            .map_err(|error| EngineError::internal("failed to read the id of the host's boot", error))?;
-        if self.store(|store| store.setting(KEY)).await?.as_deref() == Some(&*now) {
-            return Ok(());
-        }
-        for handle in self.table.all() {
-            let idle = handle.work().is_none() && handle.observed.borrow().power == Power::Off;
-            let spec = handle.spec();
-            let is_held = spec.suspension.is_some() || spec.trash.is_some();
-            if idle && spec.power == DesiredPower::On && !is_held {
-                let asked = Asked::by(Requester::agent());
-                if let Err(error) = self.start_vps(&asked, &handle, false, false).await {
-                    tracing::error!(vps = %handle.id, "failed to start it after the host's boot: {}", error.chain());
-                }
-            }
-        }
-        self.store(move |store| store.put_setting(KEY, &now)).await
     }
 
     /// Ends the agent: operations come to an end, for some seconds, spare monitors go, guests run on.
@@ -340,6 +337,7 @@ fn open_host(mut settings: Settings) -> Result<Shared, EngineError> {
         operations: Operations::new(settings.parallel_operations),
         spares: Spares::new(program, layout.clone(), settings.run_dir.clone(), settings.spare_monitors),
         assigning: tokio::sync::Mutex::default(),
+        autostarts: Autostarts::default(),
         started_at: now_ms() / 1000,
         layout,
         policy,

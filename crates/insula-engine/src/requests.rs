@@ -1,6 +1,7 @@
 //! What may be asked of VPSes and operations: judged by the policy, journaled, begun.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use insula_store::{OperationFilter, Store, StoreError};
@@ -15,6 +16,7 @@ use crate::job::{Boot, Job, Stop};
 use crate::operations::{Right, new_record};
 use crate::policy::{admit, may_wait};
 use crate::step::{Swap, Terms};
+use crate::task::SETS_ON_CRASH;
 use crate::vps::Work;
 use crate::{Engine, EngineError, VpsHandle, VpsView, now_ms};
 
@@ -220,13 +222,16 @@ impl Engine {
         }
         // Not before it is ours: whoever had it may have left it in another state.
         let state = handle.resting_state();
-        let is_needed = is_queued || admit(request, name.as_str(), state)? || !is_done_by(&job, state);
+        let is_called_off =
+            matches!(job, Job::StopVps { .. }) && handle.awaits_autostart.load(Ordering::Relaxed);
+        let is_needed =
+            is_queued || admit(request, name.as_str(), state)? || is_called_off || !is_done_by(&job, state);
         let spec = handle.spec();
         check_etag(asked, "VPS", name.as_str(), spec.revision)?;
         let job = self.refresh(job, handle)?;
         let mut record = new_record(asked, self.digest(asked), &job, name.as_str(), spec.tenant.clone());
         record.id = work.operation;
-        record.notes = notes(&job, state);
+        record.notes = notes(&job, state, handle.observed.borrow().monitor_version);
         if is_queued {
             record.state = OperationState::Queued;
         }
@@ -261,7 +266,9 @@ impl Engine {
             Job::SuspendVps { vps, mut suspension, stop } => {
                 // One that is suspended again has another reason, and is remembered as it was.
                 let before = spec.suspension.as_ref().map(|suspension| suspension.was_running);
-                suspension.was_running = before.unwrap_or_else(|| is_on(handle.resting_state()));
+                suspension.was_running = before.unwrap_or_else(|| {
+                    is_on(handle.resting_state()) || handle.awaits_autostart.load(Ordering::Relaxed)
+                });
                 Job::SuspendVps { vps, suspension, stop }
             }
             Job::UnsuspendVps { vps, .. } => Job::UnsuspendVps { vps, suspension: spec.suspension.clone() },
@@ -305,24 +312,26 @@ fn is_done_by(job: &Job, state: VpsState) -> bool {
     !matches!(job, Job::StartVps { boot: Boot { wait_ready: true }, .. }) || state == VpsState::Ready
 }
 
-/// Whether it would run on without the hold.
-fn is_on(state: VpsState) -> bool {
-    state.is_alive() || state == VpsState::Waiting
+/// Whether it has processes, or is about to have some.
+pub(crate) fn is_on(state: VpsState) -> bool {
+    state.is_alive() || matches!(state, VpsState::Starting | VpsState::Waiting)
 }
 
 /// What the requester should know about the result.
-fn notes(job: &Job, state: VpsState) -> Vec<String> {
-    match job {
-        Job::UpdateVps { terms: Some(terms), .. } if state.is_alive() => {
-            let Swap { from, to } = &**terms;
-            let wait = [
-                (from.hostname != to.hostname, "the host name is that of the next start"),
-                (from.features != to.features, "the features are those of the next start"),
-            ];
-            wait.iter().filter(|(is_other, _)| *is_other).map(|(_, note)| (*note).to_owned()).collect()
-        }
-        _ => vec![],
-    }
+fn notes(job: &Job, state: VpsState, monitor_version: Option<u32>) -> Vec<String> {
+    let Job::UpdateVps { terms: Some(terms), .. } = job else { return vec![] };
+    let Swap { from, to } = &**terms;
+    let on_crash = |terms: &Terms| terms.supervision.on_crash.unwrap_or_default();
+    let is_old = monitor_version.is_some_and(|version| version < SETS_ON_CRASH);
+    let wait = [
+        (from.hostname != to.hostname && state.is_alive(), "the host name is that of the next start"),
+        (from.features != to.features && state.is_alive(), "the features are those of the next start"),
+        (
+            on_crash(from) != on_crash(to) && is_old,
+            "the VPS runs with a monitor of an older version: on-crash counts from the next start on",
+        ),
+    ];
+    wait.iter().filter(|(is_so, _)| *is_so).map(|(_, note)| (*note).to_owned()).collect()
 }
 
 fn gone(name: &str) -> EngineError {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use insula_net::{observe_host_dns, render_guest_network};
-use insula_runtime::{NicInput, RunFile, StartInput, StartPlan, plan_start};
+use insula_runtime::{NicInput, RebootPolicy, RunFile, StartInput, StartPlan, plan_start};
 use insula_storage::Volume;
 use insula_types::{DesiredPower, NetworkSpec, Nic, Reason, VpsSpec};
 
@@ -55,7 +55,10 @@ impl Engine {
             run_files: files.collect(),
             run_dir: &self.settings.run_dir,
             environment: vec![],
-            reboots: self.settings.reboots.policy(),
+            reboots: RebootPolicy {
+                on_crash: spec.supervision.on_crash.unwrap_or_default(),
+                ..self.settings.reboots.policy()
+            },
             policy: self.policy.as_deref().ok(),
         };
         plan_start(&input).map_err(|error| {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use insula_types::{
-    Features, Fingerprint, ImageAlias, InitKind, Labels, Limits, OperationId, ProfileName, SnapshotName,
-    Suspension, TenantName, Trash, VpsId, VpsName, VpsSpec,
+    CrashPolicy, Features, Fingerprint, ImageAlias, InitKind, Labels, Limits, OperationId, ProfileName,
+    SnapshotName, Supervision, Suspension, TenantName, Trash, VpsId, VpsName, VpsSpec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,8 @@ pub enum Step {
     SetDiskLimit(Swap<Limits>),
     /// Give what runs its limits. Undone: to what they were.
     SetLimits(Swap<Limits>),
+    /// Tell the monitor of what runs what follows when it crashes. Undone: what it was.
+    SetOnCrash(Swap<CrashPolicy>),
     /// Change what is written down of the VPS. Undone: to what was.
     Change(Swap<Change>),
     /// Remove the snapshots' volumes.
@@ -120,6 +122,12 @@ pub struct Terms {
     /// Its own features.
     #[serde(default)]
     pub own_features: Option<Features>,
+    /// What follows when it crashes or the host boots: the plan's, and its own in its place.
+    #[serde(default)]
+    pub supervision: Supervision,
+    /// Its own.
+    #[serde(default)]
+    pub own_supervision: Supervision,
     /// What others note about it.
     pub labels: Labels,
     /// Whose it is.
@@ -139,6 +147,8 @@ impl Terms {
             own_limits: spec.own_limits.clone(),
             features: spec.features.clone(),
             own_features: spec.own_features.clone(),
+            supervision: spec.supervision,
+            own_supervision: spec.own_supervision,
             labels: spec.labels.clone(),
             tenant: spec.tenant.clone(),
             hostname: spec.hostname.clone(),
@@ -156,21 +166,13 @@ impl Change {
             Self::Trash(trash, name) => (spec.trash, spec.name) = (trash, name),
             Self::Image(image, init) => (spec.image, spec.init) = (image, init),
             Self::Terms(terms) => {
-                let Terms {
-                    profile,
-                    limits,
-                    own_limits,
-                    features,
-                    own_features,
-                    labels,
-                    tenant,
-                    hostname,
-                    delete_protection,
-                } = *terms;
-                (spec.profile, spec.limits, spec.own_limits) = (profile, limits, own_limits);
-                (spec.features, spec.own_features) = (features, own_features);
-                (spec.labels, spec.tenant) = (labels, tenant);
-                (spec.hostname, spec.delete_protection) = (hostname, delete_protection);
+                let terms = *terms;
+                (spec.profile, spec.limits, spec.own_limits) =
+                    (terms.profile, terms.limits, terms.own_limits);
+                (spec.supervision, spec.own_supervision) = (terms.supervision, terms.own_supervision);
+                (spec.labels, spec.tenant) = (terms.labels, terms.tenant);
+                (spec.hostname, spec.delete_protection) = (terms.hostname, terms.delete_protection);
+                (spec.features, spec.own_features) = (terms.features, terms.own_features);
             }
         }
     }
@@ -194,6 +196,7 @@ impl Step {
             Self::SetPaused(false) => "thawing",
             Self::SetDiskLimit(_) => "limiting the disk",
             Self::SetLimits(_) => "setting limits",
+            Self::SetOnCrash(_) => "telling the monitor",
             Self::Change(Swap { to: Change::Trash(Some(_), _), .. }) => "moving to the trash",
             Self::Change(_) => "noting the change",
             Self::RemoveSnapshotVolumes => "removing snapshots",

@@ -57,11 +57,13 @@ impl Engine {
             Step::AwaitReady => handle.await_ready(self.settings.ready_timeout()).await,
             Step::ShutDown { force, timeout } => {
                 self.change_spec(&handle.id, |spec| spec.power = DesiredPower::Off).await?;
+                self.forgo_autostart(&handle.id).await?;
                 handle.shut_down(*force, *timeout).await
             }
             Step::SetPaused(paused) => handle.set_paused(*paused).await,
             Step::SetDiskLimit(limits) => self.set_disk_limit(handle.id, limits.to.disk).await,
             Step::SetLimits(limits) => self.set_limits(&handle, &limits.from, &limits.to).await,
+            Step::SetOnCrash(on_crash) => handle.set_on_crash(on_crash.to).await,
             Step::Change(change) => self.make_change(&handle.id, &change.to).await,
             Step::RemoveSnapshotVolumes => self.remove_snapshot_volumes(&handle).await,
             Step::RemoveRoot => self.remove_volume(Volume::Root(handle.id)).await,
@@ -116,6 +118,7 @@ impl Engine {
             Step::CloneRoot | Step::CloneFrom(_) => self.remove_volume(Volume::Root(handle.id)).await,
             Step::SetDiskLimit(limits) => self.set_disk_limit(handle.id, limits.from.disk).await,
             Step::SetLimits(limits) => self.set_limits(&handle, &limits.to, &limits.from).await,
+            Step::SetOnCrash(on_crash) => handle.set_on_crash(on_crash.from).await,
             Step::Change(change) => self.make_change(&handle.id, &change.from).await,
             Step::ReserveSnapshot(name) => self.forget_snapshot(&handle, name.clone()).await,
             Step::TakeSnapshot(name) => {

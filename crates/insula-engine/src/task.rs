@@ -14,12 +14,16 @@ use std::time::Duration;
 use insula_runtime::cgroup::CgroupValue;
 use insula_runtime::protocol::StartFailure;
 use insula_runtime::{AppArmor, ConnectionError, Event, Phase, Request, StartPlan, Status, VpsDirectory};
-use insula_types::{DesiredPower, ExitReason, ExitRecord, Reason, VpsId, VpsSpec};
+use insula_types::{CrashPolicy, DesiredPower, ExitReason, ExitRecord, Reason, VpsId, VpsSpec};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::limits::{LimitBell, limit_met};
 use crate::link::MonitorLink;
 use crate::{Engine, EngineError, Observed, Power, VpsHandle, now_ms};
+
+/// The versions of the protocol that brought [`Request::SetLimits`] and [`Request::SetOnCrash`].
+const SETS_LIMITS: u32 = 2;
+pub(crate) const SETS_ON_CRASH: u32 = 3;
 
 /// What a task is asked to do.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub(crate) enum Command {
     SetPaused(bool, oneshot::Sender<Result<(), EngineError>>),
     /// Have these limits applied at the guest's own reboots, too.
     RememberLimits(Vec<CgroupValue>, oneshot::Sender<Result<(), EngineError>>),
+    /// Have this follow when init crashes.
+    SetOnCrash(CrashPolicy, oneshot::Sender<Result<(), EngineError>>),
 }
 
 /// What a task begins with.
@@ -39,8 +45,8 @@ pub(crate) enum Command {
 pub(crate) struct Found {
     /// How the VPS ended the last time.
     pub(crate) exit: Option<ExitRecord>,
-    /// Its monitor, where it lives, and what that says.
-    pub(crate) running: Option<(MonitorLink, Status)>,
+    /// Its monitor, where it lives, the version of the protocol that it speaks, and what it says.
+    pub(crate) running: Option<(MonitorLink, u32, Status)>,
     /// Whether its monitor lives, but is not understood.
     pub(crate) is_silent: bool,
 }
@@ -54,6 +60,8 @@ pub(crate) struct VpsTask {
     commands: mpsc::Receiver<Command>,
     link: Option<MonitorLink>,
     launching: Option<oneshot::Sender<Result<(), EngineError>>>,
+    /// Who has told the monitor something, and waits for its answer.
+    telling: Option<oneshot::Sender<Result<(), EngineError>>>,
     /// The monitor's last words.
     exit: Option<ExitRecord>,
     limits: Option<LimitBell>,
@@ -80,12 +88,14 @@ impl VpsTask {
             commands,
             link: None,
             launching: None,
+            telling: None,
             exit: None,
             limits: None,
             unkept: None,
         };
-        if let Some((link, status)) = found.running {
+        if let Some((link, version, status)) = found.running {
             task.link = Some(link);
+            task.note_version(version);
             task.update(&status);
         }
         tokio::spawn(task.run());
@@ -134,9 +144,37 @@ impl VpsTask {
             }
             Command::SetPaused(paused, reply) => answer(reply, self.set_paused(paused)),
             Command::RememberLimits(values, reply) => {
-                let sent = self.link.as_ref().map(|link| link.send(&Request::SetLimits { values }, &[]));
-                answer(reply, sent.unwrap_or(Ok(())));
+                let known = self.knows(SETS_LIMITS, "new limits while its guest runs");
+                answer(reply, known.and_then(|()| self.tell(&Request::SetLimits { values })));
             }
+            Command::SetOnCrash(on_crash, reply) => {
+                let known = self.observed.borrow().monitor_version >= Some(SETS_ON_CRASH);
+                let request = Request::SetOnCrash { on_crash };
+                match self.link.as_ref().filter(|_| known).map(|link| link.send(&request, &[])) {
+                    Some(Ok(())) => self.telling = Some(reply),
+                    Some(Err(error)) => answer(reply, Err(error)),
+                    None => answer(reply, Ok(())), // the next start's plan says so
+                }
+            }
+        }
+    }
+
+    /// Asks the monitor, where there is one.
+    fn tell(&self, request: &Request) -> Result<(), EngineError> {
+        self.link.as_ref().map_or(Ok(()), |link| link.send(request, &[]))
+    }
+
+    /// Whether the monitor, where there is one, speaks this version of the protocol or a newer one.
+    fn knows(&self, version: u32, what: &str) -> Result<(), EngineError> {
+        match self.observed.borrow().monitor_version {
+            Some(its) if its < version => {
+                let message = format!(
+                    "its monitor is of an older version ({its}) that does not know {what} (version {version})"
+                );
+                Err(EngineError::new(Reason::MonitorTooOld, message)
+                    .hint("restart the VPS: it gets a monitor of this version then"))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -146,18 +184,24 @@ impl VpsTask {
             return Err(EngineError::new(Reason::VpsRunning, "it has a monitor already"));
         }
         let mut tries = 3;
-        let connection = loop {
+        let (connection, version) = loop {
             tries -= 1;
-            match self.engine.spares.take().await?.start(plan) {
+            let monitor = self.engine.spares.take().await?;
+            let version = monitor.version();
+            match monitor.start(plan) {
                 Err(ConnectionError::Closed) if tries > 0 => continue,
                 result => {
-                    break result.map_err(|error| EngineError::internal("failed to use a monitor", error))?;
+                    let failed = |error| EngineError::internal("failed to use a monitor", error);
+                    break (result.map_err(failed)?, version);
                 }
             }
         };
         self.link = Some(MonitorLink::new(connection)?);
         self.exit = None;
-        self.observed.send_modify(|observed| observed.power = Power::Starting);
+        self.observed.send_modify(|observed| {
+            observed.power = Power::Starting;
+            observed.monitor_version = Some(version);
+        });
         Ok(())
     }
 
@@ -204,12 +248,26 @@ impl VpsTask {
 
     fn hear(&mut self, event: Event) {
         match event {
-            Event::Hello { status, .. } | Event::Phase { status } => self.update(&status),
+            Event::Parked { version } => self.note_version(version),
+            Event::Hello { version, status } => {
+                self.note_version(version);
+                self.update(&status);
+            }
+            Event::Phase { status } => self.update(&status),
             Event::StartFailed { failure } => self.start_failed(&failure),
             Event::Exited { record } => self.exit = Some(record),
-            Event::Refused { message } => tracing::warn!(vps = %self.id, "its monitor refused: {message}"),
+            Event::OnCrashSet => self.answer_telling(Ok(())),
+            Event::Refused { message } => {
+                tracing::warn!(vps = %self.id, "its monitor refused: {message}");
+                let error = EngineError::new(Reason::Internal, format!("its monitor refused: {message}"));
+                self.answer_telling(Err(error));
+            }
             _ => {} // of exec and console, which have connections of their own
         }
+    }
+
+    fn note_version(&self, version: u32) {
+        self.observed.send_modify(|observed| observed.monitor_version = Some(version));
     }
 
     fn update(&mut self, status: &Status) {
@@ -263,9 +321,16 @@ impl VpsTask {
         }
     }
 
+    fn answer_telling(&mut self, result: Result<(), EngineError>) {
+        if let Some(reply) = self.telling.take() {
+            answer(reply, result);
+        }
+    }
+
     /// The monitor is gone: with a word, or it was killed, and then its guest must go as well.
     async fn ended(&mut self, error: ConnectionError) {
         (self.link, self.limits) = (None, None);
+        self.answer_telling(Ok(())); // the next start's plan says so
         let record = self.clean_up(error).await;
         self.keep_exit(&record).await;
         let detail = record.detail.clone().unwrap_or_else(|| record.reason.to_string());

@@ -3,7 +3,7 @@
 //! A [`VpsHandle`] is shared by everybody. Its spec changes only together with the database; what is observed of it
 //! is written by its [`crate::task`] alone; and whoever works on it holds a [`Claim`], of which there is one.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use insula_types::{
@@ -32,6 +32,8 @@ pub struct Observed {
     pub last_exit: Option<ExitRecord>,
     /// When it is booted again, while it waits for that.
     pub boot_at_ms: Option<i64>,
+    /// The version of the protocol that its monitor speaks.
+    pub monitor_version: Option<u32>,
 }
 
 /// What the processes of a VPS do.
@@ -69,10 +71,9 @@ impl Observed {
             Power::Paused { .. } => VpsState::Paused,
             Power::Off => match self.last_exit.as_ref().map(|exit| exit.reason) {
                 None => VpsState::Stopped,
-                // After a reboot it ran again, and then the host ended without a word.
-                Some(
-                    ExitReason::PowerOff | ExitReason::Stopped | ExitReason::Killed | ExitReason::Reboot,
-                ) => VpsState::Stopped,
+                Some(ExitReason::PowerOff | ExitReason::Stopped | ExitReason::Killed) => VpsState::Stopped,
+                // Behind a reboot it ran again, and ended with the host.
+                Some(ExitReason::Reboot | ExitReason::HostDown) => VpsState::Stopped,
                 Some(_) => VpsState::Failed,
             },
         }
@@ -109,6 +110,8 @@ pub struct VpsHandle {
     turn: Arc<tokio::sync::Mutex<()>>,
     work: Mutex<Option<Work>>,
     waiting: AtomicUsize,
+    /// Set while its turn to be started after the host's boot is still to come.
+    pub(crate) awaits_autostart: AtomicBool,
     /// The state that was told last.
     told: Mutex<Option<VpsState>>,
     snapshots: Mutex<Vec<SnapshotInfo>>,
@@ -127,6 +130,8 @@ pub struct VpsView {
     pub observed: Observed,
     /// Who works on it.
     pub work: Option<Work>,
+    /// Whether its turn to be started after the host's boot is still to come.
+    pub awaits_autostart: bool,
 }
 
 /// How many operations may wait for their turn on one VPS.
@@ -146,6 +151,7 @@ impl VpsHandle {
             turn: Arc::default(),
             work: Mutex::default(),
             waiting: AtomicUsize::new(0),
+            awaits_autostart: AtomicBool::new(false),
             told: Mutex::default(),
             snapshots: Mutex::new(snapshots),
             observed,
@@ -192,7 +198,14 @@ impl VpsHandle {
     /// A moment's copy.
     pub fn view(&self) -> VpsView {
         let observed = self.observed.borrow().clone();
-        VpsView { spec: self.spec(), state: self.state_of(&observed), work: self.work(), observed }
+        let awaits_autostart = self.awaits_autostart.load(Ordering::Relaxed);
+        VpsView {
+            spec: self.spec(),
+            state: self.state_of(&observed),
+            work: self.work(),
+            observed,
+            awaits_autostart,
+        }
     }
 
     /// Tells the state, when it is another than the one that was told last, and that one: one after the other.
@@ -335,6 +348,7 @@ mod tests {
             (ExitReason::Stopped, VpsState::Stopped),
             (ExitReason::Killed, VpsState::Stopped),
             (ExitReason::Reboot, VpsState::Stopped),
+            (ExitReason::HostDown, VpsState::Stopped),
             (ExitReason::Exited(1), VpsState::Failed),
             (ExitReason::BootLoop, VpsState::Failed),
             (ExitReason::Signal(11), VpsState::Failed),

@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use insula_sys::process::SealedProgram;
@@ -17,7 +18,7 @@ use rustix::net::SocketFlags;
 use crate::cgroup::CgroupLayout;
 use crate::connection::{ConnectionError, MonitorConnection};
 use crate::plan::StartPlan;
-use crate::protocol::{Event, Request, StartFailure};
+use crate::protocol::{Event, PROTOCOL_VERSION, Request, StartFailure};
 use crate::seqpacket;
 
 /// Why there is no monitor.
@@ -79,6 +80,7 @@ pub struct MonitorConfig<'a> {
 #[derive(Debug)]
 pub struct ParkedMonitor {
     connection: MonitorConnection,
+    version: OnceLock<u32>,
 }
 
 /// Runs a monitor that parks. Returns at once: [`ParkedMonitor::wait`] tells when it is parked.
@@ -90,7 +92,7 @@ pub fn spawn_parked(config: &MonitorConfig<'_>) -> Result<ParkedMonitor, SpawnEr
     let log = config.run_dir.join("monitor.log");
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(log).map_err(SpawnError::Run)?;
     config.program.run("insula-monitor", its, log).map_err(SpawnError::Run)?;
-    Ok(ParkedMonitor { connection: MonitorConnection::from_socket(ours) })
+    Ok(ParkedMonitor { connection: MonitorConnection::from_socket(ours), version: OnceLock::new() })
 }
 
 impl ParkedMonitor {
@@ -98,11 +100,19 @@ impl ParkedMonitor {
     pub fn wait(&self, deadline: Instant) -> Result<(), SpawnError> {
         loop {
             match self.connection.receive(deadline)?.0 {
-                Event::Parked { .. } => return Ok(()),
+                Event::Parked { version } => {
+                    self.version.get_or_init(|| version);
+                    return Ok(());
+                }
                 Event::StartFailed { failure } => return Err(SpawnError::Park(failure)),
                 _ => {}
             }
         }
+    }
+
+    /// The version of the protocol that it speaks: until it has said so, this program's own.
+    pub fn version(&self) -> u32 {
+        self.version.get().copied().unwrap_or(PROTOCOL_VERSION)
     }
 
     /// Hands the plan over. The events on the connection tell what becomes of it: [`Event::Phase`],

@@ -69,6 +69,7 @@ mod tests {
             limits: Limits::default(),
             features: Features::default(),
             networks: vec!["default".parse().unwrap()],
+            supervision: Default::default(),
             revision: 1,
         }
     }

@@ -3,7 +3,7 @@
 use insula_types::{
     AuditEntry, DesiredPower, Event, EventBody, EventSubject, Features, Fingerprint, IdRange, InitKind,
     Labels, Limits, MacAddress, Nic, OperationId, OperationKind, OperationRecord, OperationState, Progress,
-    Requester, TenantName, VpsId, VpsSpec, VpsState,
+    Requester, Supervision, TenantName, VpsId, VpsSpec, VpsState,
 };
 
 use crate::Store;
@@ -29,6 +29,8 @@ pub(crate) fn vps(name: &str, address: &str, start: u32) -> VpsSpec {
         own_limits: Limits::default(),
         features: Features::default(),
         own_features: None,
+        supervision: Supervision::default(),
+        own_supervision: Supervision::default(),
         ids: IdRange { start, length: IdRange::DEFAULT_LENGTH },
         nics: vec![Nic {
             name: "eth0".parse().unwrap(),

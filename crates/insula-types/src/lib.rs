@@ -40,6 +40,6 @@ pub use profile::Profile;
 pub use reason::{Reason, UnknownReason};
 pub use size::{ByteSize, SizeError};
 pub use state::{DesiredPower, ExitReason, ExitRecord, VpsState};
-pub use supervision::CrashPolicy;
+pub use supervision::{Autostart, CrashPolicy, Supervision};
 pub use token::{EnrollmentToken, TokenParseError};
 pub use vps::{SnapshotInfo, Suspension, Trash, VpsSpec};

@@ -106,6 +106,8 @@ reasons! {
     ProfileInUse = "PROFILE_IN_USE",
     /// The kernel can't give a VPS that runs these limits, such as less memory than it holds.
     LimitRefused = "LIMIT_REFUSED",
+    /// The VPS runs with a monitor of an older version, which does not know what was asked for.
+    MonitorTooOld = "MONITOR_TOO_OLD",
     /// The VPS has no such user.
     UserNotFound = "USER_NOT_FOUND",
     /// The operation was cancelled by somebody.

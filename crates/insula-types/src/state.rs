@@ -138,6 +138,8 @@ pub enum ExitReason {
     Reboot,
     /// It rebooted or crashed too often in a row, and was given up.
     BootLoop,
+    /// It ran when the host went down.
+    HostDown,
 }
 
 impl fmt::Display for ExitReason {
@@ -152,6 +154,7 @@ impl fmt::Display for ExitReason {
             Self::MonitorLost => f.pad("the monitor was lost"),
             Self::StartFailed => f.pad("it could not be started"),
             Self::Reboot => f.pad("rebooted by the guest"),
+            Self::HostDown => f.pad("it ended with the host"),
             Self::BootLoop => f.pad("it rebooted or crashed again and again"),
         }
     }

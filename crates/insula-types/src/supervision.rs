@@ -46,6 +46,93 @@ impl FromStr for CrashPolicy {
     }
 }
 
+/// Whether a VPS is started when its host has booted. An agent that is restarted starts nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Autostart {
+    /// If it was on when the host went down: Incus calls it the last state.
+    #[default]
+    AsItWas,
+    /// Whatever it was.
+    Yes,
+    /// Never.
+    No,
+}
+
+impl Autostart {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::AsItWas, Self::Yes, Self::No];
+
+    /// The word for people and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AsItWas => "as-it-was",
+            Self::Yes => "yes",
+            Self::No => "no",
+        }
+    }
+}
+
+impl fmt::Display for Autostart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Autostart {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|autostart| autostart.as_str() == text)
+            .ok_or_else(|| format!("unknown autostart {text:?}: expected as-it-was, yes or no"))
+    }
+}
+
+/// What follows when a guest crashes, and when its host boots. `None`: as the profile says, or else as usual.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Supervision {
+    /// What follows when init crashes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_crash: Option<CrashPolicy>,
+    /// Whether it is started when the host has booted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autostart: Option<Autostart>,
+    /// Which are started first then: the higher ones; those of one priority by name. Usually 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autostart_priority: Option<i32>,
+    /// How long no other is started behind it then: seconds. Usually 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autostart_delay_s: Option<u32>,
+}
+
+impl Supervision {
+    /// The longest delay: an hour.
+    pub const LONGEST_DELAY_S: u32 = 3600;
+
+    /// This, with what `base` says where this says nothing.
+    pub fn or(self, base: &Self) -> Self {
+        Self {
+            on_crash: self.on_crash.or(base.on_crash),
+            autostart: self.autostart.or(base.autostart),
+            autostart_priority: self.autostart_priority.or(base.autostart_priority),
+            autostart_delay_s: self.autostart_delay_s.or(base.autostart_delay_s),
+        }
+    }
+
+    /// Refuses what makes no sense.
+    pub fn check(&self) -> Result<(), String> {
+        match self.autostart_delay_s {
+            Some(delay) if delay > Self::LONGEST_DELAY_S => {
+                Err(format!("an autostart delay of {delay} s is longer than {} s", Self::LONGEST_DELAY_S))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,5 +144,30 @@ mod tests {
             assert_eq!(serde_json::to_value(policy).unwrap(), policy.as_str());
         }
         assert!("reboot".parse::<CrashPolicy>().unwrap_err().contains("stop or restart"));
+    }
+
+    #[test]
+    fn an_autostart_is_read_as_it_is_written() {
+        for autostart in Autostart::ALL {
+            assert_eq!(autostart.to_string().parse(), Ok(autostart));
+            assert_eq!(serde_json::to_value(autostart).unwrap(), autostart.as_str());
+        }
+        assert!("on".parse::<Autostart>().unwrap_err().contains("as-it-was, yes or no"));
+    }
+
+    #[test]
+    fn what_is_not_said_is_the_profiles() {
+        let own = Supervision { autostart: Some(Autostart::No), ..Supervision::default() };
+        let profile = Supervision {
+            on_crash: Some(CrashPolicy::Restart),
+            autostart: Some(Autostart::Yes),
+            autostart_priority: Some(7),
+            autostart_delay_s: Some(3600),
+        };
+        assert_eq!(own.or(&profile), Supervision { autostart: Some(Autostart::No), ..profile });
+        assert_eq!(profile.check(), Ok(()));
+        let late = Supervision { autostart_delay_s: Some(3601), ..profile };
+        assert!(late.check().unwrap_err().contains("3601"));
+        assert_eq!(serde_json::from_str::<Supervision>("{}").unwrap(), Supervision::default());
     }
 }

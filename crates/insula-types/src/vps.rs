@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ByteSize, DesiredPower, Features, Fingerprint, IdRange, InitKind, Labels, Limits, Nic, PoolName,
-    ProfileName, SnapshotName, TenantName, VpsId, VpsName,
+    ProfileName, SnapshotName, Supervision, TenantName, VpsId, VpsName,
 };
 
 /// A VPS as it should be: what the database keeps.
@@ -35,6 +35,12 @@ pub struct VpsSpec {
     /// Its own features.
     #[serde(default)]
     pub own_features: Option<Features>,
+    /// What follows when it crashes or the host boots: what the profile says, and its own in its place.
+    #[serde(default)]
+    pub supervision: Supervision,
+    /// What it says itself of that.
+    #[serde(default)]
+    pub own_supervision: Supervision,
     /// Its user and group ids on the host.
     pub ids: IdRange,
     /// Its interfaces.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use insula_api::{ApiError, v1};
-use insula_engine::LimitChange;
+use insula_engine::{LimitChange, SupervisionChange};
 #[cfg(test)]
 use insula_types::ByteSize;
 use prost_types::FieldMask;
@@ -77,6 +77,46 @@ pub fn limits_with_values(limits: Option<&v1::Limits>) -> impl Iterator<Item = &
     LIMIT_PATHS.into_iter().zip(has).filter(|(_, has)| *has).map(|(path, _)| path)
 }
 
+/// The paths of what follows a crash or the host's boot.
+pub const SUPERVISION_PATHS: [&str; 4] = [
+    "supervision.on_crash",
+    "supervision.autostart",
+    "supervision.autostart_priority",
+    "supervision.autostart_delay",
+];
+
+/// The changes of what follows that the paths name.
+pub fn supervision_changes(
+    field: &str,
+    paths: &BTreeSet<&str>,
+    supervision: Option<v1::Supervision>,
+) -> Result<Vec<SupervisionChange>, ApiError> {
+    let new = insula_api::convert::supervision(field, supervision.unwrap_or_default())?;
+    if paths.contains("supervision") {
+        return Ok(vec![SupervisionChange::All(new)]);
+    }
+    let changes = [
+        SupervisionChange::OnCrash(new.on_crash),
+        SupervisionChange::Autostart(new.autostart),
+        SupervisionChange::AutostartPriority(new.autostart_priority),
+        SupervisionChange::AutostartDelay(new.autostart_delay_s),
+    ];
+    let named = SUPERVISION_PATHS.iter().zip(changes).filter(|(path, _)| paths.contains(*path));
+    Ok(named.map(|(_, change)| change).collect())
+}
+
+/// The paths of what follows that have a value.
+pub fn supervision_with_values(supervision: Option<&v1::Supervision>) -> impl Iterator<Item = &'static str> {
+    let supervision = supervision.copied().unwrap_or_default();
+    let has = [
+        supervision.on_crash != 0,
+        supervision.autostart != 0,
+        supervision.autostart_priority.is_some(),
+        supervision.autostart_delay.is_some(),
+    ];
+    SUPERVISION_PATHS.into_iter().zip(has).filter(|(_, has)| *has).map(|(path, _)| path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +134,20 @@ mod tests {
         assert_eq!(paths(mask(&[]), &KNOWN, ["limits"]).unwrap(), ["limits"].into());
         assert!(paths(mask(&["id"]), &KNOWN, []).is_err());
         assert!(paths(mask(&["*"]), &KNOWN, []).is_err());
+    }
+
+    #[test]
+    fn what_follows_is_named_one_by_one() {
+        let message = v1::Supervision { autostart_priority: Some(3), ..Default::default() };
+        let both = ["supervision.on_crash", "supervision.autostart_priority"].into();
+        assert_eq!(
+            supervision_changes("supervision", &both, Some(message)).unwrap(),
+            [SupervisionChange::OnCrash(None), SupervisionChange::AutostartPriority(Some(3))]
+        );
+        let with_values = supervision_with_values(Some(&message)).collect::<Vec<_>>();
+        assert_eq!(with_values, ["supervision.autostart_priority"]);
+        let all = supervision_changes("supervision", &["supervision"].into(), None).unwrap();
+        assert_eq!(all, [SupervisionChange::All(Default::default())]);
     }
 
     #[test]

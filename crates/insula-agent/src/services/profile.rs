@@ -1,13 +1,13 @@
 //! `ProfileService`.
 
-use insula_api::convert::{features, limits, parse, parse_all};
+use insula_api::convert::{features, limits, parse, parse_all, supervision};
 use insula_api::{ApiError, v1};
 use insula_engine::UpdateProfile;
 use insula_types::{Features, Profile, ProfileName};
 use tonic::{Request, Response, Status};
 
 use crate::services::Shared;
-use crate::services::mask::{LIMIT_PATHS, limit_changes, paths};
+use crate::services::mask::{LIMIT_PATHS, SUPERVISION_PATHS, limit_changes, paths, supervision_changes};
 use crate::services::opening::check_may_open;
 use crate::status::status;
 
@@ -41,6 +41,7 @@ impl v1::profile_service_server::ProfileService for Shared {
                 limits: limits("profile.limits", profile.limits.unwrap_or_default())?,
                 features: features("profile.features", profile.features)?,
                 networks: parse_all("profile.networks", &profile.networks)?,
+                supervision: supervision("profile.supervision", profile.supervision.unwrap_or_default())?,
                 revision: 0,
             };
             check_may_open(&asked.requester, &Features::default(), &profile.features)?;
@@ -77,9 +78,9 @@ impl v1::profile_service_server::ProfileService for Shared {
 }
 
 fn update_request(request: v1::UpdateProfileRequest) -> Result<(ProfileName, UpdateProfile), ApiError> {
-    const PLAIN: [&str; 4] = ["description", "limits", "features", "networks"];
+    const PLAIN: [&str; 5] = ["description", "limits", "features", "networks", "supervision"];
     let profile = request.profile.ok_or_else(missing)?;
-    let known: Vec<&'static str> = PLAIN.into_iter().chain(LIMIT_PATHS).collect();
+    let known: Vec<&'static str> = PLAIN.into_iter().chain(LIMIT_PATHS).chain(SUPERVISION_PATHS).collect();
     let paths = paths(request.update_mask, &known, PLAIN)?;
     let update = UpdateProfile {
         description: paths.contains("description").then_some(profile.description),
@@ -88,6 +89,7 @@ fn update_request(request: v1::UpdateProfileRequest) -> Result<(ProfileName, Upd
             true => Some(features("profile.features", profile.features)?),
             false => None,
         },
+        supervision: supervision_changes("profile.supervision", &paths, profile.supervision)?,
         networks: match paths.contains("networks") {
             true => Some(parse_all("profile.networks", &profile.networks)?),
             false => None,

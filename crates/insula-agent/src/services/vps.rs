@@ -3,14 +3,17 @@
 use std::pin::Pin;
 
 use futures::Stream;
-use insula_api::convert::{duration, features, limits, parse, parse_all, parse_optional};
+use insula_api::convert::{duration, features, limits, parse, parse_all, parse_optional, supervision};
 use insula_api::{ApiError, Reason, v1};
 use insula_engine::{Asked, Boot, CloneVps, CreateVps, FeatureChange, UpdateVps, VpsView};
 use insula_types::{Features, Role, VpsName};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::services::filter::Filter;
-use crate::services::mask::{LIMIT_PATHS, limit_changes, limits_with_values, paths};
+use crate::services::mask::{
+    LIMIT_PATHS, SUPERVISION_PATHS, limit_changes, limits_with_values, paths, supervision_changes,
+    supervision_with_values,
+};
 use crate::services::opening::check_may_open;
 use crate::services::{Shared, find, may_see, requester, session, vps};
 use crate::status::status;
@@ -248,6 +251,7 @@ fn create_request(request: v1::CreateVpsRequest) -> Result<CreateVps, ApiError> 
         labels: labels("labels", request.labels)?,
         password: Some(request.password).filter(|password| !password.is_empty()),
         delete_protection: request.delete_protection,
+        supervision: supervision("supervision", request.supervision.unwrap_or_default())?,
     })
 }
 
@@ -266,9 +270,9 @@ fn labels(
 }
 
 fn update_request(request: v1::UpdateVpsRequest) -> Result<UpdateVps, ApiError> {
-    const PLAIN: [&str; 7] =
-        ["profile", "limits", "labels", "tenant", "hostname", "delete_protection", "features"];
-    let known: Vec<&'static str> = PLAIN.into_iter().chain(LIMIT_PATHS).collect();
+    const PLAIN: [&str; 8] =
+        ["profile", "limits", "labels", "tenant", "hostname", "delete_protection", "features", "supervision"];
+    let known: Vec<&'static str> = PLAIN.into_iter().chain(LIMIT_PATHS).chain(SUPERVISION_PATHS).collect();
     let changes = request.changes.unwrap_or_default();
     let has = [
         !changes.profile.is_empty(),
@@ -278,9 +282,11 @@ fn update_request(request: v1::UpdateVpsRequest) -> Result<UpdateVps, ApiError> 
         !changes.hostname.is_empty(),
         changes.delete_protection,
         changes.features.is_some(),
+        false,
     ];
     let with_values = PLAIN.into_iter().zip(has).filter(|(_, has)| *has).map(|(path, _)| path);
     let with_values = with_values.chain(limits_with_values(changes.limits.as_ref()));
+    let with_values = with_values.chain(supervision_with_values(changes.supervision.as_ref()));
     let paths = paths(request.update_mask, &known, with_values)?;
     if paths.is_empty() {
         return Err(ApiError::invalid_field("update_mask", "nothing is to be changed"));
@@ -289,6 +295,7 @@ fn update_request(request: v1::UpdateVpsRequest) -> Result<UpdateVps, ApiError> 
     let given = |path: &'static str, value: bool| is_named(path).then_some(value);
     Ok(UpdateVps {
         limits: limit_changes("changes.limits", &paths, changes.limits)?,
+        supervision: supervision_changes("changes.supervision", &paths, changes.supervision)?,
         profile: match is_named("profile") {
             true => Some(parse("changes.profile", &changes.profile)?),
             false => None,

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use insula_api::v1::{CreateVpsRequest, FeatureList, Limits};
-use insula_types::{ByteSize, CpuCount, Feature};
+use insula_types::{Autostart, ByteSize, CpuCount, CrashPolicy, Feature, Supervision};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -58,6 +58,8 @@ pub struct Create {
     delete_protection: bool,
     #[command(flatten)]
     boot: BootArguments,
+    #[command(flatten)]
+    supervision: SupervisionArguments,
     // Last, because its heading holds for what follows.
     #[command(flatten)]
     limits: LimitArguments,
@@ -83,6 +85,30 @@ impl BootArguments {
     /// Whether we wait until it has booted.
     pub fn waits_ready(&self) -> bool {
         self.wait == Some(WaitFor::Ready)
+    }
+}
+
+/// What follows when a VPS crashes or its host boots, where that differs from its profile.
+#[derive(Debug, Default, Args)]
+pub struct SupervisionArguments {
+    /// What follows when its init crashes: stop or restart
+    #[arg(long, value_name = "POLICY")]
+    on_crash: Option<CrashPolicy>,
+    /// Whether it is started when the host has booted: yes, no or as-it-was
+    #[arg(long, value_name = "WHEN")]
+    autostart: Option<Autostart>,
+    /// Which are started first then: the higher ones
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    autostart_priority: Option<i32>,
+    /// Seconds that no other is started behind it then
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=3600))]
+    autostart_delay: Option<u32>,
+}
+
+impl From<SupervisionArguments> for Supervision {
+    fn from(arguments: SupervisionArguments) -> Self {
+        let SupervisionArguments { on_crash, autostart, autostart_priority, autostart_delay } = arguments;
+        Self { on_crash, autostart, autostart_priority, autostart_delay_s: autostart_delay }
     }
 }
 
@@ -184,6 +210,7 @@ impl Create {
             labels: self.labels.into_iter().collect(),
             delete_protection: self.delete_protection,
             features: (!self.features.is_empty()).then(|| feature_list(&self.features)),
+            supervision: Some((&Supervision::from(self.supervision)).into()),
             ..Default::default()
         })
     }
@@ -214,6 +241,7 @@ mod tests {
     use super::*;
     use crate::arguments::{Arguments, Command};
     use clap::Parser as _;
+    use insula_api::v1;
 
     fn parse(flags: &[&str]) -> Result<CreateVpsRequest, String> {
         let typed = ["insula", "create", "web1", "--image", "debian-12"].iter().chain(flags);
@@ -233,6 +261,12 @@ mod tests {
         let labelled = parse(&["--label", "env=prod", "--label", "a/b=c=d", "--tenant", "acme"]).unwrap();
         assert_eq!((&*labelled.labels["env"], &*labelled.labels["a/b"]), ("prod", "c=d"));
         assert_eq!((&*labelled.tenant, labelled.delete_protection), ("acme", false));
+        let supervised = parse(&["--on-crash", "restart", "--autostart", "no", "--autostart-priority", "-3"]);
+        let supervised = supervised.unwrap().supervision.unwrap();
+        assert_eq!(
+            (supervised.on_crash(), supervised.autostart(), supervised.autostart_priority),
+            (v1::CrashPolicy::Restart, v1::Autostart::No, Some(-3))
+        );
         let plain = parse(&[]).unwrap();
         assert_eq!(plain.features, None, "the profile's");
         let words = parse(&["--feature", "nesting", "--feature", "device:/dev/kvm"]).unwrap().features;
@@ -256,6 +290,9 @@ mod tests {
             ["--feature", "device:../x"],
             ["--label", "env"],
             ["--label", "=prod"],
+            ["--on-crash", "reboot"],
+            ["--autostart", "always"],
+            ["--autostart-delay", "3601"],
         ] {
             let error = parse(&flags).unwrap_err();
             assert!(error.contains(flags[0]), "{flags:?}: {error}");

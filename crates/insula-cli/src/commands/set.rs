@@ -1,8 +1,8 @@
 //! `insula set`
 
 use insula_api::Reason;
-use insula_api::v1::{FeatureList, GetVpsRequest, Operation, UpdateVpsRequest, Vps, VpsChanges};
-use insula_types::{ByteSize, CpuCount};
+use insula_api::v1::{self, FeatureList, GetVpsRequest, Operation, UpdateVpsRequest, Vps, VpsChanges};
+use insula_types::{Autostart, ByteSize, CpuCount, CrashPolicy, Supervision};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
@@ -22,9 +22,11 @@ Examples:
   insula set web1 label.env=prod label.old= tenant=acme
   insula set web1 features=nesting,fuse           # none: not even the profile's
   insula set web1 delete-protection=true
+  insula set db1 on-crash=restart autostart=yes autostart-priority=10 autostart-delay=5
 
 Keys: profile, cpus, cpu-weight, memory, swap, processes, disk, features, hostname, tenant, delete-protection,
-label.KEY. KEY= takes a value away; a limit is the profile's then, and so are features. All is changed or nothing. What runs gets new limits at once;
+label.KEY, on-crash, autostart, autostart-priority, autostart-delay. KEY= takes a value away; a limit, features, or what follows
+a crash or the host's boot, are the profile's then. All is changed or nothing. What runs gets new limits at once;
 what has to wait for the next start is said.")]
 pub struct Set {
     /// A VPS, by name or id
@@ -52,17 +54,21 @@ enum Assignment {
     Tenant(String),
     DeleteProtection(bool),
     Label(String, Option<String>),
+    OnCrash(Option<CrashPolicy>),
+    Autostart(Option<Autostart>),
+    AutostartPriority(Option<i32>),
+    AutostartDelay(Option<u32>),
 }
 
 const KEYS: &str = "profile, cpus, cpu-weight, memory, swap, processes, disk, features, hostname, tenant, \
-    delete-protection or label.KEY";
+    delete-protection, on-crash, autostart, autostart-priority, autostart-delay or label.KEY";
 
 impl FromStr for Assignment {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
-        Ok(match key {
+        Ok(match &*key.replace('_', "-") {
             "profile" => Self::Profile(value.to_owned()),
             "cpus" => Self::Cpus(optional(value)?),
             "cpu-weight" => Self::CpuWeight(optional(value)?),
@@ -73,6 +79,10 @@ impl FromStr for Assignment {
             "features" => Self::Features(features(value)?),
             "hostname" => Self::Hostname(value.to_owned()),
             "tenant" => Self::Tenant(value.to_owned()),
+            "on-crash" => Self::OnCrash(optional(value)?),
+            "autostart" => Self::Autostart(optional(value)?),
+            "autostart-priority" => Self::AutostartPriority(optional(value)?),
+            "autostart-delay" => Self::AutostartDelay(optional(value)?),
             "delete-protection" => Self::DeleteProtection(switch(value)?),
             _ => match key.strip_prefix("label.") {
                 Some(label) if !label.is_empty() => {
@@ -122,11 +132,16 @@ impl Assignment {
             Self::Tenant(_) => "tenant",
             Self::DeleteProtection(_) => "delete_protection",
             Self::Label(..) => "labels",
+            Self::OnCrash(_) => "supervision.on_crash",
+            Self::Autostart(_) => "supervision.autostart",
+            Self::AutostartPriority(_) => "supervision.autostart_priority",
+            Self::AutostartDelay(_) => "supervision.autostart_delay",
         }
     }
 
     fn apply(&self, changes: &mut VpsChanges) {
         let limits = changes.limits.get_or_insert_default();
+        let supervision = changes.supervision.get_or_insert_default();
         match self.clone() {
             Self::Profile(profile) => changes.profile = profile,
             Self::Cpus(cpus) => limits.cpu_milli = cpus.map(CpuCount::milli),
@@ -145,8 +160,27 @@ impl Assignment {
             Self::Label(key, None) => {
                 changes.labels.remove(&key);
             }
+            Self::OnCrash(on_crash) => {
+                supervision.on_crash = said(Supervision { on_crash, ..NOTHING }).on_crash
+            }
+            Self::Autostart(autostart) => {
+                supervision.autostart = said(Supervision { autostart, ..NOTHING }).autostart;
+            }
+            Self::AutostartPriority(priority) => supervision.autostart_priority = priority,
+            Self::AutostartDelay(autostart_delay_s) => {
+                let said = said(Supervision { autostart_delay_s, ..NOTHING });
+                supervision.autostart_delay = said.autostart_delay;
+            }
         }
     }
+}
+
+const NOTHING: Supervision =
+    Supervision { on_crash: None, autostart: None, autostart_priority: None, autostart_delay_s: None };
+
+/// As the API says it.
+fn said(supervision: Supervision) -> v1::Supervision {
+    (&supervision).into()
 }
 
 /// The changes, to labels as they are; and the mask that names them.
@@ -253,6 +287,28 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_is_set_with_either_spelling() {
+        let typed = parse(&["on_crash=restart", "autostart=", "autostart-priority=-2", "autostart-delay=5"]);
+        let (changes, mask) = changes(&typed, BTreeMap::new());
+        let supervision = changes.supervision.unwrap();
+        assert_eq!(supervision.on_crash(), v1::CrashPolicy::Restart);
+        assert_eq!(
+            (supervision.autostart(), supervision.autostart_priority),
+            (v1::Autostart::Unspecified, Some(-2))
+        );
+        assert_eq!(supervision.autostart_delay.unwrap().seconds, 5);
+        assert_eq!(
+            mask.paths,
+            [
+                "supervision.autostart",
+                "supervision.autostart_delay",
+                "supervision.autostart_priority",
+                "supervision.on_crash"
+            ]
+        );
+    }
+
+    #[test]
     fn other_labels_stay() {
         let labels = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
             pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -273,6 +329,9 @@ mod tests {
             ("processes=x", "invalid digit"),
             ("features=nesting,fuze", "fuze"),
             ("delete-protection=maybe", "maybe"),
+            ("on-crash=reboot", "stop or restart"),
+            ("autostart=on", "as-it-was, yes or no"),
+            ("autostart-delay=-1", "invalid digit"),
             ("label.=x", "label."),
             ("=x", "unknown key"),
         ] {

@@ -5,12 +5,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use insula_runtime::VpsDirectory;
 use insula_runtime::cgroup::Controller;
-use insula_types::{ByteSize, Feature, Features, IdRange, ImageRef, OperationKind, VpsState};
+use insula_types::{ByteSize, CrashPolicy, Feature, Features, IdRange, ImageRef, OperationKind, VpsState};
 
 use super::host::{asked, create_request, root_of};
 use super::{Case, try_all};
-use crate::{Boot, CloneVps, CreateVps, Engine, FeatureChange, LimitChange, UpdateVps, VpsHandle};
+use crate::{
+    Boot, CloneVps, CreateVps, Engine, FeatureChange, LimitChange, SupervisionChange, UpdateVps, VpsHandle,
+};
 
 fn is_file(engine: &Engine, vps: &str, path: &str) -> bool {
     engine.vps(vps).is_ok() && Path::exists(&root_of(engine, vps).join(path))
@@ -59,6 +62,13 @@ fn memory_limit(engine: &Engine, vps: &str) -> u64 {
 
 fn nesting() -> Features {
     Features::new([Feature::Nesting]).unwrap()
+}
+
+/// What the plan of one that runs says is to follow when it crashes.
+fn planned_on_crash(engine: &Engine, vps: &str) -> String {
+    let directory = VpsDirectory::new(&engine.settings.run_dir, &engine.vps(vps).unwrap().id);
+    let plan: serde_json::Value = serde_json::from_slice(&std::fs::read(directory.plan()).unwrap()).unwrap();
+    plan["reboots"]["on_crash"].as_str().unwrap().to_owned()
 }
 
 fn clone_request() -> CloneVps {
@@ -198,11 +208,15 @@ cases! {
                     LimitChange::Memory(Some(ByteSize::mib(512))),
                     LimitChange::Disk(Some(ByteSize::mib(512))),
                 ];
-                engine.update_vps(&asked(), &vps, UpdateVps { limits, ..UpdateVps::default() }).await
+                let supervision = vec![SupervisionChange::OnCrash(Some(CrashPolicy::Restart))];
+                let update = UpdateVps { limits, supervision, ..UpdateVps::default() };
+                engine.update_vps(&asked(), &vps, update).await
             }),
             is_done: |engine| {
                 let spec = engine.vps("live").unwrap().spec();
                 let memory = spec.limits.memory.unwrap();
+                let on_crash = planned_on_crash(engine, "live");
+                assert_eq!(on_crash, spec.supervision.on_crash.unwrap_or_default().as_str());
                 assert_eq!(memory_limit(engine, "live"), memory.bytes());
                 assert_eq!(engine.pool.usage(spec.id).unwrap().limit, spec.limits.disk);
                 memory == ByteSize::mib(512)

@@ -8,7 +8,7 @@ use insula_storage::Volume;
 use insula_sys::program::Program;
 use insula_types::{
     Architecture, ByteSize, Fingerprint, IdRange, ImageInfo, ImageRef, InitKind, Labels, Limits,
-    OperationRecord, OperationState, Requester,
+    OperationRecord, OperationState, Requester, Supervision,
 };
 use nix::sched::{CloneFlags, unshare};
 
@@ -138,6 +138,7 @@ pub(super) fn create_request(name: &str) -> CreateVps {
         labels: Labels::default(),
         password: Some("secret".to_owned()),
         delete_protection: false,
+        supervision: Supervision::default(),
     }
 }
 

@@ -1,0 +1,295 @@
+//! VPSes after the host's boot: which are started, in which order, and how many at a time.
+//!
+//! The list is made once for each boot of the host, which is known by its boot id; an agent that is restarted starts
+//! nothing but what is left of the list. It is in the database before the first start, and each VPS leaves it when its
+//! start is accepted, or when somebody stops it before its turn.
+//!
+//! As many guests boot at once as the host has CPUs. More are added one by one while CPU time is left, as the kernel's
+//! pressure stall information tells (Documentation/accounting/psi.rst): guests that wait for a network or a disk hold
+//! nobody up, and those that compute are not slowed down by others.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use insula_types::{Autostart, DesiredPower, Reason, Requester, VpsId, VpsSpec};
+use serde::{Deserialize, Serialize};
+
+use crate::context::Asked;
+use crate::nested::read_boot_id;
+use crate::{Engine, EngineError, Power, VpsHandle};
+
+/// Pressure of the whole host.
+const CPU_PRESSURE: &str = "/proc/pressure/cpu";
+
+/// The setting in the database.
+const KEY: &str = "autostart";
+/// Where agents before kept the boot id alone.
+const OLD_KEY: &str = "boot-id";
+
+/// How long pressure is measured before it is decided upon.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// For how long a guest counts as booting: one that never says that it is ready holds nobody up for longer.
+const LONGEST_BOOT: Duration = Duration::from_secs(60);
+/// Above this share of the time in which something waited for a CPU, in thousandths, no more guests are added.
+const MOST_PRESSURE: u64 = 500;
+/// The most guests that boot at once, however little they compute.
+const MOST_BOOTS: usize = 64;
+
+/// What is left to start.
+#[derive(Debug, Default)]
+pub(crate) struct Autostarts(tokio::sync::Mutex<Pending>);
+
+/// As it is in the database.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Pending {
+    /// The boot of the host that it is for.
+    boot_id: String,
+    /// In their order.
+    vpses: Vec<VpsId>,
+}
+
+/// What follows for a VPS when its host boots.
+pub fn starts_with_host(spec: &VpsSpec) -> bool {
+    let is_held = spec.suspension.is_some() || spec.trash.is_some();
+    !is_held
+        && match spec.supervision.autostart.unwrap_or_default() {
+            Autostart::AsItWas => spec.power == DesiredPower::On,
+            Autostart::Yes => true,
+            Autostart::No => false,
+        }
+}
+
+/// The higher priorities first; those of one priority by name.
+fn plan_order(mut specs: Vec<Arc<VpsSpec>>) -> Vec<VpsId> {
+    specs.retain(|spec| starts_with_host(spec));
+    specs.sort_by(|a, b| (Reverse(priority(a)), &a.name, a.id).cmp(&(Reverse(priority(b)), &b.name, b.id)));
+    specs.iter().map(|spec| spec.id).collect()
+}
+
+fn priority(spec: &VpsSpec) -> i32 {
+    spec.supervision.autostart_priority.unwrap_or_default()
+}
+
+/// Whether one more guest may boot beside those that do. `pressure`: the share of the time in which something waited for a
+/// CPU, in thousandths; `None` where nothing tells.
+fn has_room(booting: usize, cpus: usize, pressure: Option<u64>) -> bool {
+    match pressure {
+        _ if booting < cpus => true,
+        Some(pressure) => booting < MOST_BOOTS.max(cpus) && pressure < MOST_PRESSURE,
+        None => false,
+    }
+}
+
+/// The total of the line `some`: microseconds in which something waited.
+fn parse_pressure(text: &str) -> Option<u64> {
+    let some = text.lines().find(|line| line.starts_with("some "))?;
+    some.split(' ').find_map(|field| field.strip_prefix("total="))?.parse().ok()
+}
+
+/// Measures the pressure between two looks.
+#[derive(Debug)]
+struct Gauge {
+    seen: Option<(Instant, u64)>,
+}
+
+impl Gauge {
+    fn new() -> Self {
+        Self { seen: Self::look() }
+    }
+
+    fn look() -> Option<(Instant, u64)> {
+        let text = std::fs::read_to_string(CPU_PRESSURE).ok()?; // a kernel without it, or booted with psi=0
+        Some((Instant::now(), parse_pressure(&text)?))
+    }
+
+    /// The pressure since the last look; `None` where nothing tells.
+    fn read(&mut self) -> Option<u64> {
+        let before = std::mem::replace(&mut self.seen, Self::look())?;
+        let now = self.seen?;
+        let elapsed = u64::try_from(now.0.duration_since(before.0).as_micros()).ok()?.max(1);
+        Some(now.1.saturating_sub(before.1).saturating_mul(1000) / elapsed)
+    }
+}
+
+impl Engine {
+    fn boot_id(&self) -> Result<String, EngineError> {
+        read_boot_id(self.is_nested)
+            .map_err(|error| EngineError::internal("failed to read the id of the host's boot", error))
+    }
+
+    /// Whether the host has been booted since the last agent began, or nothing is known of that.
+    pub(crate) async fn was_host_booted(&self) -> Result<bool, EngineError> {
+        let boot_id = self.boot_id()?;
+        let (kept, old) = self.store(|store| Ok((store.setting(KEY)?, store.setting(OLD_KEY)?))).await?;
+        let kept: Option<Pending> = kept.and_then(|json| serde_json::from_str(&json).ok());
+        Ok(kept.is_none_or(|kept| kept.boot_id != boot_id) && old.as_deref() != Some(&*boot_id))
+    }
+
+    /// Begins to start what should run, when the host has been booted since; goes on with what a dead agent has left of it.
+    pub(crate) async fn start_after_boot(&self) -> Result<(), EngineError> {
+        let boot_id = self.boot_id()?;
+        let (kept, old) = self.store(|store| Ok((store.setting(KEY)?, store.setting(OLD_KEY)?))).await?;
+        let kept: Option<Pending> = kept.and_then(|json| serde_json::from_str(&json).ok());
+        let vpses = match kept {
+            Some(kept) if kept.boot_id == boot_id => kept.vpses,
+            _ if old.as_deref() == Some(&*boot_id) => vec![],
+            _ => plan_order(self.table.all().iter().map(|handle| handle.spec()).collect()),
+        };
+        let mut pending = self.autostarts.0.lock().await;
+        for handle in vpses.iter().filter_map(|vps| self.table.by_id(vps)) {
+            handle.awaits_autostart.store(true, Ordering::Relaxed);
+        }
+        *pending = Pending { boot_id, vpses: vpses.clone() };
+        self.keep_pending(&pending).await?;
+        drop(pending);
+        if !vpses.is_empty() {
+            let engine = self.clone();
+            tokio::spawn(async move { engine.start_all(vpses).await });
+        }
+        Ok(())
+    }
+
+    /// Takes a VPS off the list, as its start was accepted, or as it is not to be started.
+    pub(crate) async fn forgo_autostart(&self, vps: &VpsId) -> Result<(), EngineError> {
+        let mut pending = self.autostarts.0.lock().await;
+        if let Some(place) = pending.vpses.iter().position(|other| other == vps) {
+            pending.vpses.remove(place);
+            self.keep_pending(&pending).await?;
+        }
+        if let Some(handle) = self.table.by_id(vps) {
+            handle.awaits_autostart.store(false, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    async fn keep_pending(&self, pending: &Pending) -> Result<(), EngineError> {
+        let json = serde_json::to_string(pending)
+            .map_err(|error| EngineError::internal("failed to write down what is to be started", error))?;
+        self.store(move |store| store.put_setting(KEY, &json)).await
+    }
+
+    /// Starts VPSes one after the other, as many at a time as the host bears.
+    async fn start_all(&self, vpses: Vec<VpsId>) {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let (mut gauge, mut booting) = (Gauge::new(), FuturesUnordered::new());
+        let mut begun = i32::MAX;
+        for vps in vpses {
+            let Some(handle) = self.table.by_id(&vps) else { continue };
+            let (spec, mut delay) = (handle.spec(), Duration::ZERO);
+            if handle.awaits_autostart.load(Ordering::Relaxed) && starts_with_host(&spec) {
+                wait_for_room(&mut booting, cpus, &mut gauge).await;
+                if priority(&spec) < begun {
+                    begun = priority(&spec);
+                    tracing::info!("starting VPSes of autostart priority {begun}");
+                }
+                match self.start_one(&handle).await {
+                    Ok(()) => booting.push(boot_of(handle.clone())),
+                    Err(error) => {
+                        tracing::error!(%vps, "failed to start it after the host's boot: {}", error.chain());
+                    }
+                }
+                delay = Duration::from_secs(spec.supervision.autostart_delay_s.unwrap_or_default().into());
+            }
+            if let Err(error) = self.forgo_autostart(&vps).await {
+                tracing::error!(%vps, "{}", error.chain());
+            }
+            pause(delay).await;
+        }
+    }
+
+    /// Executes the init of a VPS. Whoever works on it just now is waited for, a few times.
+    async fn start_one(&self, handle: &Arc<VpsHandle>) -> Result<(), EngineError> {
+        let mut tries = 3;
+        loop {
+            tries -= 1;
+            let asked = Asked::by(Requester::agent());
+            match self.start_vps(&asked, handle, false, false).await {
+                Err(error) if error.reason() == Reason::VpsBusy && tries > 0 => {
+                    if let Some(work) = handle.work() {
+                        self.wait_operation(work.operation, Some(LONGEST_BOOT)).await?;
+                    }
+                    let is_called_off = !handle.awaits_autostart.load(Ordering::Relaxed);
+                    if is_called_off || handle.observed.borrow().power != Power::Off {
+                        return Ok(());
+                    }
+                }
+                accepted => return self.wait_operation(accepted?.id, None).await.map(drop),
+            }
+        }
+    }
+}
+
+/// The boot of a guest: over when it is ready, has ended, or takes too long.
+fn boot_of(handle: Arc<VpsHandle>) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let mut observed = handle.observed.clone();
+        let is_booting = |power| matches!(power, Power::Starting | Power::Running);
+        let over = observed.wait_for(|observed| !is_booting(observed.power));
+        let _ = tokio::time::timeout(LONGEST_BOOT, over).await; // however it ends, it is over
+    })
+}
+
+async fn wait_for_room(
+    booting: &mut FuturesUnordered<BoxFuture<'static, ()>>,
+    cpus: usize,
+    gauge: &mut Gauge,
+) {
+    while booting.len() >= cpus {
+        // What began last must have computed for a while before it shows.
+        gauge.read();
+        let is_one_less = tokio::select! {
+            over = booting.next() => over.is_some(),
+            () = pause(INTERVAL) => false,
+        };
+        if is_one_less || has_room(booting.len(), cpus, gauge.read()) {
+            return;
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods)] // a time is what is asked for
+async fn pause(time: Duration) {
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_boot_as_the_host_bears() {
+        for (booting, cpus, pressure, expected) in [
+            (0, 1, None, true),
+            (1, 1, None, false),
+            (3, 4, None, true),
+            (4, 4, None, false),
+            // The CPUs have always something to do.
+            (1, 2, Some(1000), true),
+            (2, 2, Some(500), false),
+            (2, 2, Some(499), true),
+            (40, 2, Some(0), true),
+            (MOST_BOOTS, 2, Some(0), false),
+            (MOST_BOOTS, 128, Some(1000), true),
+            (127, 128, None, true),
+            (128, 128, Some(0), false),
+        ] {
+            assert_eq!(has_room(booting, cpus, pressure), expected, "{booting} {cpus} {pressure:?}");
+        }
+    }
+
+    #[test]
+    fn pressure_is_read_as_the_kernel_writes_it() {
+        let text = "some avg10=95.47 avg60=94.67 avg300=95.48 total=1486388515\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
+        assert_eq!(parse_pressure(text), Some(1_486_388_515));
+        for other in ["", "full avg10=0.00 total=7\n", "some avg10=1\n", "some total=x\n"] {
+            assert_eq!(parse_pressure(other), None, "{other:?}");
+        }
+    }
+}
