@@ -34,4 +34,5 @@ mod requests;
 mod size;
 mod supervision;
 mod survival;
+mod upgrade;
 mod whole;

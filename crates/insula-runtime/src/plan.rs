@@ -398,6 +398,36 @@ mod tests {
         insta::assert_json_snapshot!(plan);
     }
 
+    /// A plan of the first version as it was written then: what came later has a default that is harmless to it. A guest that
+    /// runs by one, and one that an older agent starts, goes by that.
+    #[test]
+    fn a_frozen_plan_is_understood() {
+        let frozen: serde_json::Value = serde_json::from_str(include_str!("plan/frozen-1.json")).unwrap();
+        let plan: StartPlan = serde_json::from_value(frozen.clone()).unwrap();
+        assert_eq!(plan.version, 1);
+        assert_eq!((plan.hostname.as_str(), plan.interfaces.len(), plan.init.stop_signal), ("web1", 2, 37));
+        assert_eq!(plan.reboots, RebootPolicy::default());
+        // Nothing of it is lost.
+        let again = serde_json::to_value(&plan).unwrap();
+        for (key, value) in frozen.as_object().unwrap() {
+            assert!(contains(&again[key], value), "{key}: {value} became {}", again[key]);
+        }
+    }
+
+    /// Whether a value has all that another has, and perhaps fields that came later.
+    fn contains(new: &serde_json::Value, old: &serde_json::Value) -> bool {
+        use serde_json::Value::*;
+        match (new, old) {
+            (Object(new), Object(old)) => {
+                old.iter().all(|(key, old)| new.get(key).is_some_and(|new| contains(new, old)))
+            }
+            (Array(new), Array(old)) => {
+                new.len() == old.len() && new.iter().zip(old).all(|(new, old)| contains(new, old))
+            }
+            (new, old) => new == old,
+        }
+    }
+
     #[test]
     fn a_shifted_root_is_in_the_plan_and_others_are_as_they_were() {
         let (layout, limits) = (layout(), Limits::default());

@@ -345,6 +345,57 @@ mod tests {
         assert_eq!(event, Event::Unknown);
     }
 
+    /// What peers of version 2 said, word for word.
+    #[test]
+    fn a_peer_of_version_2_is_understood() {
+        let id = "0193a1b2-c3d4-7e5f-8a9b-0123456789ab";
+        let status = |phase: &str| {
+            format!(
+                r#"{{"vps":"{id}","phase":"{phase}","init_pid":77,"boots":1,"started_at_ms":5,"ready_at_ms":null}}"#
+            )
+        };
+        let events = [
+            r#"{"event":"parked","version":2}"#.to_owned(),
+            format!(r#"{{"event":"hello","version":2,"status":{}}}"#, status("ready")),
+            format!(r#"{{"event":"phase","status":{}}}"#, status("starting")),
+            r#"{"event":"start_failed","failure":{"phase":"mounts","chain":["a","b"],"errno":2}}"#.to_owned(),
+            r#"{"event":"exited","record":{"reason":{"signal":11},"at_ms":9}}"#.to_owned(),
+            r#"{"event":"exited","record":{"reason":"power_off","at_ms":9,"detail":"x"}}"#.to_owned(),
+            r#"{"event":"exec_started","exec":1}"#.to_owned(),
+            r#"{"event":"exec_failed","exec":1,"reason":"not_found","chain":["a"]}"#.to_owned(),
+            r#"{"event":"exec_exited","exec":1,"end":{"code":3}}"#.to_owned(),
+            r#"{"event":"console_attached"}"#.to_owned(),
+            r#"{"event":"log_end"}"#.to_owned(),
+            r#"{"event":"limits_set"}"#.to_owned(),
+            r#"{"event":"refused","message":"no"}"#.to_owned(),
+        ];
+        for text in events {
+            let event: Event = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_ne!(event, Event::Unknown, "{text}");
+            assert_eq!(
+                serde_json::to_string(&event).unwrap(),
+                text,
+                "an older peer is told in its own words"
+            );
+        }
+        let requests = [
+            r#"{"hello":{"version":2}}"#,
+            r#"{"stop":{"timeout_ms":60000}}"#,
+            r#""kill""#,
+            r#"{"exec":{"exec":1,"argv":["ls"],"environment":[],"directory":"/","terminal":{"rows":24,"columns":80}}}"#,
+            r#"{"exec_signal":{"exec":1,"signal":15}}"#,
+            r#"{"attach_console":{"replay":true}}"#,
+            r#"{"console_resize":{"rows":24,"columns":80}}"#,
+            r#""log""#,
+            r#"{"set_limits":{"values":[{"controller":"memory","file":"memory.max","value":"max"}]}}"#,
+        ];
+        for text in requests {
+            let request: Request =
+                serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(serde_json::to_string(&request).unwrap(), text);
+        }
+    }
+
     #[test]
     fn messages_read_what_they_write() {
         let exec = ExecRequest {

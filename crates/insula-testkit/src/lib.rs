@@ -6,6 +6,7 @@
 
 pub mod agent;
 mod calls;
+pub mod frozen;
 mod fsid;
 mod host;
 pub mod hostile;
