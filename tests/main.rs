@@ -20,6 +20,7 @@ mod foreign_client;
 mod full_disk;
 mod fuzz;
 mod hundred;
+mod guests;
 mod images;
 mod isolation;
 mod layers;

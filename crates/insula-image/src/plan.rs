@@ -28,6 +28,9 @@ cp "$1"/var/cache/apt/archives/*.deb "$INSULA_PACKAGE_CACHE.new"
 rm -rf "$INSULA_PACKAGE_CACHE"
 mv "$INSULA_PACKAGE_CACHE.new" "$INSULA_PACKAGE_CACHE""#;
 
+/// For apt.conf(5). mmdebstrap leaves it in the image, and [`render_finish`] takes it away.
+const ACCEPT_EXPIRED: &str = r#"--aptopt=Acquire::Check-Valid-Until "false""#;
+
 /// Runs [`render_finish`] inside the image.
 const FINISH: &str = r#"chroot "$1" /bin/sh -c "$INSULA_FINISH""#;
 
@@ -62,6 +65,7 @@ pub fn plan_build(definition: &ImageDefinition, root: &Path, cache: &Path) -> Pr
         .args(["--verbose", "--mode=root", "--format=directory", "--variant=minbase"])
         .arg(format!("--include={}", definition.packages.join(",")))
         .arg("--skip=essential/unlink") // the cache wants these packages, too
+        .args(definition.accept_expired.then_some(ACCEPT_EXPIRED))
         .args(exclude)
         .args(include)
         .arg(format!("--setup-hook={TAKE_FROM_CACHE}"))
@@ -78,6 +82,9 @@ fn render_finish(definition: &ImageDefinition) -> String {
     if !definition.exclude.is_empty() {
         // What is excluded stays excluded, under a name that tells the owner of a VPS why.
         script.push_str("mv /etc/dpkg/dpkg.cfg.d/99mmdebstrap /etc/dpkg/dpkg.cfg.d/excluded-paths\n");
+    }
+    if definition.accept_expired {
+        script.push_str("rm /etc/apt/apt.conf.d/99mmdebstrap\n"); // a VPS decides for itself
     }
     for file in &definition.files {
         let (path, content) = (quote(&file.path), quote(&file.content));
@@ -133,6 +140,19 @@ run: [systemctl enable systemd-networkd]
     fn files_and_commands_become_one_script() {
         let definition = ImageDefinition::parse(DEFINITION).unwrap();
         insta::assert_snapshot!(render_finish(&definition));
+    }
+
+    #[test]
+    fn expired_lists_are_accepted_by_the_build_alone() {
+        let text = format!("{DEFINITION}accept_expired: true\n");
+        let definition = ImageDefinition::parse(&text).unwrap();
+        let plan = format!("{:?}", plan_build(&definition, Path::new("/root"), Path::new("/cache")));
+        assert!(plan.contains("Check-Valid-Until"), "{plan}");
+        assert!(render_finish(&definition).contains("rm /etc/apt/apt.conf.d/99mmdebstrap"));
+        let strict = ImageDefinition::parse(DEFINITION).unwrap();
+        let plan = format!("{:?}", plan_build(&strict, Path::new("/root"), Path::new("/cache")));
+        assert!(!plan.contains("Check-Valid-Until"), "{plan}");
+        assert_ne!(definition.digest(), strict.digest());
     }
 
     #[test]

@@ -17,17 +17,23 @@ pub struct GuestFile {
     pub contents: String,
 }
 
-/// The files for the guest's `/run` that tell systemd-networkd (systemd.network(5)) of its interfaces, each with
-/// the network that it is plugged into. The first one has the default route and the name servers.
+/// The files for the guest's `/run` that tell of its interfaces, each with the network that it is plugged into: those of
+/// systemd-networkd (systemd.network(5)), and `insula/interfaces` for ifupdown (interfaces(5)), whose own file has to
+/// name it as a `source`. The first interface has the default route and the name servers.
 ///
 /// They lie in `/run`: a guest's own file of the same name in `/etc` wins, and a full disk doesn't matter.
 pub fn render_guest_network(nics: &[(&Nic, &NetworkSpec)], host_dns: &[IpAddr]) -> Vec<GuestFile> {
+    let ifupdown = GuestFile {
+        path: "insula/interfaces".into(),
+        mode: 0o644,
+        contents: render_ifupdown(nics, host_dns),
+    };
     let file = |(number, &(nic, network)): (usize, &(&Nic, &NetworkSpec))| GuestFile {
         path: format!("systemd/network/10-insula-{}.network", nic.name).into(),
         mode: 0o644, // systemd-networkd is no root
         contents: render_networkd(nic, network, (number == 0).then_some(host_dns)),
     };
-    nics.iter().enumerate().map(file).collect()
+    nics.iter().enumerate().map(file).chain([ifupdown]).collect()
 }
 
 /// The guest's `resolv.conf`.
@@ -63,6 +69,33 @@ fn render_networkd(nic: &Nic, network: &NetworkSpec, host_dns: Option<&[IpAddr]>
          IPv6AcceptRA=no\n",
     );
     text
+}
+
+/// The part of interfaces(5). What the host has set before init ran is taken away first: ifup(8) fails on an address that is
+/// there already.
+fn render_ifupdown(nics: &[(&Nic, &NetworkSpec)], host_dns: &[IpAddr]) -> String {
+    let mut text = String::from("# What the host has set before init ran, and sets at each start.\n");
+    for (number, (nic, network)) in nics.iter().enumerate() {
+        let _ = writeln!(text, "\nauto {}", nic.name); // a String takes all
+        for (index, address) in nic.addresses.iter().enumerate() {
+            let _ = writeln!(text, "iface {} inet static", nic.name);
+            if index == 0 {
+                let _ = writeln!(text, "    pre-up ip -4 address flush dev {}", nic.name);
+            }
+            let _ = writeln!(text, "    address {address}/{}", network.subnet.prefix_len());
+            if (number, index) == (0, 0) {
+                let _ = writeln!(text, "    gateway {}", network.gateway());
+                text.push_str(&render_dns_option(nameservers(network, host_dns)));
+            }
+        }
+    }
+    text
+}
+
+/// For resolvconf(8), which a guest may have.
+fn render_dns_option(servers: &[IpAddr]) -> String {
+    let names: Vec<String> = servers.iter().map(ToString::to_string).collect();
+    if names.is_empty() { String::new() } else { format!("    dns-nameservers {}\n", names.join(" ")) }
 }
 
 #[cfg(test)]
@@ -128,6 +161,36 @@ mod tests {
         LinkLocalAddressing=no
         IPv6AcceptRA=no
         ");
+    }
+
+    #[test]
+    fn ifupdown_is_told_the_same() {
+        let (first, second) = (nic("eth0", &["10.64.3.2", "10.64.3.9"]), nic("eth1", &["10.64.3.3"]));
+        let network = network(&[]);
+        let dns = ["192.0.2.7".parse().unwrap(), "192.0.2.8".parse().unwrap()];
+        let files = render_guest_network(&[(&first, &network), (&second, &network)], &dns);
+        assert_eq!(
+            (files[2].path.to_str(), files[2].mode, files.len()),
+            (Some("insula/interfaces"), 0o644, 3)
+        );
+        assert_snapshot!(files[2].contents, @r"
+        # What the host has set before init ran, and sets at each start.
+
+        auto eth0
+        iface eth0 inet static
+            pre-up ip -4 address flush dev eth0
+            address 10.64.3.2/24
+            gateway 10.64.3.1
+            dns-nameservers 192.0.2.7 192.0.2.8
+        iface eth0 inet static
+            address 10.64.3.9/24
+
+        auto eth1
+        iface eth1 inet static
+            pre-up ip -4 address flush dev eth1
+            address 10.64.3.3/24
+        ");
+        assert_eq!(render_dns_option(&[]), "");
     }
 
     #[test]

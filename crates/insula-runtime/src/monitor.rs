@@ -30,6 +30,7 @@ mod exit;
 mod files;
 mod filesystem;
 mod life;
+mod prompt;
 mod reboots;
 mod requests;
 mod server;

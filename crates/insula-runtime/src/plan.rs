@@ -8,6 +8,7 @@ mod capability;
 mod device;
 mod feature;
 mod filesystem;
+mod init;
 mod reboots;
 mod seccomp;
 
@@ -28,6 +29,7 @@ pub use capability::{DROPPED_CAPABILITIES, DroppedCapability};
 pub use device::{DeviceNode, OwnNode};
 pub use feature::{CLOSED_CALLS, ClosedCall, OPENED_CALLS, OpenedCall, wanted_devices};
 pub use filesystem::{MountStep, RunFile, Symlink};
+pub use init::plan_init;
 pub use reboots::RebootPolicy;
 pub use seccomp::{
     ArgumentTest, DENIED_CALLS, DENIED_IOCTLS, DeniedCall, DeniedIoctl, DeniedWhen, NEWEST_CALL,
@@ -106,6 +108,12 @@ pub struct InitPlan {
     pub stop_signal: i32,
     /// How it says that the guest has booted.
     pub ready: ReadyMode,
+    /// Whether it drops the signal at times, though it listens to it: then it is told again until it ends.
+    #[serde(default)]
+    pub tell_again: bool,
+    /// Whether its standard streams are the console, as a kernel hands them to its init, instead of `/dev/null`.
+    #[serde(default)]
+    pub console_streams: bool,
 }
 
 /// How a guest says that it has booted.
@@ -114,6 +122,8 @@ pub struct InitPlan {
 pub enum ReadyMode {
     /// By `READY=1` on the socket `/run/host/notify`, as in sd_notify(3).
     Notify,
+    /// By the prompt of a getty(8) on the console: a line that begins with `<word> login:`. `READY=1` counts, too.
+    LoginPrompt,
 }
 
 /// A network interface of the guest: a veth pair.
@@ -308,20 +318,6 @@ pub fn host_interface_name(id: &VpsId, index: usize) -> Option<InterfaceName> {
     let first = id.veth_name();
     let letter = ('s'..='z').nth(index)?;
     format!("in{letter}{}", &first.as_str()[3..]).parse().ok()
-}
-
-fn plan_init(kind: InitKind, extra: &[String]) -> InitPlan {
-    match kind {
-        InitKind::Systemd => {
-            let usual = ["container=insula", "NOTIFY_SOCKET=/run/host/notify", DEFAULT_PATH, "TERM=linux"];
-            InitPlan {
-                argv: vec!["/sbin/init".into()],
-                environment: usual.into_iter().map(str::to_owned).chain(extra.iter().cloned()).collect(),
-                stop_signal: 37, // SIGRTMIN+3 as the kernel counts: halt.target, systemd(1)
-                ready: ReadyMode::Notify,
-            }
-        }
-    }
 }
 
 /// Where programs are found in a guest.

@@ -11,13 +11,30 @@ use crate::{ByteSize, Fingerprint, ImageAlias, PoolName};
 pub enum InitKind {
     /// systemd(1).
     Systemd,
+    /// init(8) of sysvinit, whatever runs the services: `/etc/inittab` says it.
+    Sysvinit,
+    /// openrc-init(8).
+    OpenRc,
+    /// runit(8).
+    Runit,
+    /// The init of busybox(1).
+    Busybox,
+}
+
+impl InitKind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Systemd, Self::Sysvinit, Self::OpenRc, Self::Runit, Self::Busybox];
 }
 
 impl fmt::Display for InitKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Systemd => f.pad("systemd"),
-        }
+        f.pad(match self {
+            Self::Systemd => "systemd",
+            Self::Sysvinit => "sysvinit",
+            Self::OpenRc => "openrc",
+            Self::Runit => "runit",
+            Self::Busybox => "busybox",
+        })
     }
 }
 

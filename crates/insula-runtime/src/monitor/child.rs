@@ -12,7 +12,9 @@ use insula_sys::netlink;
 use insula_sys::process::{close_all_but, reset_signals};
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{Mode, OFlags, open};
-use rustix::process::{Resource, Signal, getrlimit, set_parent_process_death_signal, setrlimit, setsid};
+use rustix::process::{
+    Resource, Signal, getrlimit, set_parent_process_death_signal, setpgid, setrlimit, setsid,
+};
 use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use serde::{Deserialize, Serialize};
 
@@ -68,7 +70,7 @@ fn try_to_become_init(input: &ChildInput<'_>) -> Result<std::convert::Infallible
             .enter_at_exec(&plan.id)
             .map_err(StartFailure::at(StartPhase::Security, "enter the AppArmor policy"))?;
     }
-    become_root()?;
+    become_root(plan.init.console_streams)?;
     filesystem::assemble(plan, &root, input.devices, input.console)
         .map_err(|failure| failure.into_start_failure())?;
     drop(root);
@@ -77,7 +79,7 @@ fn try_to_become_init(input: &ChildInput<'_>) -> Result<std::convert::Infallible
     configure_network(&plan.interfaces).map_err(|error| StartFailure::new(StartPhase::Network, &error))?;
     rustix::system::sethostname(plan.hostname.as_bytes())
         .map_err(at(StartPhase::Prepare, "set the host name"))?;
-    settle(&input.socket)?;
+    settle(&input.socket, plan.init.console_streams)?;
     let (program, argv, environment) = strings(plan)?;
     confine(&plan.dropped_capabilities, &plan.seccomp)
         .map_err(|(what, error)| StartFailure::at(StartPhase::Security, what)(error))?;
@@ -109,12 +111,19 @@ pub(super) fn tell(
 }
 
 /// Becomes root of the guest's user namespace, in a session and a cgroup namespace of its own, and dies with the monitor.
-fn become_root() -> Result<(), StartFailure> {
+///
+/// An init with the console gets a process group only, as the kernel starts one: the first terminal that the leader of a
+/// session opens would be its controlling terminal, and who logs in at the console would have no job control. The session
+/// that it stays in is the monitor's, which has no terminal and nobody in it that the guest could signal.
+fn become_root(has_console: bool) -> Result<(), StartFailure> {
     let ids = |what| at(StartPhase::Ids, what);
     set_thread_groups(&[]).map_err(ids("drop the groups"))?;
     set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).map_err(ids("become group root"))?;
     set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).map_err(ids("become root"))?;
-    setsid().map_err(ids("begin a session"))?;
+    match has_console {
+        true => setpgid(None, None).map_err(ids("begin a process group"))?,
+        false => setsid().map(drop).map_err(ids("begin a session"))?,
+    }
     // Behind the change of ids, which resets it.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(ids("be tied to the monitor"))?;
     // Not in clone3(2): there the namespace would have the monitor's group as its root.
@@ -152,15 +161,21 @@ fn configure_network(interfaces: &[Interface]) -> Result<(), netlink::NetlinkErr
 }
 
 /// Leaves nothing of the monitor's to init: streams, descriptors, signals, limits.
-fn settle(socket: &OwnedFd) -> Result<(), StartFailure> {
+///
+/// The console does not become its controlling terminal: that is for who logs in there.
+fn settle(socket: &OwnedFd, has_console: bool) -> Result<(), StartFailure> {
     let streams = |what| at(StartPhase::Prepare, what);
     // Closed, not marked for closing: the path of init is the guest's, and may lead through /proc/self/fd.
     close_all_but(socket.as_fd()).map_err(StartFailure::at(StartPhase::Prepare, "close all descriptors"))?;
-    let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .map_err(streams("open /dev/null"))?;
-    rustix::stdio::dup2_stdin(&null).map_err(streams("set the standard input"))?;
-    rustix::stdio::dup2_stdout(&null).map_err(streams("set the standard output"))?;
-    rustix::stdio::dup2_stderr(&null).map_err(streams("set the standard error"))?;
+    let (path, what) = match has_console {
+        true => ("/dev/console", "open /dev/console"),
+        false => ("/dev/null", "open /dev/null"),
+    };
+    let stream =
+        open(path, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).map_err(streams(what))?;
+    rustix::stdio::dup2_stdin(&stream).map_err(streams("set the standard input"))?;
+    rustix::stdio::dup2_stdout(&stream).map_err(streams("set the standard output"))?;
+    rustix::stdio::dup2_stderr(&stream).map_err(streams("set the standard error"))?;
     reset_signals();
     rustix::process::umask(Mode::from_raw_mode(0o022));
     // The kernel's defaults, whatever the agent has for itself. Init raises what it wants up to the hard limit.

@@ -10,6 +10,7 @@ use rustix::io::{Errno, read, write};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use super::prompt::PromptFinder;
 use crate::protocol::{MAX_CONSOLE_BYTES, TerminalSize};
 
 /// How much of what the console has shown is kept, in bytes.
@@ -20,6 +21,8 @@ const SCROLLBACK: usize = 64 << 10;
 pub(super) struct Console {
     master: Option<OwnedFd>,
     scrollback: VecDeque<u8>,
+    /// Looks at what this boot has shown.
+    prompt: PromptFinder,
 }
 
 impl Console {
@@ -27,6 +30,7 @@ impl Console {
     pub fn open(&mut self, ids: IdRange) -> io::Result<OwnedFd> {
         let (master, slave) = open_terminal(ids)?;
         self.master = Some(master);
+        self.prompt = PromptFinder::default();
         Ok(slave)
     }
 
@@ -44,6 +48,7 @@ impl Console {
         for _ in 0..16 {
             match self.master.as_ref().map(|master| read(master, &mut buffer)) {
                 Some(Ok(count @ 1..)) => {
+                    self.prompt.observe(&buffer[..count]);
                     self.keep(&buffer[..count]);
                     on_bytes(&buffer[..count]);
                 }
@@ -52,6 +57,11 @@ impl Console {
             }
         }
         true
+    }
+
+    /// Whether a getty has shown its prompt since the boot.
+    pub fn has_prompt(&self) -> bool {
+        self.prompt.is_found()
     }
 
     fn keep(&mut self, bytes: &[u8]) {

@@ -11,7 +11,7 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 use super::boot::{boot, disconnect_interfaces};
 use super::exit::{Asked, Verdict, judge};
 use super::reboots::Next;
-use super::server::{Monitor, Source, Stop};
+use super::server::{Monitor, Source, Stop, TELL_AGAIN};
 use crate::apparmor::AppArmor;
 use crate::protocol::{Event, ExecEnd, Phase, StartFailure, StartPhase, chain_of};
 
@@ -69,18 +69,25 @@ impl Monitor {
         while let Ok((_, length)) = recv(&guest.notify, &mut buffer, RecvFlags::DONTWAIT) {
             let message = &buffer[..length.min(buffer.len())];
             let is_ready = message.split(|byte| *byte == b'\n').any(|line| line == b"READY=1");
-            if is_ready && self.status.phase == Phase::Running {
-                self.status.phase = Phase::Ready;
-                self.status.ready_at_ms = Some(now_ms());
-                self.clients.broadcast(&Event::Phase { status: self.status.clone() });
+            if is_ready {
+                return self.become_ready();
             }
+        }
+    }
+
+    /// The guest has booted.
+    pub fn become_ready(&mut self) {
+        if self.status.phase == Phase::Running {
+            self.status.phase = Phase::Ready;
+            self.status.ready_at_ms = Some(now_ms());
+            self.clients.broadcast(&Event::Phase { status: self.status.clone() });
         }
     }
 
     /// Begins a shutdown, or moves its deadline.
     pub fn stop(&mut self, timeout: Duration) {
-        let is_told = self.stop.as_ref().is_some_and(|stop| stop.is_told);
-        self.stop = Some(Stop { deadline: Instant::now() + timeout, is_told });
+        let (is_told, next) = self.stop.as_ref().map_or((false, None), |stop| (stop.is_told, stop.next));
+        self.stop = Some(Stop { deadline: Instant::now() + timeout, is_told, next });
         if self.boot_at.is_some() {
             return self.record_end(ExitReason::Stopped, None);
         }
@@ -94,11 +101,12 @@ impl Monitor {
     pub fn go_on_stopping(&mut self, now: Instant) {
         let (Some(stop), Some(guest)) = (&mut self.stop, &self.guest) else { return };
         let signal = self.plan.init.stop_signal;
-        if !stop.is_told {
+        if !stop.is_told || stop.next.is_some_and(|next| next <= now) {
             // One that waits in sigtimedwait(2) seems to listen to nothing, and hears it all the same; it is told twice. It
             // may have ended just now: then its end is the next event.
             let sent = send_signal(guest.init.pidfd.as_fd(), signal).is_ok();
             stop.is_told = sent && listens_to(guest.init.pid, signal);
+            stop.next = self.plan.init.tell_again.then(|| now + TELL_AGAIN);
         }
         if stop.deadline <= now {
             self.kill();

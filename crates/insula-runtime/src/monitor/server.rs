@@ -17,7 +17,7 @@ use super::clients::Clients;
 use super::console::Console;
 use super::exec::Exec;
 use super::reboots::Reboots;
-use crate::plan::StartPlan;
+use crate::plan::{ReadyMode, StartPlan};
 use crate::protocol::{Phase, StartFailure, StartPhase, Status};
 use crate::run_dir::VpsDirectory;
 
@@ -54,10 +54,15 @@ pub(super) struct Stop {
     pub deadline: Instant,
     /// Whether init has been told: one that does not listen yet would lose the signal.
     pub is_told: bool,
+    /// When it is told again, if it is one that drops the signal at times.
+    pub next: Option<Instant>,
 }
 
 /// How often init is looked at until it listens to the signal to stop.
 const STOP_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long an init that drops the signal at times may be silent before it is told again.
+pub(super) const TELL_AGAIN: Duration = Duration::from_secs(1);
 
 /// Where an event comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,6 +207,9 @@ impl Monitor {
 
     fn serve_console(&mut self) {
         let may_have_more = self.console.read(|bytes| self.clients.show(bytes));
+        if self.plan.init.ready == ReadyMode::LoginPrompt && self.console.has_prompt() {
+            self.become_ready();
+        }
         if may_have_more && let Some(master) = self.console.master() {
             // Edge-triggered: asks the kernel to look again.
             let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
@@ -212,7 +220,7 @@ impl Monitor {
 
     fn next_deadline(&self) -> Option<Instant> {
         let stop = self.stop.as_ref().map(|stop| match stop.is_told {
-            true => stop.deadline,
+            true => stop.next.unwrap_or(stop.deadline).min(stop.deadline),
             false => stop.deadline.min(Instant::now() + STOP_INTERVAL),
         });
         let entering = self.execs.values().filter(|exec| exec.socket.is_some());
