@@ -34,12 +34,17 @@ macro_rules! guests {
 }
 
 const NETWORKD: (&str, &str) = ("systemd-networkd", "networkctl list eth0 | grep -w configured");
+const IFUPDOWN: (&str, &str) = ("ifupdown", "ifquery --state eth0 && ifquery eth0 | grep -w address:");
+const NOTHING: (&str, &str) = ("nothing", "! command -v ifup networkctl");
 
 guests! {
     a_debian_11_guest_lives: "debian-11", "/lib/systemd/systemd", NETWORKD;
     a_debian_12_guest_lives: "debian-12", "/usr/lib/systemd/systemd", NETWORKD;
     a_debian_13_guest_lives: "debian-13", "/usr/lib/systemd/systemd", NETWORKD;
     a_debian_sid_guest_lives: "debian-sid", "/usr/lib/systemd/systemd", NETWORKD;
+    a_guest_with_sysvinit_lives: "debian-13-sysvinit", "/usr/sbin/init", IFUPDOWN;
+    a_guest_with_runit_lives: "debian-13-runit", "/usr/sbin/runit", IFUPDOWN;
+    a_guest_with_busybox_lives: "debian-13-busybox", "/usr/bin/busybox", NOTHING;
 }
 
 fn live(image: &'static str) {
@@ -73,7 +78,11 @@ fn has_booted(host: &ScratchHost, guest: &Guest, init: InitKind) {
     assert_eq!(addresses, format!("inet {address}/24"));
     let gateway = host.insula_json(&["network", "show", "default"])["gateway"].as_str().unwrap().to_owned();
     host.sh("web1", &format!("ping -c 1 -W 10 {gateway} && ip route show default | grep -w {gateway}"));
-    assert_eq!(host.ssh(&address, "hostname").expect_code(0).text(), "web1");
+    let name = eventually("the SSH server answers", || {
+        let outcome = host.ssh(&address, "hostname");
+        (outcome.code == 0).then(|| outcome.text())
+    });
+    assert_eq!(name, "web1");
 }
 
 fn address(host: &ScratchHost) -> String {
@@ -82,7 +91,7 @@ fn address(host: &ScratchHost) -> String {
 
 /// The lines of a console by which the programs of a boot say that something went wrong.
 fn complaints(log: &str) -> Vec<&str> {
-    const WORDS: [&str; 6] = ["fail", "error", "warning", "cannot", "can't", "not permitted"];
+    const WORDS: [&str; 7] = ["fail", "error", "warning", "cannot", "can't", "not permitted", "denied"];
     let complains = |line: &&str| WORDS.iter().any(|word| line.to_lowercase().contains(word));
     log.lines().filter(complains).collect()
 }
