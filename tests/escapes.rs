@@ -8,6 +8,7 @@ mod arena;
 mod bombs;
 mod noise;
 mod pulse;
+mod transfers;
 mod traps;
 mod walls;
 mod witness;

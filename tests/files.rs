@@ -224,3 +224,30 @@ fn workers(host: &ScratchHost) -> usize {
     };
     std::fs::read_dir("/proc").unwrap().filter(|entry| is_worker(&entry.as_ref().unwrap().path())).count()
 }
+
+/// Keys come and go while the VPS runs and while it does not, and again when it is rebuilt.
+#[test]
+fn keys_let_in_and_no_more() {
+    let host = ScratchHost::with(Image::Debian12);
+    host.create_ready("web1", Image::Debian12, &[]);
+    let address = host.vps("web1").interfaces[0].ip_addresses[0].clone();
+    let key = host.ssh_key();
+    host.ssh(&address, "true").expect_code(255);
+    host.insula_ok(&["ssh-key", "add", "web1", &key]);
+    assert_eq!(host.ssh(&address, "id -u").expect_code(0).text(), "0");
+    host.insula_ok(&["ssh-key", "add", "web1", &key]);
+    assert_eq!(host.insula_json(&["ssh-key", "list", "web1"])["sshKeys"].as_array().unwrap().len(), 1);
+    assert_eq!(host.sh("web1", "wc -l </root/.ssh/authorized_keys"), "1");
+    host.sh("web1", "echo '# mine' >>/root/.ssh/authorized_keys");
+    let comment = std::fs::read_to_string(&key).unwrap().trim().split(' ').nth(2).unwrap().to_owned();
+    host.insula_ok(&["ssh-key", "remove", "web1", &comment]);
+    host.ssh(&address, "true").expect_code(255);
+    assert_eq!(host.sh("web1", "cat /root/.ssh/authorized_keys"), "# mine");
+    host.insula(&["ssh-key", "remove", "web1", &comment]).expect_code(2).expect_complaint(&[&comment]);
+    host.insula_ok(&["stop", "web1"]);
+    host.insula_ok(&["ssh-key", "add", "web1", &key]);
+    host.insula_ok(&["rebuild", "web1", "--image", "debian-12", "--wait", "ready"]);
+    assert_eq!(host.ssh(&address, "id -u").expect_code(0).text(), "0", "the new root has it, too");
+    let private = key.trim_end_matches(".pub");
+    host.insula(&["ssh-key", "add", "web1", private]).expect_code(2).expect_complaint(&["private"]);
+}

@@ -136,6 +136,7 @@ pub const METHODS: &[Method] = &[
     read   ("/insula.v1.UsageService/ListUsage",                          [ALL, ALL, ALL, OWN, ALL]),
 
     session("/insula.v1.VpsService/AttachConsole",                        [ALL, ALL, ___, OWN, ___]),
+    change ("/insula.v1.VpsService/ChangeVpsSshKeys",                     [ALL, ALL, ALL, OWN, ___]),
     change ("/insula.v1.VpsService/CloneVps",                             [ALL, ALL, ALL, ___, ___]),
     change ("/insula.v1.VpsService/CreateVps",                            [ALL, ALL, ALL, ___, ___]),
     change ("/insula.v1.VpsService/DeleteVps",                            [ALL, ALL, ALL, ___, ___]),

@@ -119,6 +119,9 @@ pub enum Command {
     Console(commands::console::Console),
     /// Print what the console of a VPS has shown last
     Log(commands::log::Log),
+    /// Keys that may log in as root of a VPS
+    #[command(subcommand)]
+    SshKey(commands::ssh_key::SshKey),
     /// Copy files into a VPS and out of it
     #[command(subcommand)]
     File(commands::file::File),

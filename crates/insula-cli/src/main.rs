@@ -127,6 +127,7 @@ impl Command {
             Self::Shell(command) => command.run(context).await,
             Self::Console(command) => command.run(context).await,
             Self::Log(command) => command.run(context).await,
+            Self::SshKey(command) => command.run(context).await,
             Self::File(command) => command.run(context).await,
             Self::Snapshot(command) => command.run(context).await,
             Self::Image(command) => command.run(context).await,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use insula_runtime::hash_password;
+use insula_runtime::{GuestRootError, hash_password};
 use insula_types::{
     Autostart, ByteSize, CpuCount, CrashPolicy, Labels, Limits, OperationRecord, ProfileName, Reason,
     Supervision, Suspension, TenantName, VpsName,
@@ -11,7 +11,7 @@ use insula_types::{
 use serde::{Deserialize, Serialize};
 
 use crate::context::Asked;
-use crate::create::{check_hostname, name_taken};
+use crate::create::{check_hostname, check_ssh_key, name_taken};
 use crate::features::FeatureChange;
 use crate::job::Job;
 use crate::requests::journal;
@@ -211,6 +211,70 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Changes which keys may log in as root of a VPS.
+    pub async fn change_ssh_keys(
+        &self,
+        asked: &Asked,
+        handle: &Arc<VpsHandle>,
+        add: &[String],
+        remove: &[String],
+    ) -> Result<OperationRecord, EngineError> {
+        self.once(asked, || async {
+            let checked = |field, keys: &[String]| {
+                let keys = keys.iter().map(|key| check_ssh_key(key)).collect::<Result<Vec<_>, _>>();
+                keys.map_err(|error| EngineError::invalid(field, error))
+            };
+            let (add, remove) = (checked("add", add)?, checked("remove", remove)?);
+            if add.is_empty() && remove.is_empty() {
+                return Err(EngineError::invalid("add", "there is no key to add or to remove"));
+            }
+            if add.len() + remove.len() > MAX_SSH_KEYS {
+                return Err(EngineError::invalid("add", format!("more than {MAX_SSH_KEYS} keys at once")));
+            }
+            let keys = Swap { from: vec![], to: vec![] }; // known when it is its turn
+            let job = Job::ChangeVpsSshKeys { vps: handle.id, add, remove, keys };
+            self.request_now(asked, handle, job, journal).await
+        })
+        .await
+    }
+}
+
+/// The most keys in one request.
+const MAX_SSH_KEYS: usize = 100;
+
+/// The keys with others at their end, and without some. Comments don't count.
+pub(crate) fn change_ssh_keys(keys: &[String], add: &[String], remove: &[String]) -> Vec<String> {
+    fn same(one: &str, other: &str) -> bool {
+        one.split(' ').take(2).eq(other.split(' ').take(2))
+    }
+    let is_in = |keys: &[String], key: &str| keys.iter().any(|known| same(known, key));
+    let mut changed: Vec<String> = keys.iter().filter(|key| !is_in(remove, key)).cloned().collect();
+    for key in add {
+        if !is_in(&changed, key) {
+            changed.push(key.clone());
+        }
+    }
+    changed
+}
+
+/// What writing keys into a root may say.
+pub(crate) fn ssh_keys_error(error: GuestRootError) -> EngineError {
+    let is_full = |error: &GuestRootError| {
+        let kind = match error {
+            GuestRootError::Refused { source, .. } => source.kind(),
+            _ => return false,
+        };
+        matches!(kind, std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+    };
+    let reason = match &error {
+        error if is_full(error) => Reason::VpsDiskFull,
+        GuestRootError::NotAFile { .. } => Reason::FileWrongKind,
+        _ => Reason::FileFailed,
+    };
+    EngineError::new(reason, "failed to write the keys that may log in as root").caused_by(error)
+}
+
 /// The hash of a password. It is slow on purpose.
 pub(crate) async fn hashed(password: &str) -> Result<String, EngineError> {
     let password = password.to_owned();
@@ -268,6 +332,16 @@ mod tests {
         assert_eq!(limits.memory, Some(ByteSize::gib(1)));
         LimitChange::All(Box::default()).apply(&mut limits);
         assert_eq!(limits, Limits::default());
+    }
+
+    #[test]
+    fn a_key_is_one_whatever_its_comment() {
+        let keys = |keys: &[&str]| keys.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let known = keys(&["ssh-rsa AAAA me", "ssh-rsa BBBB"]);
+        let changed = |add: &[&str], remove: &[&str]| change_ssh_keys(&known, &keys(add), &keys(remove));
+        assert_eq!(changed(&["ssh-rsa AAAA you", "ssh-rsa CCCC", "ssh-rsa CCCC x"], &[]).len(), 3);
+        assert_eq!(changed(&[], &["ssh-rsa AAAA other"]), ["ssh-rsa BBBB"]);
+        assert_eq!(changed(&["ssh-rsa AAAA new"], &["ssh-rsa AAAA"]), ["ssh-rsa BBBB", "ssh-rsa AAAA new"]);
     }
 
     #[test]

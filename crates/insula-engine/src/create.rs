@@ -303,7 +303,7 @@ pub(crate) fn check_hostname(text: &str) -> Result<String, EngineError> {
 }
 
 /// One line of authorized_keys (sshd(8)) without options: a type, the key, perhaps a comment.
-fn check_ssh_key(text: &str) -> Result<String, EngineError> {
+pub(crate) fn check_ssh_key(text: &str) -> Result<String, EngineError> {
     const KINDS: [&str; 4] = ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"];
     let key = text.trim();
     let mut words = key.split(' ');

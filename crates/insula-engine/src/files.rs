@@ -127,8 +127,12 @@ impl Engine {
             return Err(EngineError::new(Reason::VpsBusy, message)
                 .hint("wait until it is done: insula operation list"));
         }
-        let (spares, volume) = (self.spares.clone(), self.pool.path(&Volume::Root(handle.id)));
-        crate::blocking("work with files", move || spares.run_file_worker(&volume, job, streams)).await
+        let (spares, pool, id) = (self.spares.clone(), self.pool.clone(), handle.id);
+        crate::blocking("work with files", move || {
+            let volume = pool.path(&Volume::Root(id));
+            spares.run_file_worker((&volume, pool.owner(id)?), job, streams)
+        })
+        .await
     }
 }
 

@@ -43,6 +43,8 @@ pub enum Job {
     UnsuspendVps { vps: VpsId, suspension: Option<Suspension> },
     /// Set a user's password.
     SetVpsPassword { vps: VpsId, user: String, hash: String },
+    /// Change which keys may log in as root. `keys`: those it was given.
+    ChangeVpsSshKeys { vps: VpsId, add: Vec<String>, remove: Vec<String>, keys: Swap<Vec<String>> },
     /// Give it a new root; the old one becomes a snapshot.
     RebuildVps {
         vps: VpsId,
@@ -119,6 +121,7 @@ impl Job {
             Self::SuspendVps { .. } => OperationKind::SuspendVps,
             Self::UnsuspendVps { .. } => OperationKind::UnsuspendVps,
             Self::SetVpsPassword { .. } => OperationKind::SetVpsPassword,
+            Self::ChangeVpsSshKeys { .. } => OperationKind::ChangeVpsSshKeys,
             Self::RebuildVps { .. } => OperationKind::RebuildVps,
             Self::TrashVps { .. } => OperationKind::TrashVps,
             Self::UndeleteVps { .. } => OperationKind::UndeleteVps,
@@ -146,6 +149,7 @@ impl Job {
             | Self::SuspendVps { vps, .. }
             | Self::UnsuspendVps { vps, .. }
             | Self::SetVpsPassword { vps, .. }
+            | Self::ChangeVpsSshKeys { vps, .. }
             | Self::RebuildVps { vps, .. }
             | Self::TrashVps { vps, .. }
             | Self::UndeleteVps { vps, .. }
@@ -179,7 +183,10 @@ impl Job {
             Self::RestartVps { .. } => Request::Restart,
             Self::PauseVps { .. } => Request::Pause,
             Self::ResumeVps { .. } => Request::Resume,
-            Self::UpdateVps { .. } | Self::RenameVps { .. } | Self::SetVpsPassword { .. } => Request::Change,
+            Self::UpdateVps { .. }
+            | Self::RenameVps { .. }
+            | Self::SetVpsPassword { .. }
+            | Self::ChangeVpsSshKeys { .. } => Request::Change,
             Self::SuspendVps { .. } | Self::UnsuspendVps { .. } => Request::Hold,
             Self::RebuildVps { force, .. } => Request::Rebuild { force: *force },
             Self::TrashVps { force, .. } => Request::Trash { force: *force },
@@ -252,6 +259,10 @@ impl Job {
                 Plan::lasting([Step::Change(hold)].into_iter().chain(boot))
             }
             Self::SetVpsPassword { user, hash, .. } => Plan::lasting([Step::SetPassword { user, hash }]),
+            // Noted last: what could not be written was not given.
+            Self::ChangeVpsSshKeys { add, remove, keys, .. } => {
+                Plan::lasting([Step::WriteSshKeys { add, remove }, Step::Change(keys.map(Change::SshKeys))])
+            }
             Self::RebuildVps { image, snapshot, force, boot, .. } => {
                 plan_rebuild(image, snapshot, force).and_then(boot.into_iter().flat_map(Boot::steps))
             }
@@ -386,6 +397,12 @@ mod tests {
             Job::SuspendVps { vps, suspension: suspension.clone(), stop },
             Job::UnsuspendVps { vps, suspension: Some(suspension) },
             Job::SetVpsPassword { vps, user: "root".to_owned(), hash: "$6$x".to_owned() },
+            Job::ChangeVpsSshKeys {
+                vps,
+                add: vec!["ssh-ed25519 AAAA".to_owned()],
+                remove: vec![],
+                keys: Swap { from: vec![], to: vec!["ssh-ed25519 AAAA".to_owned()] },
+            },
             Job::RebuildVps {
                 vps,
                 image: Swap { from: image, to: image },

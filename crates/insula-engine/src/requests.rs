@@ -10,6 +10,7 @@ use insula_types::{
 };
 use tokio::sync::watch;
 
+use crate::changes::change_ssh_keys;
 use crate::context::Asked;
 use crate::create::name_taken;
 use crate::job::{Boot, Job, Stop};
@@ -262,6 +263,11 @@ impl Engine {
             }
             Job::RenameVps { vps, name } => {
                 Job::RenameVps { vps, name: Swap { from: spec.name.clone(), to: name.to } }
+            }
+            Job::ChangeVpsSshKeys { vps, add, remove, .. } => {
+                let to = change_ssh_keys(&spec.ssh_keys, &add, &remove);
+                let keys = Swap { from: spec.ssh_keys.clone(), to };
+                Job::ChangeVpsSshKeys { vps, add, remove, keys }
             }
             Job::SuspendVps { vps, mut suspension, stop } => {
                 // One that is suspended again has another reason, and is remembered as it was.

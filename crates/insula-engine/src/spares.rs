@@ -10,6 +10,7 @@ use insula_files::Job;
 use insula_runtime::{
     CgroupLayout, MonitorConfig, MonitorProgram, ParkedMonitor, SpawnError, run_file_worker, spawn_parked,
 };
+use insula_types::IdRange;
 
 use crate::EngineError;
 
@@ -90,7 +91,7 @@ impl Spares {
     /// Runs a process that works with the files of a root volume. It blocks.
     pub(crate) fn run_file_worker(
         &self,
-        volume: &Path,
+        volume: (&Path, Option<IdRange>),
         job: Job,
         streams: [OwnedFd; 2],
     ) -> Result<(), EngineError> {

@@ -21,6 +21,8 @@ pub enum Step {
     WriteGuestFiles,
     /// Set a user's password in the root. Undone with the root, if at all.
     SetPassword { user: String, hash: String },
+    /// Put keys into root's file of those that may log in, and take others out.
+    WriteSshKeys { add: Vec<String>, remove: Vec<String> },
     /// Note that a VPS whose making failed is no more. Runs only when it is undone.
     ReserveVps,
     /// Note that the VPS should run, and execute its init.
@@ -105,6 +107,8 @@ pub enum Change {
     Image(Fingerprint, InitKind),
     /// What it may use, and what is noted about it.
     Terms(Box<Terms>),
+    /// The keys that its root was given.
+    SshKeys(Vec<String>),
 }
 
 /// What a VPS may use, and what is noted about it.
@@ -164,6 +168,7 @@ impl Change {
             Self::Name(name) => spec.name = name,
             Self::Suspension(suspension) => spec.suspension = suspension,
             Self::Trash(trash, name) => (spec.trash, spec.name) = (trash, name),
+            Self::SshKeys(keys) => spec.ssh_keys = keys,
             Self::Image(image, init) => (spec.image, spec.init) = (image, init),
             Self::Terms(terms) => {
                 let terms = *terms;
@@ -187,6 +192,7 @@ impl Step {
             Self::CloneFrom(_) => "cloning the root",
             Self::WriteGuestFiles => "preparing the root",
             Self::SetPassword { .. } => "setting the password",
+            Self::WriteSshKeys { .. } => "writing SSH keys",
             Self::ReserveVps => "assigning name, address and ids",
             Self::Launch => "starting",
             Self::AwaitReady => "booting",

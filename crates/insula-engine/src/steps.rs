@@ -5,7 +5,7 @@ use std::sync::Arc;
 use insula_image::ImageDefinition;
 use insula_net::{observe_host_dns, render_resolv_conf};
 use insula_runtime::cgroup::{CgroupError, CgroupValue, plan_limits};
-use insula_runtime::{GuestRoot, GuestRootError, make_anonymous, set_password};
+use insula_runtime::{GuestRoot, GuestRootError, ensure_ssh_keys, make_anonymous, set_password};
 use insula_storage::{Driver, Volume, VolumeError};
 use insula_types::{
     ByteSize, DesiredPower, Fingerprint, ImageAlias, Limits, OperationId, OperationRecord, Reason,
@@ -13,7 +13,7 @@ use insula_types::{
 };
 use tokio::sync::watch;
 
-use crate::changes::password_error;
+use crate::changes::{password_error, ssh_keys_error};
 use crate::job::Job;
 use crate::operations::Reporter;
 use crate::step::{Change, CloneSource, Step};
@@ -53,6 +53,7 @@ impl Engine {
             Step::CloneFrom(source) => self.clone_from(&handle.spec(), source).await,
             Step::WriteGuestFiles => self.write_guest_files(&handle.spec(), job).await,
             Step::SetPassword { user, hash } => self.set_root_password(handle.id, user, hash).await,
+            Step::WriteSshKeys { add, remove } => self.write_ssh_keys(handle.id, add, remove).await,
             Step::Launch => self.launch(&handle).await,
             Step::AwaitReady => handle.await_ready(self.settings.ready_timeout()).await,
             Step::ShutDown { force, timeout } => {
@@ -172,6 +173,12 @@ impl Engine {
     async fn set_root_password(&self, id: VpsId, user: &str, hash: &str) -> Result<(), EngineError> {
         let (user, hash) = (user.to_owned(), hash.to_owned());
         self.in_root(id, move |root| set_password(root, &user, &hash).map_err(password_error)).await
+    }
+
+    async fn write_ssh_keys(&self, id: VpsId, add: &[String], remove: &[String]) -> Result<(), EngineError> {
+        let (add, remove) = (add.to_vec(), remove.to_vec());
+        self.in_root(id, move |root| ensure_ssh_keys(root, &add, &remove).map(drop).map_err(ssh_keys_error))
+            .await
     }
 
     /// Works in a VPS's root, from a thread that may block. The root is not trusted: paths are resolved inside of it.

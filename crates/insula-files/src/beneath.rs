@@ -43,12 +43,20 @@ impl AsFd for OpenDescriptors {
 pub struct Place {
     root: OwnedFd,
     pub(crate) descriptors: OpenDescriptors,
+    /// What is user 0 of who lives in the place.
+    pub(crate) first_id: u32,
 }
 
 impl Place {
     /// A directory, as a descriptor of it.
     pub fn new(root: OwnedFd, descriptors: OpenDescriptors) -> Self {
-        Self { root, descriptors }
+        Self { root, descriptors, first_id: 0 }
+    }
+
+    /// The same, where files belong to ids from this on instead of from 0.
+    #[must_use]
+    pub fn with_first_id(self, first_id: u32) -> Self {
+        Self { first_id, ..self }
     }
 
     /// What is at a path as whoever lives in the place sees it: absolute links begin at the place. An `O_PATH` descriptor; of

@@ -67,7 +67,7 @@ pub fn list(place: &Place, path: &[u8], sink: &mut Sink<'_>) -> Result<(), FileE
         _ => (found, stat),
     };
     if kind_of(&stat) != EntryKind::Directory {
-        return sink(Item::Entry(entry(name.to_vec(), &stat, link_target(&found, &stat))));
+        return sink(Item::Entry(entry(place, name.to_vec(), &stat, link_target(&found, &stat))));
     }
     let mut directory = open_directory(place, &found).map_err(FileError::refused("open", path))?;
     while let Some(next) = directory.read() {
@@ -82,7 +82,7 @@ pub fn list(place: &Place, path: &[u8], sink: &mut Sink<'_>) -> Result<(), FileE
                 let is_link = kind_of(&stat) == EntryKind::Link;
                 let target = is_link.then(|| readlinkat(directory, name, vec![]).ok()).flatten();
                 let target = target.map(std::ffi::CString::into_bytes).unwrap_or_default();
-                sink(Item::Entry(entry(name.to_vec(), &stat, target)))?;
+                sink(Item::Entry(entry(place, name.to_vec(), &stat, target)))?;
             }
             Err(Errno::NOENT) => {} // it has just gone
             Err(errno) => {
@@ -160,13 +160,14 @@ impl Reader<'_, '_> {
             EntryKind::Directory => match open_directory(self.place, found) {
                 Err(errno) => Ok(Some(failed(errno))),
                 Ok(directory) => {
-                    (self.sink)(Item::Entry(entry(path.to_vec(), stat, vec![])))?;
+                    (self.sink)(Item::Entry(entry(self.place, path.to_vec(), stat, vec![])))?;
                     self.levels.push(Level { directory, path: path.to_vec() });
                     Ok(None)
                 }
             },
             EntryKind::Link => {
-                (self.sink)(Item::Entry(entry(path.to_vec(), stat, link_target(found, stat)))).map(|()| None)
+                (self.sink)(Item::Entry(entry(self.place, path.to_vec(), stat, link_target(found, stat))))
+                    .map(|()| None)
             }
             kind => Ok(Some(Skip::Kind(kind))),
         }
@@ -183,7 +184,7 @@ impl Reader<'_, '_> {
             Ok(opened) => opened,
             Err(errno) => return Ok(Some(failed(errno))),
         };
-        (self.sink)(Item::Entry(entry(path.to_vec(), &stat, vec![])))?;
+        (self.sink)(Item::Entry(entry(self.place, path.to_vec(), &stat, vec![])))?;
         let length = u64::try_from(stat.st_size).unwrap_or(0);
         let has_holes = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < length;
         let limit = if length == 0 { MAX_UNKNOWN_LENGTH } else { length };
@@ -275,17 +276,22 @@ fn kind_of(stat: &Stat) -> EntryKind {
     }
 }
 
-fn entry(path: Vec<u8>, stat: &Stat, target: Vec<u8>) -> Entry {
+fn entry(place: &Place, path: Vec<u8>, stat: &Stat, target: Vec<u8>) -> Entry {
     let modified_at_ms =
         stat.st_mtime.saturating_mul(1000).saturating_add(stat.st_mtime_nsec.cast_signed() / 1_000_000);
     Entry {
         path,
         kind: kind_of(stat),
         mode: stat.st_mode & 0o7777,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
+        uid: id_in(place, stat.st_uid),
+        gid: id_in(place, stat.st_gid),
         length: u64::try_from(stat.st_size).unwrap_or(0),
         modified_at_ms,
         target,
     }
+}
+
+/// As who lives in the place has it: 65534, nobody, where it is none of theirs.
+fn id_in(place: &Place, id: u32) -> u32 {
+    id.checked_sub(place.first_id).unwrap_or(65534)
 }

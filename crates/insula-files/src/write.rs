@@ -50,6 +50,8 @@ pub struct TreeWriter<'a> {
     /// The name of the one file that comes, instead of its own.
     name: Option<Vec<u8>>,
     options: WriteOptions,
+    /// What is user 0.
+    first_id: u32,
     current: Option<Current>,
     /// Directories that get their permissions at the end, because nothing could be put into them else.
     late: Vec<(Vec<u8>, Mode)>,
@@ -105,7 +107,9 @@ impl<'a> TreeWriter<'a> {
                 (found, Some(name.to_vec()))
             }
         };
-        Ok(Self::in_directory(&place.descriptors, base, name, options))
+        let mut writer = Self::in_directory(&place.descriptors, base, name, options);
+        writer.first_id = place.first_id;
+        Ok(writer)
     }
 
     /// Writes into a directory, by an `O_PATH` descriptor of it; with `name`, the one file that comes, under this name.
@@ -116,7 +120,7 @@ impl<'a> TreeWriter<'a> {
         options: WriteOptions,
     ) -> Self {
         let (current, late, totals) = (None, vec![], Totals::default());
-        Self { descriptors, base, name, options, current, late, totals }
+        Self { descriptors, base, name, options, first_id: 0, current, late, totals }
     }
 
     /// Writes what comes next.
@@ -237,9 +241,18 @@ impl<'a> TreeWriter<'a> {
 
     fn give(&self, file: BorrowedFd<'_>, uid: u32, gid: u32) -> rustix::io::Result<()> {
         match self.options.keeps_owner {
-            true => fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))),
+            true => {
+                let (uid, gid) = self.stored(uid, gid);
+                fchown(file, Some(uid), Some(gid))
+            }
             false => Ok(()),
         }
+    }
+
+    /// The ids on disk.
+    fn stored(&self, uid: u32, gid: u32) -> (Uid, Gid) {
+        let stored = |id: u32| id.wrapping_add(self.first_id);
+        (Uid::from_raw(stored(uid)), Gid::from_raw(stored(gid)))
     }
 
     fn make_link(&mut self, entry: &Entry) -> Result<(), FileError> {
@@ -248,9 +261,9 @@ impl<'a> TreeWriter<'a> {
         let make = || -> rustix::io::Result<()> {
             let temporary = temporary_name()?;
             symlinkat(&*entry.target, &parent, &*temporary)?;
-            let owner = (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)));
+            let (uid, gid) = self.stored(entry.uid, entry.gid);
             let owned = match self.options.keeps_owner {
-                true => chownat(&parent, &*temporary, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW),
+                true => chownat(&parent, &*temporary, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW),
                 false => Ok(()),
             };
             owned.and_then(|()| renameat(&parent, &*temporary, &parent, name)).inspect_err(|_| {
@@ -386,9 +399,10 @@ fn make_directories(place: &Place, path: &[u8], options: &WriteOptions) -> Resul
     let made = find_beneath(parent.as_fd(), name, ResolveFlags::empty()).map_err(refused())?;
     let settle = || -> rustix::io::Result<()> {
         let opened = place.descriptors.reopen(&made, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        let (uid, gid) = (options.uid.map(Uid::from_raw), options.gid.map(Gid::from_raw));
-        if options.keeps_owner && (uid.is_some() || gid.is_some()) {
-            fchown(&opened, uid, gid)?;
+        if options.keeps_owner {
+            let stored = |id: Option<u32>| id.unwrap_or(0).saturating_add(place.first_id);
+            let (uid, gid) = (Uid::from_raw(stored(options.uid)), Gid::from_raw(stored(options.gid)));
+            fchown(&opened, Some(uid), Some(gid))?;
         }
         fchmod(&opened, Mode::from_raw_mode(0o755)) // whatever the umask
     };

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use insula_files::wire::{Frame, write_frame};
 use insula_files::{FileError, FileErrorKind, Job, OpenDescriptors, Place, serve};
+use insula_types::IdRange;
 use rustix::fs::{CWD, Mode, OFlags, open, openat};
 use rustix::net::SocketFlags;
 use rustix::process::{chroot, fchdir};
@@ -51,24 +52,32 @@ pub(crate) enum FirstMessage {
     Files {
         /// What to do.
         job: Job,
+        /// What is user 0 on disk.
+        first_id: u32,
         /// What it may not call.
         seccomp: SeccompFilter,
     },
 }
 
 /// Runs a worker in a root volume. It lives until its job is done or its streams are closed. Frames of
-/// [`insula_files::wire`] go in and come out. `run_dir` has the log of what fails.
+/// [`insula_files::wire`] go in and come out. `run_dir` has the log of what fails; `volume` is its path, and the ids that
+/// its files have where they are not those of the guest.
 pub fn run_file_worker(
     program: &MonitorProgram,
     run_dir: &Path,
-    volume: &Path,
+    volume: (&Path, Option<IdRange>),
     job: Job,
     streams: [OwnedFd; 2],
 ) -> Result<(), FileWorkerError> {
+    let (volume, ids) = volume;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = open(volume, flags, Mode::empty())
         .map_err(|errno| FileWorkerError::Open { path: volume.to_owned(), source: errno.into() })?;
-    let message = FirstMessage::Files { job, seccomp: SeccompFilter::standard()? };
+    let message = FirstMessage::Files {
+        job,
+        first_id: ids.map_or(0, |ids| ids.start),
+        seccomp: SeccompFilter::standard()?,
+    };
     let run = || -> io::Result<()> {
         let (ours, its) = seqpacket::pair(SocketFlags::empty())?;
         let [input, output] = &streams;
@@ -83,7 +92,7 @@ pub fn run_file_worker(
 
 /// The worker's life. Returns the exit code.
 pub(crate) fn live(message: &FirstMessage, fds: Vec<OwnedFd>) -> i32 {
-    let FirstMessage::Files { job, seccomp } = message;
+    let FirstMessage::Files { job, first_id, seccomp } = message;
     let Ok([root, input, output]) = <[OwnedFd; 3]>::try_from(fds) else { return 1 };
     let connected = rustix::stdio::dup2_stdin(&input).and_then(|()| rustix::stdio::dup2_stdout(&output));
     drop((input, output));
@@ -92,7 +101,7 @@ pub(crate) fn live(message: &FirstMessage, fds: Vec<OwnedFd>) -> i32 {
     }
     match enter(root, seccomp) {
         Ok(place) => {
-            serve(&place, job, StandardInput, StandardOutput);
+            serve(&place.with_first_id(*first_id), job, StandardInput, StandardOutput);
             0
         }
         Err((what, error)) => {

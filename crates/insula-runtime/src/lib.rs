@@ -21,6 +21,7 @@ pub mod plan;
 pub mod protocol;
 mod run_dir;
 mod seqpacket;
+mod ssh_keys;
 
 pub use anonymous::make_anonymous;
 pub use apparmor::{AppArmor, AppArmorError, AppArmorLack};
@@ -35,3 +36,4 @@ pub use password::{MAX_PASSWORD_LENGTH, PasswordError, hash_password, set_passwo
 pub use plan::{NicInput, PlanError, RebootPolicy, RunFile, StartInput, StartPlan, plan_start};
 pub use protocol::{Event, Phase, Request, Status};
 pub use run_dir::{VpsDirectory, observe_run_dir};
+pub use ssh_keys::ensure_ssh_keys;

@@ -47,11 +47,13 @@ fn subject(operation: &OperationRecord) -> Option<EventSubject> {
         | DeleteProfile | CreateAccessToken | RevokeClient => None,
         CreateVps | StartVps | StopVps | RestartVps | DeleteVps | UpdateVps | RenameVps | TrashVps
         | UndeleteVps | CloneVps | RebuildVps | PauseVps | ResumeVps | SuspendVps | UnsuspendVps
-        | SetVpsPassword | CreateSnapshot | RestoreSnapshot | DeleteSnapshot => Some(EventSubject {
-            vps: operation.target.parse().ok()?,
-            name: operation.target_name.parse().ok()?,
-            tenant: operation.tenant.clone(),
-        }),
+        | SetVpsPassword | ChangeVpsSshKeys | CreateSnapshot | RestoreSnapshot | DeleteSnapshot => {
+            Some(EventSubject {
+                vps: operation.target.parse().ok()?,
+                name: operation.target_name.parse().ok()?,
+                tenant: operation.tenant.clone(),
+            })
+        }
     }
 }
 

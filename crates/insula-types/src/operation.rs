@@ -41,6 +41,8 @@ pub enum OperationKind {
     UnsuspendVps,
     /// Set a password inside a VPS.
     SetVpsPassword,
+    /// Change which keys may log in as root of a VPS.
+    ChangeVpsSshKeys,
     /// Take a snapshot.
     CreateSnapshot,
     /// Take a VPS's root back to a snapshot.
@@ -87,6 +89,7 @@ impl OperationKind {
             Self::SuspendVps => "suspend-vps",
             Self::UnsuspendVps => "unsuspend-vps",
             Self::SetVpsPassword => "set-vps-password",
+            Self::ChangeVpsSshKeys => "change-vps-ssh-keys",
             Self::CreateSnapshot => "create-snapshot",
             Self::RestoreSnapshot => "restore-snapshot",
             Self::DeleteSnapshot => "delete-snapshot",

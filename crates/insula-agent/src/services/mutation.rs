@@ -75,6 +75,7 @@ mutations! {
     SuspendVpsRequest, SuspendVpsResponse: etag validate_only;
     UnsuspendVpsRequest, UnsuspendVpsResponse: etag validate_only;
     SetVpsPasswordRequest, SetVpsPasswordResponse: validate_only;
+    ChangeVpsSshKeysRequest, ChangeVpsSshKeysResponse: validate_only;
     CreateSnapshotRequest, CreateSnapshotResponse: validate_only;
     RestoreSnapshotRequest, RestoreSnapshotResponse: validate_only;
     DeleteSnapshotRequest, DeleteSnapshotResponse: validate_only;

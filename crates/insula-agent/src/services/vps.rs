@@ -208,6 +208,17 @@ impl v1::vps_service_server::VpsService for Shared {
         .await
     }
 
+    async fn change_vps_ssh_keys(
+        &self,
+        request: Request<v1::ChangeVpsSshKeysRequest>,
+    ) -> Answer<v1::ChangeVpsSshKeysResponse> {
+        self.mutate(request, async |engine, asked, request| {
+            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+            engine.change_ssh_keys(&asked, &handle, &request.add, &request.remove).await.map_err(status)
+        })
+        .await
+    }
+
     async fn exec_vps(&self, request: Request<Streaming<v1::ExecVpsRequest>>) -> Answer<Self::ExecVpsStream> {
         let caller = requester(&request)?;
         let stream = session::exec(&self.engine, &caller, request.into_inner(), self.ended()).await?;

@@ -216,7 +216,8 @@ impl Create {
     }
 }
 
-fn read_keys(file: &Path) -> Outcome<Vec<String>> {
+/// The public keys in a file.
+pub fn read_keys(file: &Path) -> Outcome<Vec<String>> {
     let shown = file.display();
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::usage(format!("failed to read the SSH key {shown}: {error}")))?;

@@ -28,6 +28,7 @@ pub mod set;
 pub mod shell;
 pub mod show;
 pub mod snapshot;
+pub mod ssh_key;
 pub mod start;
 pub mod stop;
 pub mod suspend;

@@ -168,6 +168,7 @@ impl VpsService for Fake {
         resume_vps: ResumeVpsRequest -> ResumeVpsResponse;
         rename_vps: RenameVpsRequest -> RenameVpsResponse;
         undelete_vps: UndeleteVpsRequest -> UndeleteVpsResponse;
+        change_vps_ssh_keys: ChangeVpsSshKeysRequest -> ChangeVpsSshKeysResponse;
         clone_vps: CloneVpsRequest -> CloneVpsResponse;
         rebuild_vps: RebuildVpsRequest -> RebuildVpsResponse;
         suspend_vps: SuspendVpsRequest -> SuspendVpsResponse;

@@ -24,6 +24,16 @@ fn has_password(engine: &Engine, vps: &str) -> bool {
         && std::fs::read_to_string(root_of(engine, vps).join("etc/shadow")).unwrap().contains("$6$")
 }
 
+const ANOTHER_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAOTHER";
+
+/// Both where the guest looks and where it is written down.
+fn has_another_key(engine: &Engine, vps: &str) -> bool {
+    let Ok(handle) = engine.vps(vps) else { return false };
+    let file = std::fs::read_to_string(root_of(engine, vps).join("root/.ssh/authorized_keys"));
+    file.is_ok_and(|file| file.contains(ANOTHER_KEY))
+        && handle.spec().ssh_keys.contains(&ANOTHER_KEY.to_owned())
+}
+
 fn image_of(engine: &Engine, vps: &str) -> u8 {
     let image = engine.vps(vps).unwrap().spec().image.to_string();
     u8::from_str_radix(&image[..2], 16).unwrap()
@@ -269,6 +279,20 @@ cases! {
                 engine.set_password(&asked(), &vps, "root".to_owned(), "another").await
             }),
             is_done: |engine| has_password(engine, "old"),
+        },
+    ];
+    ChangeVpsSshKeys: changing_ssh_keys vec![
+        Case {
+            request: request!(|engine, vps = "old"| {
+                engine.change_ssh_keys(&asked(), &vps, &[ANOTHER_KEY.to_owned()], &[]).await
+            }),
+            is_done: |engine| has_another_key(engine, "old"),
+        },
+        Case {
+            request: request!(|engine, vps = "live"| {
+                engine.change_ssh_keys(&asked(), &vps, &[ANOTHER_KEY.to_owned()], &[]).await
+            }),
+            is_done: |engine| has_another_key(engine, "live"),
         },
     ];
     RebuildVps: rebuilding_a_vps vec![
