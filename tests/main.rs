@@ -12,6 +12,7 @@ mod cli_remote;
 mod console;
 mod contract;
 mod dice;
+mod doctor;
 mod escapes;
 mod exec;
 mod features;

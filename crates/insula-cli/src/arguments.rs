@@ -153,6 +153,8 @@ pub enum Command {
     /// Agents elsewhere, and the certificates to use them with
     #[command(subcommand)]
     Remote(commands::remote::Remote),
+    /// Look at what this host has and lacks
+    Doctor(commands::doctor::Doctor),
     /// Show the versions of this command and of the agent
     Version(commands::version::Version),
     /// Print the completions for a shell

@@ -10,6 +10,7 @@ mod columns;
 mod commands;
 mod context;
 mod detach;
+mod doctor;
 mod failure;
 mod files;
 mod operations;
@@ -139,6 +140,7 @@ impl Command {
             Self::Access(command) => command.run(context).await,
             Self::Audit(command) => command.run(context).await,
             Self::Remote(command) => command.run(context).await,
+            Self::Doctor(command) => command.run(context).await,
             Self::Version(command) => command.run(context).await,
             Self::Completion(command) => command.run(),
         }

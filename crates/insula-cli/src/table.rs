@@ -34,6 +34,11 @@ pub struct ColumnChoice {
 }
 
 impl ColumnChoice {
+    /// Whether none was asked for.
+    pub fn is_usual(&self) -> bool {
+        self.columns.is_empty()
+    }
+
     /// The columns that were asked for, or the usual ones for these items. The error says which there are.
     pub fn of<'a, T>(&self, all: &'a [Column<T>], items: &[T]) -> Result<Vec<&'a Column<T>>, String> {
         let says = |column: &&Column<T>| match column.shown {

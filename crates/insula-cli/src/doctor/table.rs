@@ -1,0 +1,350 @@
+//! All that is looked at, as data.
+
+use super::State;
+
+/// One respect in which a host may lack something.
+#[derive(Debug)]
+pub struct Check {
+    /// A word for it.
+    pub name: &'static str,
+    /// What it is.
+    pub what: &'static str,
+    /// What the lack of it costs.
+    pub costs: &'static str,
+    /// What to do about it.
+    pub fix: &'static str,
+    /// Where it is read.
+    pub source: Source,
+    /// What the value means.
+    pub judge: Judge,
+}
+
+/// Where something is read.
+#[derive(Debug)]
+pub enum Source {
+    /// A number in `/proc/sys`: its name as in sysctl(8).
+    Sysctl(&'static str),
+    /// uname(2).
+    KernelVersion,
+    /// `/proc/filesystems`.
+    FileSystem(&'static str),
+    /// Whether the path exists.
+    Path(&'static str),
+    /// A program in the usual directories.
+    Program(&'static str),
+    /// How cgroups are mounted: `unified`, `hybrid`, `legacy`.
+    CgroupMode,
+    /// The controllers of both versions; `blkio` is called `io`.
+    Controllers,
+    /// Whether the kernel enforces profiles of AppArmor.
+    AppArmor,
+    /// What drops forwarded packets and has no rule about Insula's bridges: chains of nftables and of iptables.
+    Dropping,
+    /// What the agent says of its pool.
+    PoolQuota,
+}
+
+/// What a value means.
+#[derive(Debug)]
+pub enum Judge {
+    /// Enough from here on; less costs.
+    AtLeast {
+        /// The number.
+        wanted: u64,
+    },
+    /// Zero, or nothing, is missing.
+    NotZero,
+    /// It must be there; how bad it is when it is not.
+    Present(State),
+    /// Below `needed` it is missing, below `wanted` it costs.
+    Version {
+        /// The oldest that works.
+        needed: (u32, u32),
+        /// The oldest that costs nothing.
+        wanted: (u32, u32),
+    },
+    /// `best` is well, one of `good` costs, and others are missing.
+    Word {
+        /// The best.
+        best: &'static str,
+        /// What works.
+        good: &'static [&'static str],
+    },
+    /// Without one of `needed` it is missing, without one of `wanted` it costs.
+    Has {
+        /// What VPSes need.
+        needed: &'static [&'static str],
+        /// What some of their limits need.
+        wanted: &'static [&'static str],
+    },
+    /// There should be none.
+    None,
+}
+
+const FIX: &str = "insula doctor --fix";
+
+const fn budget(name: &'static str, wanted: u64, what: &'static str, costs: &'static str) -> Check {
+    Check { name, what, costs, fix: FIX, source: Source::Sysctl(name), judge: Judge::AtLeast { wanted } }
+}
+
+const fn program(name: &'static str, lack: State, costs: &'static str, fix: &'static str) -> Check {
+    Check { name, what: "a program", costs, fix, source: Source::Program(name), judge: Judge::Present(lack) }
+}
+
+const NAMESPACES: &str = "namespaces of all VPSes together";
+const NO_NAMESPACES: &str =
+    "services with a sandbox of their own fail in VPSes when it is used up, and no VPS can be started";
+
+/// All checks, in the order in which they are shown.
+pub const CHECKS: &[Check] = &[
+    Check {
+        name: "kernel",
+        what: "the kernel's version: 5.15 is needed, 6.7 wanted",
+        costs: "below 5.15 the kernel maps no ids of files on btrfs; below 6.7 there are no simple quotas, and cloning and \
+                deleting get slow with the number of VPSes",
+        fix: "install a newer kernel; on Debian 12 there is one in bookworm-backports",
+        source: Source::KernelVersion,
+        judge: Judge::Version { needed: (5, 15), wanted: (6, 7) },
+    },
+    Check {
+        name: "user-namespaces",
+        what: "whether there may be user namespaces (user.max_user_namespaces)",
+        costs: "no VPS can be started",
+        fix: FIX,
+        source: Source::Sysctl("user.max_user_namespaces"),
+        judge: Judge::NotZero,
+    },
+    Check {
+        name: "seccomp",
+        what: "filters of system calls",
+        costs: "no VPS is started without its filter",
+        fix: "run a kernel with CONFIG_SECCOMP_FILTER, as all of Debian's have it",
+        source: Source::Path("/proc/sys/kernel/seccomp/actions_avail"),
+        judge: Judge::Present(State::Missing),
+    },
+    Check {
+        name: "btrfs",
+        what: "the file system of pools",
+        costs: "pools are plain directories: disks have no limit, and copies take their time",
+        fix: "modprobe btrfs, and add it to /etc/modules",
+        source: Source::FileSystem("btrfs"),
+        judge: Judge::Present(State::Costs),
+    },
+    Check {
+        name: "loop",
+        what: "files that are used as disks",
+        costs: "there is no pool by itself: a file system has to be named in agent.yaml",
+        fix: "modprobe loop, and add it to /etc/modules",
+        source: Source::Path("/dev/loop-control"),
+        judge: Judge::Present(State::Costs),
+    },
+    Check {
+        name: "cgroups",
+        what: "how cgroups are mounted",
+        costs: "hybrid: limits are held by the controllers of version 1, and a start without a monitor that waits takes 16 ms \
+                more. Without version 2 no VPS can be started",
+        fix: "boot with systemd.unified_cgroup_hierarchy=1",
+        source: Source::CgroupMode,
+        judge: Judge::Word { best: "unified", good: &["hybrid"] },
+    },
+    Check {
+        name: "controllers",
+        what: "controllers of cgroups: cpu, memory and pids are needed, cpuset and io wanted",
+        costs: "limits that can't be held are refused: processors, memory and processes of a VPS",
+        fix: "take cgroup_disable= out of the kernel's command line",
+        source: Source::Controllers,
+        judge: Judge::Has { needed: &["cpu", "memory", "pids"], wanted: &["cpuset", "io"] },
+    },
+    Check {
+        name: "apparmor",
+        what: "AppArmor, a module for security of the kernel",
+        costs: "there is one wall less around VPSes; all others of docs/security.md stand without it",
+        fix: "boot a kernel that has it, with apparmor=1 security=apparmor",
+        source: Source::AppArmor,
+        judge: Judge::Present(State::Costs),
+    },
+    Check {
+        name: "pool-quotas",
+        what: "how the agent's pool holds limits of disks",
+        costs: "qgroups: cloning and deleting get slow with the number of VPSes. None: limits of disks are refused",
+        fix: "run Linux 6.7 or later, and a pool of btrfs",
+        source: Source::PoolQuota,
+        judge: Judge::Word { best: "simple-quotas", good: &["qgroups", "none"] },
+    },
+    program("nft", State::Missing, "VPSes have no network", "apt-get install nftables"),
+    program("mkfs.btrfs", State::Costs, "no pool can be made in a file", "apt-get install btrfs-progs"),
+    program("mmdebstrap", State::Costs, "no images can be built here", "apt-get install mmdebstrap"),
+    Check {
+        name: "net.ipv4.ip_forward",
+        what: "whether this host passes packets on",
+        costs: "VPSes reach nobody outside; the agent turns it on when it makes its bridge, and something may turn it off",
+        fix: FIX,
+        source: Source::Sysctl("net.ipv4.ip_forward"),
+        judge: Judge::AtLeast { wanted: 1 },
+    },
+    Check {
+        name: "forwarding",
+        what: "firewalls of others that drop forwarded packets, as Docker's does",
+        costs: "VPSes are cut off from everybody but this host",
+        fix: "let Insula's bridge through, with Docker: iptables -I DOCKER-USER -i insbr0 -j ACCEPT; \
+              iptables -I DOCKER-USER -o insbr0 -j ACCEPT",
+        source: Source::Dropping,
+        judge: Judge::None,
+    },
+    budget(
+        "fs.inotify.max_user_instances",
+        1024,
+        "inotify instances of each user; each VPS counts as a user of its own",
+        "programs in a VPS that watch files fail: systemd, udev, containers, editors",
+    ),
+    budget(
+        "fs.inotify.max_user_watches",
+        524_288,
+        "watched files of each user; each VPS counts as a user of its own",
+        "programs in a VPS that watch large trees fail",
+    ),
+    budget(
+        "kernel.keys.maxkeys",
+        2000,
+        "keys of each user in the kernel",
+        "containers and sandboxed services in a VPS can't be started when it is used up",
+    ),
+    budget(
+        "kernel.keys.maxbytes",
+        2_000_000,
+        "bytes of keys of each user in the kernel",
+        "containers and sandboxed services in a VPS can't be started when it is used up",
+    ),
+    budget(
+        "kernel.pty.max",
+        65_536,
+        "terminals of this host and all VPSes",
+        "nobody can log in, here and in any VPS, when it is used up; a VPS has up to 512",
+    ),
+    budget(
+        "fs.aio-max-nr",
+        1_048_576,
+        "asynchronous I/O of this host and all VPSes",
+        "databases can't be started, here and in any VPS, when it is used up",
+    ),
+    budget(
+        "fs.file-max",
+        1_048_576,
+        "open files of this host and all VPSes",
+        "nothing can be opened, but by root of this host, when it is used up",
+    ),
+    budget(
+        "net.ipv4.neigh.default.gc_thresh1",
+        1024,
+        "neighbours that are kept in any case",
+        "connections stall while neighbours are looked up again and again",
+    ),
+    budget(
+        "net.ipv4.neigh.default.gc_thresh2",
+        4096,
+        "neighbours that are kept for some seconds",
+        "connections stall while neighbours are looked up again and again",
+    ),
+    budget(
+        "net.ipv4.neigh.default.gc_thresh3",
+        8192,
+        "neighbours of this host and all VPSes",
+        "new connections fail with \"neighbour table overflow\" when it is used up",
+    ),
+    budget(
+        "kernel.pid_max",
+        4_194_304,
+        "numbers of processes and threads of this host and all VPSes",
+        "nothing can be started, here and in any VPS, when they are used up",
+    ),
+    budget("user.max_pid_namespaces", 16_384, NAMESPACES, NO_NAMESPACES),
+    budget("user.max_user_namespaces", 16_384, NAMESPACES, NO_NAMESPACES),
+    budget("user.max_mnt_namespaces", 16_384, NAMESPACES, NO_NAMESPACES),
+    budget("user.max_net_namespaces", 16_384, NAMESPACES, NO_NAMESPACES),
+    budget("user.max_ipc_namespaces", 16_384, NAMESPACES, NO_NAMESPACES),
+    budget("user.max_uts_namespaces", 16_384, NAMESPACES, NO_NAMESPACES),
+    budget("user.max_cgroup_namespaces", 16_384, NAMESPACES, NO_NAMESPACES),
+    budget(
+        "net.netfilter.nf_conntrack_max",
+        262_144,
+        "connections that this host keeps track of",
+        "new connections of all VPSes are dropped when it is used up",
+    ),
+    budget(
+        "vm.max_map_count",
+        262_144,
+        "mappings of a process",
+        "databases and search engines that map many files fail in VPSes",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Write as _;
+
+    const BEFORE: &str = "\
+# What a host should have
+
+<!-- Made from the table in crates/insula-cli/src/doctor/table.rs by its test. To write it anew:
+     INSULA_WRITE_DOCS=1 cargo test -p insula-cli doctor -->
+
+```
+insula doctor
+insula doctor --fix
+insula doctor -o json
+```
+
+It looks at the host that it runs on, and needs no agent; where one answers, it says what that has of its pool. Each finding is `ok`, `costs` (it works, and something is
+lost), or `missing` (VPSes need it). The exit code is 1 if something is missing, else 0.
+
+`--fix` needs root. It raises the numbers below that are too low, at once and in `/etc/sysctl.d/60-insula.conf` for the next boot, and says each that it has raised. It lowers
+none, and what is not a number it leaves to you: the finding says what to do.
+
+Numbers are for hosts with up to some hundred VPSes; they bound what may be used, and take no memory before it is.
+
+";
+
+    fn page() -> String {
+        let mut page = format!(
+            "{BEFORE}| check | what it is | enough | what the lack costs | to do |\n|---|---|---|---|---|\n"
+        );
+        for Check { name, what, costs, fix, judge, .. } in CHECKS {
+            let enough = match judge {
+                Judge::AtLeast { wanted } => wanted.to_string(),
+                Judge::NotZero => "more than 0".into(),
+                Judge::Present(_) => "it is there".into(),
+                Judge::Version { wanted: (major, minor), .. } => format!("{major}.{minor}"),
+                Judge::Word { best, .. } => format!("`{best}`"),
+                Judge::Has { needed, wanted } => [*needed, *wanted].concat().join(", "),
+                Judge::None => "none".into(),
+            };
+            let _ = writeln!(page, "| `{name}` | {what} | {enough} | {costs} | `{fix}` |"); // to a string
+        }
+        page
+    }
+
+    #[test]
+    fn the_page_has_the_whole_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/doctor.md");
+        if std::env::var_os("INSULA_WRITE_DOCS").is_some() {
+            std::fs::write(path, page()).unwrap();
+        }
+        let there = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            there == page(),
+            "docs/doctor.md is another: INSULA_WRITE_DOCS=1 cargo test -p insula-cli doctor"
+        );
+    }
+
+    #[test]
+    fn names_are_unique_and_all_is_said() {
+        let names: std::collections::BTreeSet<_> = CHECKS.iter().map(|check| check.name).collect();
+        assert_eq!(names.len(), CHECKS.len());
+        for check in CHECKS {
+            assert!([check.what, check.costs, check.fix].iter().all(|text| !text.is_empty()), "{check:?}");
+            let fixes = matches!((&check.source, &check.judge), (Source::Sysctl(_), _));
+            assert_eq!(check.fix == FIX, fixes, "{}: what --fix can fix is what it says", check.name);
+        }
+    }
+}
