@@ -29,6 +29,7 @@ mod life;
 mod limits;
 mod model;
 mod nested;
+mod nesting;
 mod network;
 mod phases;
 mod plain_pool;

@@ -12,7 +12,7 @@ use crate::paths::project_file;
 use crate::process::Command;
 use crate::{namespaces, store};
 
-/// An image that a scratch host has from the beginning: one of `images/`, by the name of its file.
+/// An image that a scratch host has from the beginning, by the name of its file: one of `images/` or `tests/images/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Image(&'static str);
 
@@ -23,6 +23,9 @@ impl Image {
     /// `images/debian-13.yaml`
     #[expect(non_upper_case_globals, reason = "it reads as one of a kind")]
     pub const Debian13: Self = Self("debian-13");
+    /// `tests/images/debian-12-docker.yaml`
+    #[expect(non_upper_case_globals, reason = "it reads as one of a kind")]
+    pub const Debian12Docker: Self = Self("debian-12-docker");
 
     /// The one that is built from `images/<name>.yaml`.
     pub const fn named(name: &'static str) -> Self {
@@ -42,7 +45,8 @@ impl Image {
 
     /// Its definition's file.
     pub fn definition(self) -> PathBuf {
-        project_file("images").join(format!("{}.yaml", self.alias()))
+        let directory = if self == Self::Debian12Docker { "tests/images" } else { "images" };
+        project_file(directory).join(format!("{}.yaml", self.alias()))
     }
 
     /// Sees to it that there is a state directory that others are copied from. It is built again when the definition
