@@ -4,7 +4,7 @@ use std::fs;
 
 use insula_api::v1;
 use insula_testkit::hostile::{CALLS, Verdict};
-use insula_testkit::{Image, ScratchHost};
+use insula_testkit::{Image, ScratchHost, eventually};
 use insula_types::IdRange;
 
 /// A feature, and a shell's line that works in a guest with it and in no other. Each takes away what it has made.
@@ -56,6 +56,7 @@ fn a_feature_opens_what_it_says_to_its_guest_and_to_no_other() {
     assert!(matches!(keys(&host, "open"), Some(Verdict::Succeeded(_))));
     host.sh("open", "cat /proc/keys");
     no_node_is_the_hosts(&host);
+    nodes_are_made_again_at_the_guests_own_reboot(&host);
 }
 
 /// Whether the guest gets at keyrings.
@@ -77,6 +78,18 @@ fn no_node_is_the_hosts(host: &ScratchHost) {
     assert_eq!(before.permissions(), after.permissions());
     let seen = host.sh("open", "cat /proc/self/mountinfo");
     assert!(!seen.contains("insula-test"), "nothing of the host's shows: {seen}");
+}
+
+fn nodes_are_made_again_at_the_guests_own_reboot(host: &ScratchHost) {
+    host.insula(&["exec", "open", "--no-tty", "--", "systemctl", "reboot"]);
+    eventually("the guest has rebooted", || {
+        let vps = host.vps("open");
+        (vps.boots == 2 && vps.state() == v1::VpsState::Ready).then_some(())
+    });
+    assert_eq!(host.sh("open", "stat -c '%u:%g %a' /dev/loop-control"), "0:0 660");
+    for (_, line) in OPENED {
+        host.sh("open", line);
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Containers in a VPS with the feature `nesting`. Their images are made in the guest, of busybox: no registry is asked.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use insula_testkit::{Image, Outcome, ScratchHost};
@@ -57,9 +59,13 @@ fn docker_builds_and_runs_what_it_has_built() {
 fn a_service_is_reached_from_outside(host: &ScratchHost) {
     sh(host, "docker run --detach --restart always --name web --publish 8080:80 made httpd -f -p 80 -h /");
     let address = host.vps("web1").interfaces[0].ip_addresses[0].clone();
-    let url = format!("http://{address}:8080/word");
-    let fetch = insula_testkit::Command::new("curl").args(["--silent", "--fail", "--max-time", "10", &url]);
-    assert_eq!(fetch.run_ok().text(), "of the build");
+    let address = format!("{address}:8080").parse().unwrap();
+    let mut server = TcpStream::connect_timeout(&address, Duration::from_secs(10)).unwrap();
+    server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    server.write_all(b"GET /word HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    server.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("\r\n\r\nof the build\n"), "{answer}");
     let inside = "docker exec web sh -c 'hostname; ps | grep -c \"[h]ttpd -f\"'";
     assert_eq!(sh(host, inside).lines().last(), Some("1"), "a container sees its own processes");
 }
