@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use insula_testkit::{Command, Image, Outcome, ScratchHost, binary, eventually};
+use insula_testkit::{Command, Image, Outcome, ScratchHost, binary, eventually, project_file};
 
 const IMAGE: Image = Image::Debian12;
 
-/// What a boot in a boot may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(240);
+/// What a boot in a boot, and what has to be fetched for it, may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A shell's line in the VPS `outer`.
 fn run(host: &ScratchHost, line: &str) -> Outcome {
@@ -29,7 +29,8 @@ fn a_vps_in_a_vps_lives_its_life() {
         IMAGE,
         &["--feature", "nesting", "--memory", "2G", "--disk", "6G", "--cpus", "2"],
     );
-    install(&host);
+    install_programs(&host);
+    install_state(&host);
     start_agent(&host, "insulad");
     let log = sh(&host, "journalctl --unit=insulad --output=cat");
     for said in ["this host is a container", "the pool is a plain directory", "the kernel maps no ids"] {
@@ -76,11 +77,27 @@ fn a_vps_in_a_vps_lives_its_life() {
     assert_eq!(run(&host, "test -e /sys/fs/cgroup/insula").code, 1);
 }
 
+/// As docs/features.md tells it.
+#[test]
+fn an_image_is_built_in_a_vps() {
+    let host = ScratchHost::builder().image(IMAGE).uplink().start();
+    host.create_ready("outer", IMAGE, &["--feature", "nesting", "--memory", "2G", "--disk", "6G"]);
+    install_programs(&host);
+    sh(&host, "apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install mmdebstrap nftables");
+    copy(project_file("images/debian-12.yaml"), root_of(&host).join("root"));
+    start_agent(&host, "insulad");
+    sh(&host, "insula image build --quiet /root/debian-12.yaml");
+    sh(&host, "insula create web1 --image debian-12 --profile unlimited --wait ready");
+    // The range that its agent has chosen is another than the one that it is in.
+    sh(&host, "insula exec web1 -- ping -c 1 -W 5 $(ip route show default | cut -d' ' -f3)");
+    sh(&host, "insula delete --force --now web1 && systemctl stop insulad && insulad --teardown");
+}
+
 #[test]
 fn an_agent_in_a_vps_without_nesting_says_what_is_missing() {
     let host = ScratchHost::with(IMAGE);
     host.create_ready("outer", IMAGE, &[]);
-    install(&host);
+    install_programs(&host);
     let refused = run(&host, "insulad").expect_code(1);
     refused.expect_complaint(&["does not have the", "ids", "hint:", "the feature nesting"]);
     assert_eq!(sh(&host, "ls /sys/fs/cgroup | grep -c insula || true"), "0");
@@ -91,21 +108,30 @@ fn start_agent(host: &ScratchHost, unit: &str) {
     sh(host, &format!("{run} --unit={unit} insulad"));
 }
 
-/// Programs and an image, put into the root of the VPS: its files have its own ids.
-fn install(host: &ScratchHost) {
-    let root = host.pool().join("vps").join(&host.vps("outer").id).join("root");
-    let copy = |from: PathBuf, to: &str| {
-        Command::new("cp").args(["--dereference"]).args([from, root.join(to)]).run_ok();
-    };
+/// The VPS's root, as its host has it: its files have its own ids.
+fn root_of(host: &ScratchHost) -> PathBuf {
+    host.pool().join("vps").join(&host.vps("outer").id).join("root")
+}
+
+fn copy(from: impl Into<PathBuf>, to: PathBuf) {
+    Command::new("cp").args(["--archive", "--dereference"]).args([from.into(), to]).run_ok();
+}
+
+fn install_programs(host: &ScratchHost) {
     for program in ["insulad", "insula", "insula-monitor"] {
-        copy(binary(program), "usr/local/bin");
+        copy(binary(program), root_of(host).join("usr/local/bin"));
     }
-    copy("/usr/sbin/nft".into(), "usr/sbin");
+}
+
+/// What `nftables` brings, and the state of a host with an image, so that nothing has to be fetched.
+fn install_state(host: &ScratchHost) {
+    let root = root_of(host);
+    copy("/usr/sbin/nft", root.join("usr/sbin"));
     let libraries = Command::new("ldd").args(["/usr/sbin/nft"]).run_ok().text();
     for library in libraries.lines().filter_map(|line| line.split_once("=> ")?.1.split(' ').next()) {
         let name = Path::new(library).file_name().unwrap().to_str().unwrap();
         if !root.join("usr/lib/x86_64-linux-gnu").join(name).exists() {
-            copy(library.into(), "usr/lib/x86_64-linux-gnu");
+            copy(library, root.join("usr/lib/x86_64-linux-gnu"));
         }
     }
     // The state is that of another host, which has chosen the range that this one is in.

@@ -9,7 +9,7 @@ use insula_runtime::VpsDirectory;
 use insula_runtime::cgroup::Controller;
 use insula_types::{ByteSize, CrashPolicy, Feature, Features, IdRange, ImageRef, OperationKind, VpsState};
 
-use super::host::{asked, create_request, root_of};
+use super::host::{HAS_PLAIN_POOL, asked, create_request, root_of};
 use super::{Case, try_all};
 use crate::{
     Boot, CloneVps, CreateVps, Engine, FeatureChange, LimitChange, SupervisionChange, UpdateVps, VpsHandle,
@@ -381,4 +381,30 @@ cases! {
             is_done: |engine| engine.images().len() == 1,
         },
     ];
+}
+
+/// Lets the first case of a kind go wrong where volumes are plain directories, and their copies not done in an instant.
+fn try_in_plain_directories(kind: OperationKind) {
+    HAS_PLAIN_POOL.set(true);
+    try_all(&cases(kind)[0]);
+}
+
+#[test]
+fn cloning_a_vps_in_plain_directories() {
+    try_in_plain_directories(OperationKind::CloneVps);
+}
+
+#[test]
+fn rebuilding_a_vps_in_plain_directories() {
+    try_in_plain_directories(OperationKind::RebuildVps);
+}
+
+#[test]
+fn restoring_a_snapshot_in_plain_directories() {
+    try_in_plain_directories(OperationKind::RestoreSnapshot);
+}
+
+#[test]
+fn deleting_a_vps_in_plain_directories() {
+    try_in_plain_directories(OperationKind::DeleteVps);
 }

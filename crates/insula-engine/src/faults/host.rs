@@ -1,5 +1,6 @@
 //! A host for one test, with guests that have next to nothing in them.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,7 +13,12 @@ use insula_types::{
 };
 use nix::sched::{CloneFlags, unshare};
 
-use crate::{Asked, CreateVps, Engine, EngineError, PoolSettings, Settings};
+use crate::{Asked, CreateVps, Engine, EngineError, PoolDriver, PoolSettings, Settings};
+
+thread_local! {
+    /// Whether hosts that are made from now on keep their pools in plain directories.
+    pub(super) static HAS_PLAIN_POOL: Cell<bool> = const { Cell::new(false) };
+}
 
 /// A host for one test: a state directory, groups and a network namespace of its own.
 pub(super) struct Host {
@@ -33,7 +39,10 @@ impl Host {
             monitor: Some(monitor()),
             spare_monitors: 0,
             ids: IdRange { start: 1 << 20, length: 64 * IdRange::DEFAULT_LENGTH },
-            pool: PoolSettings { size: Some(ByteSize::gib(1)), ..PoolSettings::default() },
+            pool: match HAS_PLAIN_POOL.get() {
+                true => PoolSettings { driver: Some(PoolDriver::Dir), ..PoolSettings::default() },
+                false => PoolSettings { size: Some(ByteSize::gib(1)), ..PoolSettings::default() },
+            },
             ..Settings::default()
         };
         std::fs::create_dir_all(&settings.state_dir).unwrap();
@@ -125,8 +134,8 @@ pub(super) fn create_request(name: &str) -> CreateVps {
     CreateVps {
         name: name.parse().unwrap(),
         image: ImageRef::Alias("tiny".parse().unwrap()),
-        profile: None,
-        limits: Limits { disk: Some(ByteSize::mib(256)), ..Limits::default() },
+        profile: HAS_PLAIN_POOL.get().then(|| "unlimited".parse().unwrap()),
+        limits: Limits { disk: (!HAS_PLAIN_POOL.get()).then_some(ByteSize::mib(256)), ..Limits::default() },
         features: None,
         hostname: None,
         networks: vec![],
