@@ -72,7 +72,9 @@ pub fn judge(judge: &Judge, value: &Value) -> State {
         // A kernel without the budget has no such bound.
         (Judge::AtLeast { .. }, Value::Absent) => State::Ok,
         (Judge::AtLeast { wanted }, Value::Number(number)) if number >= wanted => State::Ok,
-        (Judge::Present(_), Value::Absent) | (Judge::NotZero, Value::Number(0)) => lack_of(judge),
+        (Judge::Present(_), Value::Absent) | (Judge::NotZero, Value::Number(0) | Value::Absent) => {
+            lack_of(judge)
+        }
         (Judge::Present(_), _) | (Judge::NotZero, _) => State::Ok,
         (Judge::Version { needed, wanted }, Value::Text(text)) => match version(text) {
             Some(found) if found >= *wanted => State::Ok,

@@ -66,7 +66,7 @@ pub(super) fn outside(reason: Reason) -> Outside {
         VpsNotRunning | VpsRunning | VpsPaused | VpsSuspended | VpsDeleted | ProfileInUse
         | NotCancellable => (Code::FailedPrecondition, exit::REFUSED, Read),
         FileWrongKind => (Code::FailedPrecondition, exit::REFUSED, Fix),
-        MonitorTooOld => (Code::Unimplemented, exit::REFUSED, Fix),
+        MonitorTooOld => (Code::FailedPrecondition, exit::REFUSED, Fix),
         LimitRefused => (Code::FailedPrecondition, exit::REFUSED, Fix),
         DeleteProtected | FacilityMissing => (Code::FailedPrecondition, exit::REFUSED, Person),
         VpsBusy => (Code::Aborted, exit::REFUSED, Later),
