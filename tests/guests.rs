@@ -43,6 +43,7 @@ guests! {
     a_debian_13_guest_lives: "debian-13", "/usr/lib/systemd/systemd", NETWORKD;
     a_debian_sid_guest_lives: "debian-sid", "/usr/lib/systemd/systemd", NETWORKD;
     a_guest_with_sysvinit_lives: "debian-13-sysvinit", "/usr/sbin/init", IFUPDOWN;
+    a_guest_with_openrc_lives: "debian-13-openrc", "/usr/sbin/openrc-init", IFUPDOWN;
     a_guest_with_runit_lives: "debian-13-runit", "/usr/sbin/runit", IFUPDOWN;
     a_guest_with_busybox_lives: "debian-13-busybox", "/usr/bin/busybox", NOTHING;
 }
