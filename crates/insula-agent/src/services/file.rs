@@ -184,6 +184,12 @@ fn push_job(
         return Err(ApiError::invalid_field("start.mode", "permissions are 0 to 07777").into());
     }
     let spec = find(caller, shared.engine.vps(&start.vps), &start.vps)?.spec();
+    for (field, id) in [("start.uid", start.uid), ("start.gid", start.gid)] {
+        if id.is_some_and(|id| id >= spec.ids.length) {
+            let rule = format!("ids of this VPS are 0 to {}", spec.ids.length - 1);
+            return Err(ApiError::invalid_field(field, rule).into());
+        }
+    }
     let options = WriteOptions {
         keeps_owner: true,
         uid: start.uid,
