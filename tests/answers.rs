@@ -50,7 +50,7 @@ fn what_the_host_has_is_listed() {
     assert!(version.contains("insula: ") && version.contains("agent: "), "{version}");
     assert_eq!(
         host.insula_ok(&["profile", "list", "--columns", "name", "-o", "csv"]),
-        "name\nlarge\nmedium\nsmall"
+        "name\nlarge\nmedium\nsmall\nunlimited"
     );
     let pool = host.insula_json(&["pool", "show", "default"]);
     assert_eq!((&pool["driver"], &pool["path"]), (&"btrfs".into(), &host.pool().to_str().unwrap().into()));
