@@ -51,14 +51,21 @@ impl<'a> Witness<'a> {
         self.received_until_last()
     }
 
-    /// Lets the guest ask by ARP for the host's Ethernet address, in the name of another and then in its own.
+    /// Lets the guest ask by ARP for the host's Ethernet address, in its own name, in that of another, and in its own
+    /// again. The first time can take a second: the kernel may find the new pair's carrier after the first packet,
+    /// which is lost then.
     fn forge_arp(&self) {
-        let destination = self.server.local_addr().unwrap();
         let inside = self.guest.netlink();
-        inside.add_address(self.eth0, FORGED_ADDRESS.into(), 24).unwrap();
-        self.bind(FORGED_ADDRESS).send_to(b"forged address", destination).unwrap();
+        self.ask_by_arp();
         set_mac(&inside, self.eth0, GUEST_MAC); // the guest forgets what it knows of its neighbours
-        self.bind(GUEST_ADDRESS).send_to(b"last", destination).unwrap();
+        inside.add_address(self.eth0, FORGED_ADDRESS.into(), 24).unwrap();
+        self.bind(FORGED_ADDRESS).send_to(b"forged address", self.server.local_addr().unwrap()).unwrap();
+        set_mac(&inside, self.eth0, GUEST_MAC);
+        self.ask_by_arp();
+    }
+
+    fn ask_by_arp(&self) {
+        self.bind(GUEST_ADDRESS).send_to(b"last", self.server.local_addr().unwrap()).unwrap();
         self.received_until_last();
     }
 
