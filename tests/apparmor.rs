@@ -2,9 +2,11 @@
 //! hosts are tested: `tests/vm` has AppArmor.
 
 use std::fs;
+use std::io::Write;
+use std::process::Stdio;
 
 use insula_api::v1::VpsState;
-use insula_testkit::{Image, ScratchHost, eventually};
+use insula_testkit::{Command, Image, PATIENCE, ScratchHost, eventually};
 
 /// What nothing but the policy refuses: files that would run a program on the host, were they the kernel's.
 const ATTEMPTS: [&str; 3] = [
@@ -41,6 +43,8 @@ fn confined(host: &ScratchHost) {
     }
     let leave = "echo changeprofile unconfined >/proc/self/attr/apparmor/current";
     assert_ne!(host.insula(&["exec", "web1", "--", "sh", "-c", leave]).code, 0, "it can leave its policy");
+    check_transfer(host, "web1");
+    check_signals(host, "web1", "web2");
     assert_eq!(host.sh("web1", "systemctl is-system-running --wait"), "running");
     // The guest's own reboot, which the agent has no part in.
     host.sh("web1", "systemctl reboot");
@@ -65,6 +69,41 @@ fn check_policy(host: &ScratchHost, name: &str) {
     assert_eq!(label.trim(), format!(":{}//{}:guest (enforce)", host.cgroup_root(), vps.id));
     assert!(fs::read(format!("/proc/{}/environ", vps.init_pid)).is_ok(), "the host can't look into it");
     assert_eq!(host.sh(name, "cat /proc/self/attr/apparmor/current"), "guest (enforce)");
+}
+
+/// Who works with the guest's files is under its policy, too, and can still do so.
+fn check_transfer(host: &ScratchHost, name: &str) {
+    let id = host.vps(name).id;
+    let group = host.groups().into_iter().find(|group| group.ends_with(&id)).expect("a group");
+    let processes = group.join("payload/.insula/cgroup.procs");
+    let push = host.command("insula").args(["file", "push", "-", &format!("{name}/root/pushed")]);
+    let mut push = push.spawn_with(Stdio::piped(), Stdio::null(), Stdio::null());
+    let worker =
+        eventually("a worker", || fs::read_to_string(&processes).ok()?.lines().next().map(str::to_owned));
+    let label = || fs::read_to_string(format!("/proc/{worker}/attr/apparmor/current")).unwrap();
+    eventually("the worker is confined", || label().contains(":guest (enforce)").then_some(()));
+    let input = push.child().stdin.take();
+    input.unwrap().write_all(b"pushed").unwrap();
+    assert!(push.wait(PATIENCE).expect("an end").success());
+    assert_eq!(host.sh(name, "cat /root/pushed"), "pushed");
+}
+
+/// Processes of two guests are strangers to each other even where one sees the other: here a helper of the host's puts a
+/// program of the first guest's policy beside the second guest's.
+fn check_signals(host: &ScratchHost, name: &str, other: &str) {
+    let id = host.vps(name).id;
+    let victim = host.vps(other).init_pid;
+    let enter = format!(":{}//{id}:guest", host.cgroup_root());
+    let confined = |line: &str| {
+        let line = format!("printf 'exec {enter}' >/proc/self/attr/apparmor/exec && exec sh -c '{line}'");
+        Command::new("sh").args(["-c", &line]).run()
+    };
+    for line in [format!("kill -0 {victim}"), format!("cat /proc/{victim}/environ")] {
+        Command::new("sh").args(["-c", &line]).run_ok(); // root of the host may
+        let outcome = confined(&line);
+        assert!(outcome.stderr.contains("ermission denied"), "{line}: {outcome}");
+    }
+    confined(&format!("kill -0 {}", host.vps(name).init_pid)).expect_code(0);
 }
 
 fn unconfined(host: &ScratchHost) {

@@ -12,7 +12,7 @@ LIMITS = ("--cpus", "1", "--memory", "256M", "--processes", "200", "--disk", "51
 VISITED = "insula-visited"
 SECONDS = 10
 NOISES = {
-    "insula-forks": "while :; do sleep 1 & done",
+    "insula-forks": "perl -e 'fork while 1'",
     "insula-memory": "while :; do tail /dev/zero; done",
     "insula-disk": "while :; do dd if=/dev/zero of=/root/filler bs=1M; sync; rm /root/filler; done",
 }

@@ -15,7 +15,7 @@ const SECONDS: &str = "8";
 const SOON: Duration = Duration::from_millis(50);
 
 const NOISES: [(&str, &str); 3] = [
-    (ATTACKER, "while :; do sleep 1 & done"),
+    (ATTACKER, "perl -e 'fork while 1'"),
     ("second", "while :; do tail /dev/zero; done"),
     ("third", "while :; do dd if=/dev/zero of=/root/filler bs=1M; sync; rm /root/filler; done"),
 ];

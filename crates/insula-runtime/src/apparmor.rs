@@ -19,8 +19,9 @@ use crate::plan::{GUEST_PROFILE, render_profile};
 /// Where the kernel shows policies.
 const NAMESPACES: &str = "/sys/kernel/security/apparmor/policy/namespaces";
 
-/// What a process will be confined by when it executes a program: proc_pid_attr(5).
+/// What a thread will be confined by when it executes a program, and by what it is now: proc_pid_attr(5).
 const AT_EXEC: &str = "/proc/thread-self/attr/apparmor/exec";
+const NOW: &str = "/proc/thread-self/attr/apparmor/current";
 
 /// Why guests run under no policy of AppArmor.
 #[derive(Debug, thiserror::Error)]
@@ -120,8 +121,17 @@ impl AppArmor {
     /// Has the calling thread, or a process that it makes, confined from its next execve(2) on. It must see the host's
     /// `/proc`: a guest's would be a file of the guest's choice.
     pub(crate) fn enter_at_exec(&self, id: &VpsId) -> io::Result<()> {
-        let request = format!("exec :{}//{id}:{GUEST_PROFILE}", self.agent);
-        fs::OpenOptions::new().write(true).open(AT_EXEC)?.write_all(request.as_bytes())
+        self.request(AT_EXEC, "exec", id)
+    }
+
+    /// Has the calling thread, which will execute nothing, confined from now on. It must see the host's `/proc`, too.
+    pub(crate) fn enter(&self, id: &VpsId) -> io::Result<()> {
+        self.request(NOW, "changeprofile", id)
+    }
+
+    fn request(&self, file: &str, verb: &str, id: &VpsId) -> io::Result<()> {
+        let request = format!("{verb} :{}//{id}:{GUEST_PROFILE}", self.agent);
+        fs::OpenOptions::new().write(true).open(file)?.write_all(request.as_bytes())
     }
 
     /// Removes the VPS's namespace. Its processes must have ended.

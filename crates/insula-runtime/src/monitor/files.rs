@@ -24,6 +24,7 @@ use super::boot::reset_memory_kill_score;
 use super::child::tell;
 use super::confine::confine;
 use super::enter::{EnterMessage, failed};
+use crate::apparmor::AppArmor;
 use crate::file_worker::{StandardInput, StandardOutput};
 use crate::plan::StartPlan;
 use crate::protocol::ExecFailure;
@@ -60,6 +61,10 @@ fn enter(input: &FilesInput<'_>) -> Result<Place, (ExecFailure, Vec<String>)> {
     reset_memory_kill_score("self").map_err(failed("reset oom_score_adj"))?;
     rustix::thread::set_name(c"insula-files").map_err(failed("take a name"))?;
     let descriptors = OpenDescriptors::open().map_err(failed("open /proc/self/fd"))?;
+    if input.plan.apparmor.is_some() {
+        let apparmor = AppArmor::of(&input.plan.layout.root_name);
+        apparmor.enter(&input.plan.id).map_err(failed("enter the AppArmor policy"))?;
+    }
     let all_but_processes = ThreadNameSpaceType::USER
         | ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::NETWORK
