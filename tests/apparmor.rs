@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::Stdio;
 
 use insula_api::v1::VpsState;
-use insula_testkit::{Command, Image, PATIENCE, ScratchHost, eventually};
+use insula_testkit::{Image, PATIENCE, ScratchHost, eventually};
 
 /// What nothing but the policy refuses: files that would run a program on the host, were they the kernel's.
 const ATTEMPTS: [&str; 3] = [
@@ -44,7 +44,6 @@ fn confined(host: &ScratchHost) {
     let leave = "echo changeprofile unconfined >/proc/self/attr/apparmor/current";
     assert_ne!(host.insula(&["exec", "web1", "--", "sh", "-c", leave]).code, 0, "it can leave its policy");
     check_transfer(host, "web1");
-    check_signals(host, "web1", "web2");
     assert_eq!(host.sh("web1", "systemctl is-system-running --wait"), "running");
     // The guest's own reboot, which the agent has no part in.
     host.sh("web1", "systemctl reboot");
@@ -86,24 +85,6 @@ fn check_transfer(host: &ScratchHost, name: &str) {
     input.unwrap().write_all(b"pushed").unwrap();
     assert!(push.wait(PATIENCE).expect("an end").success());
     assert_eq!(host.sh(name, "cat /root/pushed"), "pushed");
-}
-
-/// Processes of two guests are strangers to each other even where one sees the other: here a helper of the host's puts a
-/// program of the first guest's policy beside the second guest's.
-fn check_signals(host: &ScratchHost, name: &str, other: &str) {
-    let id = host.vps(name).id;
-    let victim = host.vps(other).init_pid;
-    let enter = format!(":{}//{id}:guest", host.cgroup_root());
-    let confined = |line: &str| {
-        let line = format!("printf 'exec {enter}' >/proc/self/attr/apparmor/exec && exec sh -c '{line}'");
-        Command::new("sh").args(["-c", &line]).run()
-    };
-    for line in [format!("kill -0 {victim}"), format!("cat /proc/{victim}/environ")] {
-        Command::new("sh").args(["-c", &line]).run_ok(); // root of the host may
-        let outcome = confined(&line);
-        assert!(outcome.stderr.contains("ermission denied"), "{line}: {outcome}");
-    }
-    confined(&format!("kill -0 {}", host.vps(name).init_pid)).expect_code(0);
 }
 
 fn unconfined(host: &ScratchHost) {

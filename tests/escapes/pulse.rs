@@ -11,7 +11,7 @@ use insula_api::{Client, Endpoint, v1};
 use insula_testkit::{PATIENCE, ScratchHost, slowness};
 
 /// Between two questions, so that asking is no load of its own; on a slow machine it takes longer, and so does the pause.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Tests of other hosts run beside this one, on few CPUs: what is longer than this is no matter of chance any more.
 const BEARABLE: Duration = Duration::from_secs(1);

@@ -2,14 +2,17 @@
 
 use std::process::Stdio;
 
-use insula_testkit::{Command, PATIENCE, Process};
+use insula_testkit::{Command, PATIENCE, Process, slowness};
 
 use super::arena::{ATTACKER, Arena, NEIGHBOUR};
 use super::pulse::Pulse;
 use super::witness::Witness;
 
-/// How often a race is run.
-const ROUNDS: usize = 60;
+/// How often a race is run; on a slow machine less often.
+const ROUNDS: std::ops::RangeInclusive<u32> = 12..=60;
+
+/// How many files a directory has that holds many.
+const MANY: u32 = 20_000;
 
 #[test]
 fn nobody_is_led_out_through_files() {
@@ -36,7 +39,11 @@ fn directories_that_become_links(arena: &Arena) {
     let out = arena.host.directory().join("pulled");
     let target = format!("{ATTACKER}/root/race/at/canary");
     let mut came = 0;
-    for round in 0..ROUNDS {
+    let least = (ROUNDS.end() / slowness()).max(*ROUNDS.start());
+    for round in 0..*ROUNDS.end() {
+        if round >= least && came > 0 {
+            break;
+        }
         arena.host.command("insula").args(["file", "push", "-", &target]).input("pushed").run();
         let _ = std::fs::remove_dir_all(&out);
         std::fs::create_dir(&out).unwrap();
@@ -77,7 +84,7 @@ fn keys_that_are_links_and_pipes(arena: &Arena) {
          exec perl -e 'while (1) { rename \".own\", \".ssh\"; rename \".ssh\", \".own\"; \
          rename \".out\", \".ssh\"; rename \".ssh\", \".out\" }'",
     );
-    for _ in 0..ROUNDS / 2 {
+    for _ in 0..(ROUNDS.end() / slowness()).max(*ROUNDS.start()) / 2 {
         add();
         arena.host.insula(&["ssh-key", "remove", ATTACKER, &key]);
         assert!(!arena.host.directory().join("authorized_keys").exists());
@@ -91,8 +98,11 @@ fn what_must_not_be_opened(arena: &Arena) {
         ATTACKER,
         "mkdir /root/odd && cd /root/odd && mkfifo pipe && perl -MIO::Socket -e 'IO::Socket::UNIX->new(Local => \"socket\", Listen => 1)' && \
          ln -s /dev/zero zero && ln -s /proc/1/root root && touch \"$(printf 'a\\nb')\" \"$(printf '\\033[2J')\" \"$(printf '\\377')\" && \
-         perl -e 'mkdir \"many\"; for (1 .. 20000) { open my $f, \">\", \"many/$_\" }' && i=0; while [ $i -lt 300 ]; do mkdir d && cd d; i=$((i+1)); done",
+         i=0; while [ $i -lt 300 ]; do mkdir d && cd d; i=$((i+1)); done",
     );
+    let many = MANY / slowness();
+    let make = format!("mkdir many; for (1 .. {many}) {{ open my $f, '>', \"many/$_\" }}");
+    arena.host.insula_ok(&["exec", "--no-tty", "--cwd", "/root/odd", ATTACKER, "--", "perl", "-e", &make]);
     let out = arena.host.directory().join("odd");
     std::fs::create_dir(&out).unwrap();
     for name in ["pipe", "socket", "zero", "root/etc/passwd"] {
@@ -104,7 +114,7 @@ fn what_must_not_be_opened(arena: &Arena) {
     let warnings = ["pipe", "socket", "too deep"].map(|word| outcome.stderr.contains(word));
     assert_eq!(warnings, [true; 3], "{outcome}");
     assert!(!outcome.stderr.contains('\x1b'), "{outcome}");
-    assert_eq!(std::fs::read_dir(out.join("odd/many")).unwrap().count(), 20_000);
+    assert_eq!(std::fs::read_dir(out.join("odd/many")).unwrap().count(), many as usize);
     assert!(out.join("odd/zero").is_symlink() && out.join("odd/root").is_symlink());
     arena.host.insula_ok(&["file", "list", &format!("{ATTACKER}/root/odd/many")]);
     std::fs::remove_dir_all(&out).unwrap();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Stdio;
 
 use insula_testkit::hostile::{ENTERING, Verdict};
-use insula_testkit::{Command, PATIENCE, Terminal};
+use insula_testkit::{Command, PATIENCE, Terminal, slowness};
 
 use super::arena::{ATTACKER, Arena};
 use super::pulse::Pulse;
@@ -167,7 +167,7 @@ fn whoever_enters_shows_nothing() {
         let streams = (stdout.try_clone().unwrap().into(), stdout.into());
         let mut watcher = arena.command(ATTACKER, attempt).spawn_with(Stdio::piped(), streams.0, streams.1);
         super::bombs::wait_for_hold(&mut watcher, output.path());
-        for _ in 0..20 {
+        for _ in 0..(20 / slowness()).max(5) {
             arena.host.insula(&["exec", "--no-tty", ATTACKER, "--", "true"]).expect_code(0);
             arena.host.insula(&["exec", "--no-tty", ATTACKER, "--", "/root/trap"]);
         }

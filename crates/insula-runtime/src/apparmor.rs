@@ -1,8 +1,7 @@
 //! The policies of AppArmor that guests run under.
 //!
 //! Each VPS has a namespace of policies of its own, below one of its agent: `:insula//<id>:guest`. All have the same
-//! profile, compiled once; into a namespace it is written by file, and no program is run at a start. In its namespace a guest's
-//! profile names no other guest's processes, so it may do nothing to them. See `docs/adr`.
+//! profile, compiled once; into a namespace it is written by file, and no program is run at a start. See `docs/adr`.
 //!
 //! securityfs, `policy/namespaces/`: a directory made there is a namespace; what is written to its `.replace` is loaded into it;
 //! removed, it takes its profiles along. Whoever was still in it is unconfined then: it goes after the last process.
