@@ -9,7 +9,7 @@ use insula_testkit::{Image, make_store};
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [directory, aliases @ ..] = &arguments[..] else { panic!("usage: store DIRECTORY IMAGE…") };
-    let all = [Image::Debian12, Image::Debian13];
+    let all = [Image::Debian12, Image::Debian12Docker, Image::Debian13];
     let find =
         |alias: &String| all.into_iter().find(|image| image.alias() == alias).expect("the alias of an image");
     let images: Vec<Image> = aliases.iter().map(find).collect();
