@@ -1,6 +1,7 @@
 //! Insula in a VPS of Insula: an agent that is root of a user namespace only makes, boots and removes VPSes.
 
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use insula_testkit::{Command, Image, Outcome, ScratchHost, binary, eventually, project_file};
@@ -105,7 +106,7 @@ fn an_agent_in_a_vps_without_nesting_says_what_is_missing() {
 
 fn start_agent(host: &ScratchHost, unit: &str) {
     let run = "systemd-run --quiet --service-type=notify --property=KillMode=process";
-    sh(host, &format!("{run} --unit={unit} insulad"));
+    sh(host, &format!("{run} --unit={unit} insulad || {{ journalctl --unit={unit} --output=cat; false; }}"));
 }
 
 /// The VPS's root, as its host has it: its files have its own ids.
@@ -123,17 +124,21 @@ fn install_programs(host: &ScratchHost) {
     }
 }
 
-/// What `nftables` brings, and the state of a host with an image, so that nothing has to be fetched.
+/// The host's nft, and the state of a host with an image, so that nothing has to be fetched.
 fn install_state(host: &ScratchHost) {
     let root = root_of(host);
-    copy("/usr/sbin/nft", root.join("usr/sbin"));
+    // With all its libraries: those of the guest may be older.
+    let directory = root.join("opt/nft");
+    std::fs::create_dir_all(&directory).unwrap();
+    copy("/usr/sbin/nft", directory.clone());
     let libraries = Command::new("ldd").args(["/usr/sbin/nft"]).run_ok().text();
-    for library in libraries.lines().filter_map(|line| line.split_once("=> ")?.1.split(' ').next()) {
-        let name = Path::new(library).file_name().unwrap().to_str().unwrap();
-        if !root.join("usr/lib/x86_64-linux-gnu").join(name).exists() {
-            copy(library, root.join("usr/lib/x86_64-linux-gnu"));
-        }
+    for library in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
+        copy(library, directory.clone());
     }
+    let script = "#!/bin/sh\ncd /opt/nft && exec ./ld-linux-x86-64.so.2 --library-path . ./nft \"$@\"\n";
+    let program = root.join("usr/sbin/nft");
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     // The state is that of another host, which has chosen the range that this one is in.
     std::fs::create_dir(root.join("etc/insula")).unwrap();
     std::fs::write(root.join("etc/insula/agent.yaml"), "network: {subnet: 10.213.72.0/24}\n").unwrap();
