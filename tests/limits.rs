@@ -1,8 +1,9 @@
 //! Limits hold from the first instruction.
 
+use std::process::Stdio;
 use std::time::Instant;
 
-use insula_testkit::{Image, ScratchHost};
+use insula_testkit::{Image, Process, ScratchHost, eventually};
 
 #[test]
 fn memory_is_limited() {
@@ -53,4 +54,48 @@ fn the_disk_is_limited() {
     // The classic escape from btrfs's quotas.
     host.insula(&["exec", "web1", "--", "sh", "-c", "echo more >/root/more && sync /root/more"]);
     assert!(host.usage("web1").disk_bytes <= 201 << 20);
+}
+
+#[test]
+fn who_takes_much_of_a_full_host_steps_back() {
+    let mut host = ScratchHost::with(Image::Debian12);
+    host.create_ready("modest", Image::Debian12, &[]);
+    host.create_ready("greedy", Image::Debian12, &["--cpu-weight", "200"]);
+    let [modest, greedy] = ["modest", "greedy"].map(|name| host.vps(name).id);
+    let mut load = fill_cpus(&host, "greedy");
+    await_weight(&host, &greedy, 2);
+    assert_eq!(weight(&host, &modest), 100);
+    host.insula_ok(&["set", "greedy", "cpu-weight=400"]);
+    await_weight(&host, &greedy, 4);
+
+    host.agent_kill();
+    load.kill();
+    assert_eq!(weight(&host, &greedy), 4, "nobody is there to write another");
+    host.agent_start();
+    await_weight(&host, &greedy, 400);
+
+    let mut load = fill_cpus(&host, "greedy");
+    await_weight(&host, &greedy, 4);
+    load.kill();
+    await_weight(&host, &greedy, 400);
+}
+
+/// Programs in a VPS that want more than the host has, until whoever asked for them is gone.
+fn fill_cpus(host: &ScratchHost, vps: &str) -> Process {
+    let line = "for i in $(seq $(($(nproc) * 2))); do while :; do :; done & done; read end; kill 0";
+    let exec = host.command("insula").args(["exec", "--no-tty", vps, "--", "sh", "-c", line]);
+    exec.spawn_with(Stdio::piped(), Stdio::null(), Stdio::null())
+}
+
+fn await_weight(host: &ScratchHost, id: &str, wanted: u32) {
+    eventually(&format!("a weight of {wanted}"), || (weight(host, id) == wanted).then_some(()));
+}
+
+/// The share of CPU that the kernel gives a VPS: by version 2's measure, where 100 is usual.
+fn weight(host: &ScratchHost, id: &str) -> u32 {
+    let groups: Vec<_> = host.groups().into_iter().filter(|group| group.ends_with(id)).collect();
+    let read = |file| groups.iter().find_map(|group| std::fs::read_to_string(group.join(file)).ok());
+    let number = |text: String| text.trim().parse::<u32>().expect("a number");
+    let shares = read("cpu.shares").map(|text| (number(text) * 100).div_ceil(1024));
+    shares.or_else(|| read("cpu.weight").map(number)).expect("a weight")
 }

@@ -31,7 +31,8 @@ LOAD = {
     "list 1000 snapshots": ("the same with 100 snapshots each", "ms", {"at_most": 30}),
     "rush": ("16 clients create at once: 99th percentile : median", "", {"at_most": 3}),
     "journal": ("what the journal adds to a create", "ms", {"at_most": 1}),
-    "noise http": ("a guest's HTTP beside three bombs : idle, 99th percentile", "", {"at_most": 2}),
+    "noise page": ("a guest's pages of 10 ms beside three bombs : idle, 99th percentile", "", {"at_most": 2}),
+    "noise short": ("its answers of 0.4 ms meanwhile : idle, 99th percentile", "", {"at_most": 2}),
     "noise list": ("the longest ListVpses meanwhile", "ms", {"at_most": 50}),
 }
 SYSTEMS = {"api": "API", "command": "insula", "lxc": "LXC", "lxd": "LXD"}

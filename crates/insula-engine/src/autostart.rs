@@ -11,7 +11,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -21,10 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::Asked;
 use crate::nested::read_boot_id;
+use crate::pressure::Gauge;
 use crate::{Engine, EngineError, Power, VpsHandle};
-
-/// Pressure of the whole host.
-const CPU_PRESSURE: &str = "/proc/pressure/cpu";
 
 /// The setting in the database.
 const KEY: &str = "autostart";
@@ -82,37 +80,6 @@ fn has_room(booting: usize, cpus: usize, pressure: Option<u64>) -> bool {
         _ if booting < cpus => true,
         Some(pressure) => booting < MOST_BOOTS.max(cpus) && pressure < MOST_PRESSURE,
         None => false,
-    }
-}
-
-/// The total of the line `some`: microseconds in which something waited.
-fn parse_pressure(text: &str) -> Option<u64> {
-    let some = text.lines().find(|line| line.starts_with("some "))?;
-    some.split(' ').find_map(|field| field.strip_prefix("total="))?.parse().ok()
-}
-
-/// Measures the pressure between two looks.
-#[derive(Debug)]
-struct Gauge {
-    seen: Option<(Instant, u64)>,
-}
-
-impl Gauge {
-    fn new() -> Self {
-        Self { seen: Self::look() }
-    }
-
-    fn look() -> Option<(Instant, u64)> {
-        let text = std::fs::read_to_string(CPU_PRESSURE).ok()?; // a kernel without it, or booted with psi=0
-        Some((Instant::now(), parse_pressure(&text)?))
-    }
-
-    /// The pressure since the last look; `None` where nothing tells.
-    fn read(&mut self) -> Option<u64> {
-        let before = std::mem::replace(&mut self.seen, Self::look())?;
-        let now = self.seen?;
-        let elapsed = u64::try_from(now.0.duration_since(before.0).as_micros()).ok()?.max(1);
-        Some(now.1.saturating_sub(before.1).saturating_mul(1000) / elapsed)
     }
 }
 
@@ -281,15 +248,6 @@ mod tests {
             (128, 128, Some(0), false),
         ] {
             assert_eq!(has_room(booting, cpus, pressure), expected, "{booting} {cpus} {pressure:?}");
-        }
-    }
-
-    #[test]
-    fn pressure_is_read_as_the_kernel_writes_it() {
-        let text = "some avg10=95.47 avg60=94.67 avg300=95.48 total=1486388515\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
-        assert_eq!(parse_pressure(text), Some(1_486_388_515));
-        for other in ["", "full avg10=0.00 total=7\n", "some avg10=1\n", "some total=x\n"] {
-            assert_eq!(parse_pressure(other), None, "{other:?}");
         }
     }
 }

@@ -17,6 +17,7 @@ mod context;
 mod create;
 mod error;
 mod events;
+mod fairness;
 #[cfg(test)]
 mod faults;
 mod features;
@@ -32,6 +33,7 @@ mod network;
 mod operations;
 mod policy;
 mod power;
+mod pressure;
 mod profiles;
 mod recovery;
 mod requests;

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use insula_runtime::protocol::PROTOCOL_VERSION;
 use insula_runtime::{ConnectionError, Event, MonitorConnection, Request, Status, VpsDirectory};
 use insula_types::Reason;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::EngineError;
@@ -19,6 +20,12 @@ pub(crate) struct MonitorLink {
 #[allow(deprecated)] // `register` wants an `unsafe` promise that descriptors stay open: ours own theirs
 pub(crate) fn watched<T: AsRawFd>(owner: T) -> std::io::Result<AsyncFd<T>> {
     AsyncFd::new(owner)
+}
+
+/// Lets the urgent news of a descriptor be waited for: `POLLPRI`.
+#[allow(deprecated)] // as above
+pub(crate) fn watched_for_news<T: AsRawFd>(owner: T) -> std::io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(owner, Interest::PRIORITY)
 }
 
 /// What tokio wants of a descriptor.

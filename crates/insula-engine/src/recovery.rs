@@ -52,6 +52,7 @@ impl Engine {
         engine.table.all().iter().for_each(|handle| engine.note_state(handle));
         engine.start_after_boot().await?;
         engine.keep_house();
+        engine.keep_fair();
         Ok(engine)
     }
 

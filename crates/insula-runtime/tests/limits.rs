@@ -97,6 +97,26 @@ fn limits_are_changed_and_lifted_while_the_guest_runs() {
 }
 
 #[test]
+fn a_vps_steps_back_with_its_share_of_cpu() {
+    let host = ScratchHost::new();
+    assert!(!host.layout.set_cpu_share(&host.id, &host.limits, true).unwrap(), "it does not run");
+    let (_connection, _) = host.start(Phase::Ready);
+    let whole = expected(&host, &host.limits);
+    for steps_back in [true, true, false, true] {
+        assert!(host.layout.set_cpu_share(&host.id, &host.limits, steps_back).unwrap());
+        let changed: Vec<_> =
+            observe(&host).into_iter().filter(|value| whole.get(&value.0) != Some(&value.1)).collect();
+        let files: Vec<_> = changed.iter().map(|(file, _)| &**file).collect();
+        assert!(
+            matches!((steps_back, &*files), (true, ["cpu.shares" | "cpu.weight"]) | (false, [])),
+            "{changed:?}"
+        );
+    }
+    host.layout.change_limits(&host.id, &host.limits).unwrap();
+    assert_eq!(observe(&host), whole);
+}
+
+#[test]
 fn what_is_in_use_is_not_taken_away() {
     let host = ScratchHost::new();
     let (connection, _) = host.start(Phase::Ready);

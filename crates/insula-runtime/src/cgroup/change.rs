@@ -7,6 +7,7 @@ use insula_types::{Limits, VpsId};
 use rustix::io::Errno;
 
 use super::groups::{is, refused, write};
+use super::limits::plan_cpu_share;
 use super::{CgroupError, CgroupLayout, CgroupValue, Controller, plan_limits};
 
 /// What v1 limits: memory, and the sum of memory and swap, which is never below the first.
@@ -42,6 +43,22 @@ impl CgroupLayout {
             }
         }
         Ok(())
+    }
+
+    /// Gives a VPS that runs the share of CPU that its limits say, or, when it is to step back, a hundredth of that. `false` if
+    /// it does not run, or the host has no such shares.
+    ///
+    /// [`change_limits`](Self::change_limits) and the guest's own reboot give it the whole share again: say it again.
+    pub fn set_cpu_share(&self, id: &VpsId, limits: &Limits, steps_back: bool) -> Result<bool, CgroupError> {
+        let Some(value) = plan_cpu_share(self, limits, steps_back) else { return Ok(false) };
+        match write(&self.file_of(id, &value), &value.value) {
+            Err(CgroupError::Refused { source, .. })
+                if is(&source, Errno::NOENT) || is(&source, Errno::NODEV) =>
+            {
+                Ok(false)
+            }
+            result => result.map(|()| true),
+        }
     }
 
     /// Reads what each value is to replace.

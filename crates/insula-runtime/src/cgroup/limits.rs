@@ -62,9 +62,35 @@ enum Version {
     Unified,
 }
 
+/// Which part of its weight a VPS has that steps back. More than that brings nothing more for those who go first.
+const STEP_BACK: u32 = 100;
+
+/// The value that gives a VPS its share of CPU under contention: the one that its limits say, or a hundredth of that.
+/// `None` where the host has no controller for it.
+pub(super) fn plan_cpu_share(
+    layout: &CgroupLayout,
+    limits: &Limits,
+    steps_back: bool,
+) -> Option<CgroupValue> {
+    let weight = limits.cpu_weight.unwrap_or(100);
+    let part = if steps_back { STEP_BACK } else { 1 };
+    let value = |file, value: u32| CgroupValue::new(Controller::Cpu, file, value);
+    match layout.legacy_of(Controller::Cpu) {
+        // 1024 shares are what 100 is as a weight.
+        Some(_) => Some(value("cpu.shares", (weight * 1024 / 100 / part).max(2))),
+        None => layout.is_unified(Controller::Cpu).then(|| value("cpu.weight", (weight / part).max(1))),
+    }
+}
+
+impl CgroupValue {
+    fn new(controller: Controller, file: &str, value: impl ToString) -> Self {
+        Self { controller, file: file.to_owned(), value: value.to_string() }
+    }
+}
+
 impl Planner<'_> {
     fn push(&mut self, controller: Controller, file: &str, value: impl ToString) {
-        self.values.push(CgroupValue { controller, file: file.to_owned(), value: value.to_string() });
+        self.values.push(CgroupValue::new(controller, file, value));
     }
 
     /// Where the controller is; `None` if it is nowhere and not needed.
@@ -84,24 +110,21 @@ impl Planner<'_> {
 
     fn cpu(&mut self, limits: &Limits) -> Result<(), CgroupLimitError> {
         let quota_us = limits.cpus.map(|cpus| u64::from(cpus.milli()) * CPU_PERIOD_US / 1000);
-        let weight = limits.cpu_weight.unwrap_or(100);
         let limit = if quota_us.is_some() { "cpus" } else { "cpu-weight" };
         let is_limited = quota_us.is_some() || limits.cpu_weight.is_some();
         match self.version(Controller::Cpu, limit, is_limited)? {
             Some(Version::Unified) => {
                 let quota = quota_us.map_or("max".to_owned(), |quota| quota.to_string());
                 self.push(Controller::Cpu, "cpu.max", format!("{quota} {CPU_PERIOD_US}"));
-                self.push(Controller::Cpu, "cpu.weight", weight);
             }
             Some(Version::Legacy) => {
                 let quota = quota_us.map_or("-1".to_owned(), |quota| quota.to_string());
                 self.push(Controller::Cpu, "cpu.cfs_period_us", CPU_PERIOD_US);
                 self.push(Controller::Cpu, "cpu.cfs_quota_us", quota);
-                // 1024 shares are what 100 is as a weight.
-                self.push(Controller::Cpu, "cpu.shares", (u64::from(weight) * 1024 / 100).max(2));
             }
             None => {}
         }
+        self.values.extend(plan_cpu_share(self.layout, limits, false));
         Ok(())
     }
 
@@ -233,6 +256,27 @@ mod tests {
                 "pids.max=500"
             ]
         );
+    }
+
+    #[test]
+    fn who_steps_back_has_a_hundredth_of_the_weight() {
+        for (weight, shares, back, unified_back) in [
+            (None, "1024", "10", "1"),
+            (Some(1), "10", "2", "1"),
+            (Some(250), "2560", "25", "2"),
+            (Some(10_000), "102400", "1024", "100"),
+        ] {
+            let limits = Limits { cpu_weight: weight, ..Limits::default() };
+            let value = |layout, steps_back| plan_cpu_share(&layout, &limits, steps_back).unwrap();
+            let legacy = |value: &str| CgroupValue::new(Controller::Cpu, "cpu.shares", value);
+            assert_eq!(value(hybrid(), false), legacy(shares));
+            assert_eq!(value(hybrid(), true), legacy(back));
+            let unified = |value: &str| CgroupValue::new(Controller::Cpu, "cpu.weight", value);
+            assert_eq!(value(pure(), false), unified(&weight.unwrap_or(100).to_string()));
+            assert_eq!(value(pure(), true), unified(unified_back));
+        }
+        let bare = CgroupLayout { unified_controllers: vec![], ..pure() };
+        assert_eq!(plan_cpu_share(&bare, &Limits::default(), true), None);
     }
 
     #[test]

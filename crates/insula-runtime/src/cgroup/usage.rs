@@ -22,22 +22,25 @@ pub struct Usage {
 impl CgroupLayout {
     /// What a VPS uses now: three small files of the kernel.
     pub fn observe_usage(&self, id: &VpsId) -> Usage {
-        let number = |text: String| text.trim().parse().ok();
-        let cpu_ns = match self.legacy_of(Controller::Cpuacct) {
-            Some(_) => self.read_counter(Controller::Cpuacct, id, "cpuacct.usage").and_then(number),
-            None => self
-                .read_counter(Controller::Cpu, id, "cpu.stat")
-                .and_then(|stat| find_count(&stat, "usage_usec"))
-                .map(|us| us * 1000),
-        };
         let memory_file = match self.legacy_of(Controller::Memory) {
             Some(_) => "memory.usage_in_bytes",
             None => "memory.current",
         };
         Usage {
             memory_bytes: self.read_counter(Controller::Memory, id, memory_file).and_then(number),
-            cpu_ns,
+            cpu_ns: self.observe_cpu_ns(id),
             processes: self.read_counter(Controller::Pids, id, "pids.current").and_then(number),
+        }
+    }
+
+    /// The CPU time of a VPS since its start, in ns. `None` for one that does not run, and where it isn't counted.
+    pub fn observe_cpu_ns(&self, id: &VpsId) -> Option<u64> {
+        match self.legacy_of(Controller::Cpuacct) {
+            Some(_) => self.read_counter(Controller::Cpuacct, id, "cpuacct.usage").and_then(number),
+            None => self
+                .read_counter(Controller::Cpu, id, "cpu.stat")
+                .and_then(|stat| find_count(&stat, "usage_usec"))
+                .map(|us| us * 1000),
         }
     }
 
@@ -69,6 +72,10 @@ pub(super) fn read_short(path: &Path) -> io::Result<String> {
     let mut text = [0; MAX_COUNTERS];
     let length = File::open(path)?.read(&mut text)?;
     Ok(String::from_utf8_lossy(&text[..length]).into_owned())
+}
+
+fn number(text: String) -> Option<u64> {
+    text.trim().parse().ok()
 }
 
 /// The number behind a key, in lines of `key number`.
