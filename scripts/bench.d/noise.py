@@ -27,7 +27,7 @@ exit if fork;
 open(STDIN, "</dev/null"), open(STDOUT, ">/dev/null"), open(STDERR, ">/dev/null");
 while (accept(my $client, $server)) {
     sysread($client, my $request, 4096);
-    if ($request =~ m{^GET /page}) { my $sum = 0; $sum += $_ for 1 .. 300000 }
+    if ($request =~ m{^GET /page}) { my $sum = 0; $sum += $_ for 1 .. 600000 }
     syswrite($client, "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok");
     close $client;
 }
