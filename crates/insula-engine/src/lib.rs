@@ -4,6 +4,7 @@
 //!   what each step does, and its undo; `recovery` goes on where a dead agent stopped.
 //! * [`vps`] holds all VPSes in memory; a `task` for each owns what is observed of it.
 //! * [`policy`] says what is allowed when.
+//! * `fairness` lets VPSes step back that take much of a full host; `pressure` says when it is full.
 //! * `create`, `changes`, `snapshots`, `trash`, `images` and `requests` turn what is asked for into jobs; `context` knows
 //!   retries; `events` tells what happens; `access` knows the clients; `session` connects to programs and consoles.
 //!

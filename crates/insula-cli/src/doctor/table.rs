@@ -156,6 +156,15 @@ pub const CHECKS: &[Check] = &[
         judge: Judge::Has { needed: &["cpu", "memory", "pids"], wanted: &["cpuset", "io"] },
     },
     Check {
+        name: "pressure",
+        what: "pressure stall information of the kernel, which tells when the processors are full",
+        costs: "VPSes that take much of a full host don't step back for others, and after the host's boot no more guests boot at \
+                once than it has processors",
+        fix: "take psi=0 out of the kernel's command line, or boot with psi=1",
+        source: Source::Path("/proc/pressure/cpu"),
+        judge: Judge::Present(State::Costs),
+    },
+    Check {
         name: "apparmor",
         what: "AppArmor, a module for security of the kernel",
         costs: "there is one wall less around VPSes; all others of docs/security.md stand without it",
