@@ -65,7 +65,7 @@ fn who_takes_much_of_a_full_host_steps_back() {
     let [modest, greedy] = ["modest", "greedy"].map(|name| host.vps(name).id);
     let mut load = fill_cpus(&host, "greedy");
     await_weight(&host, &greedy, 2);
-    assert_eq!(weight(&host, &modest), 100);
+    await_weight(&host, &modest, 100); // its boot may have taken much
     host.insula_ok(&["set", "greedy", "cpu-weight=400"]);
     await_weight(&host, &greedy, 4);
 

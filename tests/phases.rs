@@ -160,8 +160,8 @@ fn check(host: &ScratchHost, job: Job, id: &str) {
     for operation in call!(host, operations.list_operations(unfinished)).unwrap().operations {
         host.succeeded(Some(operation));
     }
-    let all =
-        call!(host, operations.list_operations(v1::ListOperationsRequest::default())).unwrap().operations;
+    let all = v1::ListOperationsRequest { page_size: 1000, ..Default::default() };
+    let all = call!(host, operations.list_operations(all)).unwrap().operations;
     let journaled = all.into_iter().find(|operation| operation.request_id == id);
     let is_begun = journaled.is_some_and(|operation| operation.state() == State::Succeeded);
     let vpses = check_whole(host);

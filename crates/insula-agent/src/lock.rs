@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Context;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
 /// The lock on a state directory: held until dropped, and gone with the process in any case.
 #[derive(Debug)]
@@ -33,11 +34,15 @@ impl StateLock {
             Err(Errno::WOULDBLOCK) => {
                 let mut owner = String::new();
                 file.read_to_string(&mut owner).with_context(opening)?;
-                anyhow::bail!(
+                anyhow::ensure!(
+                    has_ended(owner.trim()),
                     "another agent (process {}) has the state directory {}; give this one another with --state-dir",
                     owner.trim(),
                     state_dir.display()
                 );
+                // A program that the dead agent was about to run has the lock until it is executed.
+                flock(&file, FlockOperation::LockExclusive)
+                    .with_context(|| format!("failed to lock {}", path.display()))?;
             }
             Err(errno) => return Err(errno).with_context(|| format!("failed to lock {}", path.display())),
         }
@@ -47,9 +52,26 @@ impl StateLock {
     }
 }
 
+/// Whether there is no such process any more. What is no number tells nothing.
+fn has_ended(pid: &str) -> bool {
+    let pid = pid.parse().ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_dead_one_has_begun_to_run_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = StateLock::take(directory.path()).unwrap();
+        std::fs::write(directory.path().join("lock"), format!("{}\n", i32::MAX)).unwrap(); // no such process
+        let state_dir = directory.path().to_owned();
+        let second = std::thread::spawn(move || StateLock::take(&state_dir).map(drop));
+        drop(first);
+        second.join().unwrap().unwrap();
+    }
 
     #[test]
     fn the_second_is_refused_and_told_who_has_it() {

@@ -44,7 +44,12 @@ pub fn parse_all<T: FromStr<Err: Display>>(field: &str, texts: &[String]) -> Res
 
 /// Reads a duration of a request: not negative.
 pub fn duration(field: &str, duration: Duration) -> Result<std::time::Duration, ApiError> {
-    duration.try_into().map_err(|_| ApiError::invalid_field(field, "a duration must not be negative"))
+    let negative = || ApiError::invalid_field(field, "a duration must not be negative");
+    // Asked first: negating the least of all seconds would overflow.
+    if duration.seconds < 0 {
+        return Err(negative());
+    }
+    duration.try_into().map_err(|_| negative())
 }
 
 /// A time as the types have it: milliseconds since 1970, UTC.
@@ -384,7 +389,10 @@ mod tests {
         let error = parse_all::<NetworkName>("networks", &networks).unwrap_err();
         assert_eq!(error.fields[0].field, "networks[1]");
         assert_eq!(parse_optional::<ImageRef>("image", "").unwrap(), None);
-        assert!(duration("timeout", Duration { seconds: -1, nanos: 0 }).is_err());
+        for (seconds, nanos) in [(-1, 0), (0, -1), (i64::MIN, -2), (0, i32::MIN)] {
+            assert!(duration("timeout", Duration { seconds, nanos }).is_err());
+        }
+        assert!(duration("timeout", Duration { seconds: i64::MAX, nanos: i32::MAX }).is_ok());
         let read = duration("timeout", Duration { seconds: 1, nanos: 5 });
         assert_eq!(read.unwrap(), StdDuration::new(1, 5));
     }
