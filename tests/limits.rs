@@ -77,6 +77,11 @@ fn who_takes_much_of_a_full_host_steps_back() {
     std::fs::write(file, "2").expect("what a dead agent leaves");
     host.agent_start();
     await_weight(&host, &greedy, 400);
+
+    let _load = fill_cpus(&host, "greedy");
+    await_weight(&host, &greedy, 4);
+    host.agent_stop();
+    assert_eq!(weight(&host, &greedy), 400, "when an agent ends, nobody looks after that any more");
 }
 
 /// Programs in a VPS that want more than the host has, until whoever asked for them is gone.

@@ -120,6 +120,7 @@ pub struct Shared {
     images: RwLock<BTreeMap<Fingerprint, ImageInfo>>,
     operations: operations::Operations,
     spares: spares::Spares,
+    stepped_back: fairness::SteppedBack,
     /// Held while a name, an address and ids are chosen and written down.
     assigning: tokio::sync::Mutex<()>,
     /// The VPSes that are still to be started after the host's boot.

@@ -23,6 +23,7 @@ use crate::access::Access;
 use crate::autostart::Autostarts;
 use crate::context::Retries;
 use crate::events::Events;
+use crate::fairness::SteppedBack;
 use crate::job::{Job, Recovery};
 use crate::link::MonitorLink;
 use crate::nested::{choose_driver, fit_ids, observe_id_mapping, observe_nesting};
@@ -246,6 +247,7 @@ impl Engine {
             tracing::warn!("operations are still under way; the next agent goes on with them");
         }
         self.events.flush().await;
+        self.end_fairness().await;
         self.dismiss_spares().await;
     }
 
@@ -336,6 +338,7 @@ fn open_host(mut settings: Settings) -> Result<Shared, EngineError> {
         table: Table::default(),
         images: RwLock::new(images),
         operations: Operations::new(settings.parallel_operations),
+        stepped_back: SteppedBack::default(),
         spares: Spares::new(program, layout.clone(), settings.run_dir.clone(), settings.spare_monitors),
         assigning: tokio::sync::Mutex::default(),
         autostarts: Autostarts::default(),

@@ -117,6 +117,11 @@ pub enum LimitsError {
 }
 
 impl Limits {
+    /// The share of CPU under contention: what is asked for, or the default of cgroup2.
+    pub fn cpu_weight(&self) -> u32 {
+        self.cpu_weight.unwrap_or(100)
+    }
+
     /// These limits with those of `base` where there are none.
     pub fn or(self, base: &Limits) -> Limits {
         Limits {

@@ -72,7 +72,7 @@ pub(super) fn plan_cpu_share(
     limits: &Limits,
     steps_back: bool,
 ) -> Option<CgroupValue> {
-    let weight = limits.cpu_weight.unwrap_or(100);
+    let weight = limits.cpu_weight();
     let part = if steps_back { STEP_BACK } else { 1 };
     let value = |file, value: u32| CgroupValue::new(Controller::Cpu, file, value);
     match layout.legacy_of(Controller::Cpu) {
