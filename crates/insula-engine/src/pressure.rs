@@ -17,20 +17,21 @@ const CPU_PRESSURE: &str = "/proc/pressure/cpu";
 /// From here on the host's CPUs are full: the share of the time in which something waited for one, in thousandths.
 pub(crate) const FULL: u64 = 100;
 
+/// The kernel takes no other windows of those who lack `CAP_SYS_RESOURCE` than multiples of this: in µs.
+const WINDOW_US: u64 = 2_000_000;
+
 /// Rings when the CPUs are full, every two seconds at most. It costs nothing while they are not.
 #[derive(Debug)]
 pub(crate) struct Alarm(AsyncFd<File>);
 
 impl Alarm {
-    /// [`FULL`], in µs of two seconds. The kernel takes no other windows of those who lack `CAP_SYS_RESOURCE`.
-    const TRIGGER: &[u8] = b"some 200000 2000000\0";
-
     /// An error where the kernel was built without it, or booted with `psi=0`.
     pub(crate) fn set() -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let nonblock = OFlags::NONBLOCK.bits().cast_signed();
         let mut file = options.read(true).write(true).custom_flags(nonblock).open(CPU_PRESSURE)?;
-        file.write_all(Self::TRIGGER)?;
+        let trigger = format!("some {} {WINDOW_US}\0", WINDOW_US * FULL / 1000);
+        file.write_all(trigger.as_bytes())?; // in one write, or it is refused
         watched_for_news(file).map(Self)
     }
 

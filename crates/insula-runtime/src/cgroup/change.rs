@@ -6,7 +6,7 @@ use std::io;
 use insula_types::{Limits, VpsId};
 use rustix::io::Errno;
 
-use super::groups::{is, refused, write};
+use super::groups::{is, refused, write, write_if_there};
 use super::limits::plan_cpu_share;
 use super::{CgroupError, CgroupLayout, CgroupValue, Controller, plan_limits};
 
@@ -51,14 +51,7 @@ impl CgroupLayout {
     /// [`change_limits`](Self::change_limits) and the guest's own reboot give it the whole share again: say it again.
     pub fn set_cpu_share(&self, id: &VpsId, limits: &Limits, steps_back: bool) -> Result<bool, CgroupError> {
         let Some(value) = plan_cpu_share(self, limits, steps_back) else { return Ok(false) };
-        match write(&self.file_of(id, &value), &value.value) {
-            Err(CgroupError::Refused { source, .. })
-                if is(&source, Errno::NOENT) || is(&source, Errno::NODEV) =>
-            {
-                Ok(false)
-            }
-            result => result.map(|()| true),
-        }
+        write_if_there(&self.file_of(id, &value), &value.value)
     }
 
     /// Reads what each value is to replace.

@@ -178,29 +178,22 @@ impl CgroupLayout {
 
     /// Kills every process of the guest. `false` if it has no group.
     pub fn kill(&self, id: &VpsId) -> Result<bool, CgroupError> {
-        self.write_if_there(id, "cgroup.kill", "1")
+        write_if_there(&self.unified_group(id).join("cgroup.kill"), "1")
     }
 
     /// Stops every process of the guest where it is. `false` if it has no group.
     pub fn freeze(&self, id: &VpsId) -> Result<bool, CgroupError> {
-        self.write_if_there(id, "cgroup.freeze", "1")
+        write_if_there(&self.unified_group(id).join("cgroup.freeze"), "1")
     }
 
     /// Lets a frozen guest go on. `false` if it has no group.
     pub fn thaw(&self, id: &VpsId) -> Result<bool, CgroupError> {
-        self.write_if_there(id, "cgroup.freeze", "0")
+        write_if_there(&self.unified_group(id).join("cgroup.freeze"), "0")
     }
 
     /// Whether the guest was told to freeze.
     pub fn is_frozen(&self, id: &VpsId) -> bool {
         fs::read_to_string(self.unified_group(id).join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
-    }
-
-    fn write_if_there(&self, id: &VpsId, file: &str, value: &str) -> Result<bool, CgroupError> {
-        match write(&self.unified_group(id).join(file), value) {
-            Err(CgroupError::Refused { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(false),
-            result => result.map(|()| true),
-        }
     }
 
     /// Removes all groups of a VPS. Processes in them that have been killed are waited for, a second at most.
@@ -279,6 +272,18 @@ fn make_group(path: &Path) -> Result<(), CgroupError> {
 pub(super) fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
     let write = || fs::OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes());
     write().map_err(refused("write to", path))
+}
+
+/// Writes to a file of a group; `false` if there is no such group, or it goes meanwhile.
+pub(super) fn write_if_there(path: &Path, value: &str) -> Result<bool, CgroupError> {
+    match write(path, value) {
+        Err(CgroupError::Refused { source, .. })
+            if is(&source, Errno::NOENT) || is(&source, Errno::NODEV) =>
+        {
+            Ok(false)
+        }
+        result => result.map(|()| true),
+    }
 }
 
 /// The names of the groups directly below one; none if it does not exist.
