@@ -3,6 +3,8 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use anyhow::Context;
 use rustix::fs::{FlockOperation, flock};
@@ -41,8 +43,13 @@ impl StateLock {
                     state_dir.display()
                 );
                 // A program that the dead agent was about to run has the lock until it is executed.
-                flock(&file, FlockOperation::LockExclusive)
-                    .with_context(|| format!("failed to lock {}", path.display()))?;
+                await_lock(&file, GRACE).with_context(|| {
+                    format!(
+                        "failed to lock {}, which process {} has left locked",
+                        path.display(),
+                        owner.trim()
+                    )
+                })?;
             }
             Err(errno) => return Err(errno).with_context(|| format!("failed to lock {}", path.display())),
         }
@@ -50,6 +57,18 @@ impl StateLock {
         writeln!(file, "{}", std::process::id()).with_context(opening)?;
         Ok(Self { _file: file })
     }
+}
+
+/// How long the lock of a dead agent is waited for. It takes some milliseconds.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Waits for the lock. A thread does, as the kernel knows no deadline for that.
+fn await_lock(file: &File, grace: Duration) -> anyhow::Result<()> {
+    let (sender, receiver) = mpsc::channel();
+    let same_lock = file.try_clone()?;
+    std::thread::spawn(move || sender.send(flock(&same_lock, FlockOperation::LockExclusive)));
+    let locked = receiver.recv_timeout(grace);
+    Ok(locked.with_context(|| format!("a program that it has begun still has it after {grace:?}"))??)
 }
 
 /// Whether there is no such process any more. What is no number tells nothing.
@@ -60,6 +79,9 @@ fn has_ended(pid: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+    use std::time::Instant;
+
     use super::*;
 
     #[test]
@@ -69,8 +91,29 @@ mod tests {
         std::fs::write(directory.path().join("lock"), format!("{}\n", i32::MAX)).unwrap(); // no such process
         let state_dir = directory.path().to_owned();
         let second = std::thread::spawn(move || StateLock::take(&state_dir).map(drop));
+        let deadline = Instant::now() + GRACE;
+        while !is_waited_for(&directory.path().join("lock")) {
+            assert!(Instant::now() < deadline && !second.is_finished(), "nobody waits");
+            std::thread::yield_now();
+        }
         drop(first);
         second.join().unwrap().unwrap();
+    }
+
+    /// `/proc/locks` has a line with an arrow for each who waits: proc_locks(5).
+    fn is_waited_for(path: &Path) -> bool {
+        let inode = format!(":{} ", path.metadata().unwrap().ino());
+        let locks = std::fs::read_to_string("/proc/locks").unwrap();
+        locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&inode))
+    }
+
+    #[test]
+    fn a_lock_that_is_kept_is_not_waited_for_for_ever() {
+        let directory = tempfile::tempdir().unwrap();
+        let _first = StateLock::take(directory.path()).unwrap();
+        let file = File::open(directory.path().join("lock")).unwrap();
+        let error = await_lock(&file, Duration::from_millis(50)).unwrap_err().to_string();
+        assert!(error.contains("still has it after 50ms"), "{error}");
     }
 
     #[test]
