@@ -142,6 +142,9 @@ impl Engine {
                 return;
             }
         };
+        // What a dead agent has left. Said before the task begins, or an agent that ends at once would be told too late.
+        let alive = self.alive().iter().map(|handle| handle.id).collect();
+        *self.stepped_back.lock() = Some(alive);
         let engine = self.clone();
         tokio::spawn(async move {
             let Err(error) = engine.stay_fair(alarm).await;
@@ -150,9 +153,6 @@ impl Engine {
     }
 
     async fn stay_fair(&self, alarm: Alarm) -> io::Result<Infallible> {
-        // What a dead agent has left.
-        let alive = self.alive().iter().map(|handle| handle.id).collect();
-        *self.stepped_back.lock() = Some(alive);
         loop {
             self.give_shares(BTreeSet::new()).await;
             alarm.rung().await?;
