@@ -12,6 +12,7 @@ use std::sync::Mutex;
 
 use futures::future::BoxFuture;
 use insula_storage::Volume;
+use insula_store::OperationFilter;
 use insula_types::{OperationRecord, OperationState, Reason};
 use tokio::sync::Notify;
 
@@ -103,6 +104,21 @@ fn try_all(case: &Case) {
         }
         step += 1;
     }
+}
+
+#[test]
+fn what_is_over_is_listed_so_although_watchers_have_not_been_told() {
+    Host::new().with_engine(async |engine| {
+        prepare(&engine).await;
+        let latest = async || {
+            let filter = OperationFilter { count: 1, ..OperationFilter::default() };
+            engine.operations(filter).await.unwrap().operations.remove(0)
+        };
+        let record = latest().await;
+        assert_eq!(record.state, OperationState::Succeeded);
+        engine.operations.tell(OperationRecord { state: OperationState::Running, ..record.clone() });
+        assert_eq!(latest().await, record);
+    });
 }
 
 /// Lets one step go wrong; returns the plan.

@@ -50,6 +50,13 @@ impl Operations {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What those who watch have been told, when the journal may know more.
+    #[cfg(test)]
+    pub(crate) fn tell(&self, record: OperationRecord) {
+        let (id, cancel) = (record.id, Arc::new(watch::channel(None).0));
+        self.lock().insert(id, Running { record: watch::channel(record).1, cancel });
+    }
+
     /// One that is under way, if there is any.
     pub(crate) fn any(&self) -> Option<watch::Receiver<OperationRecord>> {
         self.lock().values().next().map(|running| running.record.clone())

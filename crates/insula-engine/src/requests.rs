@@ -146,11 +146,13 @@ impl Engine {
         self.operation(id).await
     }
 
-    /// Operations, newest first.
+    /// Operations, newest first. What is under way is as it is now: its progress is not journaled. What is over is as it was
+    /// journaled, which comes first: those who watch may not have been told yet.
     pub async fn operations(&self, filter: OperationFilter) -> Result<OperationPage, EngineError> {
         let page = self.store(move |store| store.operations(&filter)).await?;
-        let now = |record: OperationRecord| {
-            self.operations.watch(&record.id).map_or(record, |w| w.borrow().clone())
+        let now = |record: OperationRecord| match self.operations.watch(&record.id) {
+            Some(watch) if !record.state.is_final() => watch.borrow().clone(),
+            _ => record,
         };
         Ok(OperationPage { operations: page.operations.into_iter().map(now).collect(), more: page.more })
     }
