@@ -48,7 +48,7 @@ reasons! {
     PoolNotFound = "POOL_NOT_FOUND",
     /// The VPS has no such snapshot.
     SnapshotNotFound = "SNAPSHOT_NOT_FOUND",
-    /// There is no such operation, or it was pruned.
+    /// There is no such operation, or it is no longer kept.
     OperationNotFound = "OPERATION_NOT_FOUND",
     /// Another VPS has the name.
     VpsExists = "VPS_EXISTS",
@@ -64,35 +64,35 @@ reasons! {
     IdsExhausted = "IDS_EXHAUSTED",
     /// Another operation works on the VPS.
     VpsBusy = "VPS_BUSY",
-    /// The VPS must run for this, and does not.
+    /// The VPS must run for this, but does not.
     VpsNotRunning = "VPS_NOT_RUNNING",
-    /// The VPS must be stopped for this, and is not.
+    /// The VPS must be stopped for this, but is not.
     VpsRunning = "VPS_RUNNING",
-    /// The VPS is paused and must be resumed first.
+    /// The VPS is paused, and must be resumed first.
     VpsPaused = "VPS_PAUSED",
-    /// The pool has no room.
+    /// The pool is full.
     PoolFull = "POOL_FULL",
-    /// The host's own disk has no room.
+    /// The host's own disk is full.
     HostDiskFull = "HOST_DISK_FULL",
     /// The host's kernel or a program lacks what a limit or feature needs.
     FacilityMissing = "FACILITY_MISSING",
     /// The guest could not be booted.
     StartFailed = "START_FAILED",
-    /// The guest ended, or its time was over, before it said that it had booted.
+    /// The guest ended, or the time ran out, before it said that it had booted.
     NotReady = "NOT_READY",
     /// The program could not be executed inside the VPS.
     ExecFailed = "EXEC_FAILED",
     /// The VPS has no such program, or no such working directory.
     CommandNotFound = "COMMAND_NOT_FOUND",
-    /// The VPS has the program, but can't execute it.
+    /// The program exists in the VPS, but can't be executed.
     CommandNotExecutable = "COMMAND_NOT_EXECUTABLE",
     /// The image could not be built.
     BuildFailed = "BUILD_FAILED",
-    /// The agent ended in the middle; what was done has been taken back.
+    /// The agent ended in the middle; what was done has been undone.
     Interrupted = "INTERRUPTED",
-    /// Somebody else has changed it since the client has read it.
+    /// Somebody else has changed the object since the client read it.
     EtagMismatch = "ETAG_MISMATCH",
-    /// The id of the request was used before, for another request.
+    /// The request id was used before, for another request.
     RequestIdReused = "REQUEST_ID_REUSED",
     /// The VPS is suspended, and may not be started.
     VpsSuspended = "VPS_SUSPENDED",
@@ -104,17 +104,17 @@ reasons! {
     ProfileExists = "PROFILE_EXISTS",
     /// VPSes have the profile.
     ProfileInUse = "PROFILE_IN_USE",
-    /// The kernel can't give a VPS that runs these limits, such as less memory than it holds.
+    /// The kernel can't apply these limits to a running VPS, such as less memory than it holds.
     LimitRefused = "LIMIT_REFUSED",
-    /// The VPS runs with a monitor of an older version, which does not know what was asked for.
+    /// The VPS runs with a monitor of an older version, which does not support the request.
     MonitorTooOld = "MONITOR_TOO_OLD",
     /// The VPS has no such user.
     UserNotFound = "USER_NOT_FOUND",
     /// The operation was cancelled by somebody.
     Cancelled = "CANCELLED",
-    /// The operation is beyond the point where it could be cancelled, or over.
+    /// The operation is over, or beyond the point where it could be cancelled.
     NotCancellable = "NOT_CANCELLABLE",
-    /// The events behind the cursor are not kept any more.
+    /// The events after the cursor are no longer kept.
     CursorExpired = "CURSOR_EXPIRED",
     /// There is no such client of the API.
     ClientNotFound = "CLIENT_NOT_FOUND",
@@ -122,9 +122,9 @@ reasons! {
     ClientExists = "CLIENT_EXISTS",
     /// The token is wrong, was used, was revoked, or has expired.
     TokenRefused = "TOKEN_REFUSED",
-    /// The caller has not shown who it is, or its access was taken away.
+    /// The caller has not proven its identity, or its access was revoked.
     Unauthenticated = "UNAUTHENTICATED",
-    /// The client asks too often, or for too much at once.
+    /// The client sends too many requests, or asks for too much at once.
     RateLimited = "RATE_LIMITED",
     /// The caller may not do this.
     PermissionDenied = "PERMISSION_DENIED",
@@ -132,11 +132,11 @@ reasons! {
     AgentUnreachable = "AGENT_UNREACHABLE",
     /// The VPS has no such file or directory.
     FileNotFound = "FILE_NOT_FOUND",
-    /// A directory is where a file is expected, or the other way round; or it is a pipe, a socket, a device.
+    /// There is a directory instead of a file, a file instead of a directory, or a pipe, socket or device.
     FileWrongKind = "FILE_WRONG_KIND",
     /// A file could not be read or written inside the VPS.
     FileFailed = "FILE_FAILED",
-    /// The VPS's own disk has no room, or a quota in it.
+    /// The VPS's own disk, or a quota inside it, is full.
     VpsDiskFull = "VPS_DISK_FULL",
     /// A fault of Insula or of its host.
     Internal = "INTERNAL",

@@ -117,29 +117,29 @@ mod tests {
     const BEFORE: &str = "\
 # Errors
 
-<!-- Made from the table in crates/insula-api/src/error/table.rs by its test. To write it anew:
+<!-- Generated from the table in crates/insula-api/src/error/table.rs by its test. To regenerate it:
      INSULA_WRITE_DOCS=1 cargo test -p insula-api errors -->
 
 A call that is refused ends with a `google.rpc.Status` (AIP-193); an operation that failed has one in its field `error`.
 Its message is the whole chain of causes, for people. Its details are
 
-* `ErrorInfo`, always: a `reason` out of this table, the `domain` `insula`, and `metadata`, of which `hint` says what a
-  person could do. Reasons are stable: programs may branch on them. New ones may come: treat one that you
-  don't know by its code.
-* `BadRequest` where fields of the request are wrong: the path of each, and why.
-* `PreconditionFailure` where a state stands in the way: of what, and which.
-* `DebugInfo` where there are causes: the chain, an entry for each.
+* `ErrorInfo`, always: a `reason` from this table, the `domain` `insula`, and `metadata`, of which `hint` says what a
+  person could do. Reasons are stable: programs may branch on them. New ones may be added: treat an
+  unknown one by its code.
+* `BadRequest` if fields of the request are wrong: the path of each, and why.
+* `PreconditionFailure` if a state does not allow the request: the object, and its state.
+* `DebugInfo` if there are causes: the chain, one entry each.
 
-An error without `ErrorInfo` was not made by an agent but on the way to it, such as `UNAVAILABLE` when the line was cut.
+An error without `ErrorInfo` does not come from an agent but from the way to it, such as `UNAVAILABLE` for a broken connection.
 
 What to do:
 
 | word | a program that meets the error should |
 |---|---|
-| repeat | send the same request again, with the same request id: it may have arrived. First at once, then with growing pauses |
-| later | do the same after a while. Where an operation failed, with a new request id: the old one stands for the failure |
-| fix | change the request: as it is, it will be refused again |
-| read | read what is there now, and decide again: often it is what was wanted |
+| repeat | send the same request again with the same request id, because it may have arrived: first at once, then with growing pauses |
+| later | do the same after a while. If an operation failed, use a new request id, because the old one stands for the failure |
+| fix | change the request; unchanged, it will be refused again |
+| read | read the current state and decide again; often it is already what was wanted |
 | person | tell a person |
 
 ";

@@ -93,22 +93,22 @@ const fn program(name: &'static str, lack: State, costs: &'static str, fix: &'st
 
 const NAMESPACES: &str = "namespaces of all VPSes together";
 const NO_NAMESPACES: &str =
-    "services with a sandbox of their own fail in VPSes when it is used up, and no VPS can be started";
+    "services with a sandbox of their own fail in VPSes, and no VPS can be started, when it is exhausted";
 
 /// All checks, in the order in which they are shown.
 pub const CHECKS: &[Check] = &[
     Check {
         name: "kernel",
-        what: "the kernel's version: 5.15 is needed, 6.7 wanted",
-        costs: "below 5.15 the kernel maps no ids of files on btrfs; below 6.7 there are no simple quotas, and cloning and \
-                deleting get slow with the number of VPSes",
-        fix: "install a newer kernel; on Debian 12 there is one in bookworm-backports",
+        what: "the kernel's version: 5.15 is needed, 6.7 recommended",
+        costs: "below 5.15 the kernel can't map file ids on btrfs; below 6.7 it has no simple quotas, and cloning and \
+                deleting get slower with the number of VPSes",
+        fix: "install a newer kernel; Debian 12 has one in bookworm-backports",
         source: Source::KernelVersion,
         judge: Judge::Version { needed: (5, 15), wanted: (6, 7) },
     },
     Check {
         name: "user-namespaces",
-        what: "whether there may be user namespaces (user.max_user_namespaces)",
+        what: "whether user namespaces are allowed (user.max_user_namespaces)",
         costs: "no VPS can be started",
         fix: FIX,
         source: Source::Sysctl("user.max_user_namespaces"),
@@ -116,16 +116,16 @@ pub const CHECKS: &[Check] = &[
     },
     Check {
         name: "seccomp",
-        what: "filters of system calls",
-        costs: "no VPS is started without its filter",
-        fix: "run a kernel with CONFIG_SECCOMP_FILTER, as all of Debian's have it",
+        what: "system call filters",
+        costs: "no VPS can be started without its filter",
+        fix: "run a kernel with CONFIG_SECCOMP_FILTER, which all of Debian's kernels have",
         source: Source::Path("/proc/sys/kernel/seccomp/actions_avail"),
         judge: Judge::Present(State::Missing),
     },
     Check {
         name: "btrfs",
         what: "the file system of pools",
-        costs: "pools are plain directories: disks have no limit, and copies take their time",
+        costs: "pools are plain directories: disks have no limit, and copies are slow",
         fix: "modprobe btrfs, and add it to /etc/modules",
         source: Source::FileSystem("btrfs"),
         judge: Judge::Present(State::Costs),
@@ -133,7 +133,7 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "loop",
         what: "files that are used as disks",
-        costs: "there is no pool by itself: a file system has to be named in agent.yaml",
+        costs: "the agent can't make a pool by itself: agent.yaml has to name a file system",
         fix: "modprobe loop, and add it to /etc/modules",
         source: Source::Path("/dev/loop-control"),
         judge: Judge::Present(State::Costs),
@@ -141,42 +141,42 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "cgroups",
         what: "how cgroups are mounted",
-        costs: "hybrid: limits are held by the controllers of version 1, and a start without a monitor that waits takes 16 ms \
-                more. Without version 2 no VPS can be started",
+        costs: "hybrid: the controllers of version 1 enforce limits, and a start without a spare monitor takes 16 ms more. \
+                Without version 2, no VPS can be started",
         fix: "boot with systemd.unified_cgroup_hierarchy=1",
         source: Source::CgroupMode,
         judge: Judge::Word { best: "unified", good: &["hybrid"] },
     },
     Check {
         name: "controllers",
-        what: "controllers of cgroups: cpu, memory and pids are needed, cpuset and io wanted",
-        costs: "limits that can't be held are refused: processors, memory and processes of a VPS",
-        fix: "take cgroup_disable= out of the kernel's command line",
+        what: "cgroup controllers: cpu, memory and pids are needed, cpuset and io recommended",
+        costs: "limits that can't be enforced are refused: processors, memory and processes of a VPS",
+        fix: "remove cgroup_disable= from the kernel's command line",
         source: Source::Controllers,
         judge: Judge::Has { needed: &["cpu", "memory", "pids"], wanted: &["cpuset", "io"] },
     },
     Check {
         name: "pressure",
-        what: "pressure stall information of the kernel, which tells when the processors are full",
-        costs: "VPSes that take much of a full host don't step back for others, and after the host's boot no more guests boot at \
+        what: "the kernel's pressure stall information, which tells when the processors are full",
+        costs: "VPSes that use much of a full host don't step back for others, and after the host's boot no more guests boot at \
                 once than it has processors",
-        fix: "take psi=0 out of the kernel's command line, or boot with psi=1",
+        fix: "remove psi=0 from the kernel's command line, or boot with psi=1",
         source: Source::Path("/proc/pressure/cpu"),
         judge: Judge::Present(State::Costs),
     },
     Check {
         name: "apparmor",
-        what: "AppArmor, a module for security of the kernel",
-        costs: "there is one wall less around VPSes; all others of docs/security.md stand without it",
+        what: "AppArmor, a security module of the kernel",
+        costs: "VPSes have one wall less; all others in docs/security.md hold without it",
         fix: "boot a kernel that has it, with apparmor=1 security=apparmor",
         source: Source::AppArmor,
         judge: Judge::Present(State::Costs),
     },
     Check {
         name: "pool-quotas",
-        what: "how the agent's pool holds limits of disks",
-        costs: "qgroups: cloning and deleting get slow with the number of VPSes. None: limits of disks are refused",
-        fix: "run Linux 6.7 or later, and a pool of btrfs",
+        what: "how the agent's pool enforces disk limits",
+        costs: "qgroups: cloning and deleting get slower with the number of VPSes. None: disk limits are refused",
+        fix: "run Linux 6.7 or later, with a pool on btrfs",
         source: Source::PoolQuota,
         judge: Judge::Word { best: "simple-quotas", good: &["qgroups", "none"] },
     },
@@ -185,17 +185,17 @@ pub const CHECKS: &[Check] = &[
     program("mmdebstrap", State::Costs, "no images can be built here", "apt-get install mmdebstrap"),
     Check {
         name: "net.ipv4.ip_forward",
-        what: "whether this host passes packets on",
-        costs: "VPSes reach nobody outside; the agent turns it on when it makes its bridge, and something may turn it off",
+        what: "whether this host forwards packets",
+        costs: "VPSes reach nobody outside; the agent turns it on when it makes its bridge, but other software may turn it off",
         fix: FIX,
         source: Source::Sysctl("net.ipv4.ip_forward"),
         judge: Judge::AtLeast { wanted: 1 },
     },
     Check {
         name: "forwarding",
-        what: "firewalls of others that drop forwarded packets, as Docker's does",
+        what: "other software's firewalls that drop forwarded packets, as Docker's does",
         costs: "VPSes are cut off from everybody but this host",
-        fix: "let Insula's bridge through, with Docker: iptables -I DOCKER-USER -i insbr0 -j ACCEPT; \
+        fix: "let Insula's bridge through; with Docker: iptables -I DOCKER-USER -i insbr0 -j ACCEPT; \
               iptables -I DOCKER-USER -o insbr0 -j ACCEPT",
         source: Source::Dropping,
         judge: Judge::None,
@@ -216,36 +216,36 @@ pub const CHECKS: &[Check] = &[
         "kernel.keys.maxkeys",
         2000,
         "keys of each user in the kernel",
-        "containers and sandboxed services in a VPS can't be started when it is used up",
+        "containers and sandboxed services in a VPS can't be started when it is exhausted",
     ),
     budget(
         "kernel.keys.maxbytes",
         2_000_000,
         "bytes of keys of each user in the kernel",
-        "containers and sandboxed services in a VPS can't be started when it is used up",
+        "containers and sandboxed services in a VPS can't be started when it is exhausted",
     ),
     budget(
         "kernel.pty.max",
         65_536,
         "terminals of this host and all VPSes",
-        "nobody can log in, here and in any VPS, when it is used up; a VPS has up to 512",
+        "nobody can log in, here and in any VPS, when it is exhausted; a VPS has up to 512",
     ),
     budget(
         "fs.aio-max-nr",
         1_048_576,
         "asynchronous I/O of this host and all VPSes",
-        "databases can't be started, here and in any VPS, when it is used up",
+        "databases can't be started, here and in any VPS, when it is exhausted",
     ),
     budget(
         "fs.file-max",
         1_048_576,
         "open files of this host and all VPSes",
-        "nothing can be opened, but by root of this host, when it is used up",
+        "only root of this host can open anything when it is exhausted",
     ),
     budget(
         "net.ipv4.neigh.default.gc_thresh1",
         1024,
-        "neighbours that are kept in any case",
+        "neighbours that are always kept",
         "connections stall while neighbours are looked up again and again",
     ),
     budget(
@@ -258,13 +258,13 @@ pub const CHECKS: &[Check] = &[
         "net.ipv4.neigh.default.gc_thresh3",
         8192,
         "neighbours of this host and all VPSes",
-        "new connections fail with \"neighbour table overflow\" when it is used up",
+        "new connections fail with \"neighbour table overflow\" when it is exhausted",
     ),
     budget(
         "kernel.pid_max",
         4_194_304,
         "numbers of processes and threads of this host and all VPSes",
-        "nothing can be started, here and in any VPS, when they are used up",
+        "nothing can be started, here and in any VPS, when they are exhausted",
     ),
     budget("user.max_pid_namespaces", 16_384, NAMESPACES, NO_NAMESPACES),
     budget("user.max_user_namespaces", 16_384, NAMESPACES, NO_NAMESPACES),
@@ -295,7 +295,7 @@ mod tests {
     const BEFORE: &str = "\
 # What a host should have
 
-<!-- Made from the table in crates/insula-cli/src/doctor/table.rs by its test. To write it anew:
+<!-- Generated from the table in crates/insula-cli/src/doctor/table.rs by its test. To regenerate it:
      INSULA_WRITE_DOCS=1 cargo test -p insula-cli doctor -->
 
 ```
@@ -304,13 +304,13 @@ insula doctor --fix
 insula doctor -o json
 ```
 
-It looks at the host that it runs on, and needs no agent; where one answers, it says what that has of its pool. Each finding is `ok`, `costs` (it works, and something is
-lost), or `missing` (VPSes need it). The exit code is 1 if something is missing, else 0.
+It checks the host that it runs on, and needs no agent. If an agent answers, it also reports on the agent's pool. Each finding is `ok`,
+`costs` (it works, but at a price), or `missing` (VPSes need it). The exit code is 1 if something is missing, else 0.
 
-`--fix` needs root. It raises the numbers below that are too low, at once and in `/etc/sysctl.d/60-insula.conf` for the next boot, and says each that it has raised. It lowers
-none, and what is not a number it leaves to you: the finding says what to do.
+`--fix` needs root. It raises the numbers below that are too low, at once and in `/etc/sysctl.d/60-insula.conf` for the next boot, and
+lists those that it has raised. It lowers none. Everything else it leaves to you; the finding says what to do.
 
-Numbers are for hosts with up to some hundred VPSes; they bound what may be used, and take no memory before it is.
+The numbers suit hosts with up to some hundred VPSes. They are upper bounds, and take no memory until they are used.
 
 ";
 
