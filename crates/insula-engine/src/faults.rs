@@ -17,8 +17,8 @@ use insula_types::{OperationRecord, OperationState, Reason};
 use tokio::sync::Notify;
 
 use self::host::{Host, prepare};
-use crate::job::{Job, Plan};
-use crate::step::Step;
+use crate::model::job::{Job, Plan};
+use crate::model::step::Step;
 use crate::{Engine, EngineError, Power};
 
 /// What goes wrong with a step.

@@ -1,55 +1,29 @@
 //! The engine: what should be is made so, and what is, is known.
 //!
-//! * [`job`] says what operations do, as lists of steps; `operations` carries them out with a journal; `steps` is
-//!   what each step does, and its undo; `recovery` goes on where a dead agent stopped.
-//! * [`vps`] holds all VPSes in memory; a `task` for each owns what is observed of it.
-//! * [`policy`] says what is allowed when.
-//! * `fairness` lets VPSes step back that take much of a full host; `pressure` says when it is full.
-//! * `create`, `changes`, `snapshots`, `trash`, `images` and `requests` turn what is asked for into jobs; `context` knows
-//!   retries; `events` tells what happens; `access` knows the clients; `session` connects to programs and consoles.
+//! Its rooms, each a folder:
+//!
+//! * `model`: jobs as lists of steps, and the policy of what is allowed when. Pure data.
+//! * `host`: what the host has: settings, networks, ids, features, clients of the API.
+//! * `vps`: all VPSes in memory, and the task of each that owns what is observed of it.
+//! * `watch`: what happens and what is used, and who steps back while the host is full.
+//! * `journal`: jobs carried out with a journal, retries, and what goes on where a dead agent stopped.
+//! * `steps`: what each step does, and its undo.
+//! * `requests`: what can be asked for.
+//! * `session`: programs, consoles and files inside of VPSes.
 //!
 //! The engine knows nothing of gRPC, and decides nobody's rights: it only notes who asked.
 
-mod access;
-mod autostart;
-mod changes;
-mod clone;
-mod context;
-mod create;
 mod error;
-mod events;
-mod fairness;
 #[cfg(test)]
 mod faults;
-mod features;
-mod files;
 mod host;
-mod ids;
-mod images;
-mod job;
-mod limits;
-mod link;
-mod nested;
-mod network;
-mod operations;
-mod policy;
-mod power;
-mod pressure;
-mod profiles;
-mod recovery;
+mod journal;
+mod model;
 mod requests;
 mod session;
-mod settings;
-mod snapshots;
-mod spares;
-mod start;
-mod step;
 mod steps;
-mod table;
-mod task;
-mod trash;
-mod usage;
 mod vps;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -62,29 +36,29 @@ use insula_storage::{Driver, Pool};
 use insula_store::{Store, StoreError};
 use insula_types::{Fingerprint, ImageInfo, NetworkSpec, Profile, ProfileName};
 
-pub use access::NewClient;
-pub use autostart::starts_with_host;
-pub use changes::{LimitChange, SupervisionChange, UpdateVps};
-pub use clone::CloneVps;
-pub use context::Asked;
-pub use create::CreateVps;
 pub use error::EngineError;
-pub use events::EventStream;
-pub use features::FeatureChange;
-pub use files::{FileAnswer, FileSession, FileSink, FileSource};
-pub use host::{NetworkView, PoolView, read_profiles};
-pub use images::BuildImage;
-pub use insula_store::{AuditCheck, AuditFilter, EventFilter, OperationFilter};
-pub use job::Boot;
-pub use profiles::UpdateProfile;
-pub use requests::OperationPage;
-pub use session::{ConsoleSession, ExecInput, ExecOutput, ExecOutputs, ExecRequest, ExecSession};
-pub use settings::{
+pub use host::clients::NewClient;
+pub use host::features::FeatureChange;
+pub use host::settings::{
     AccessSettings, GrpcWebSettings, NetworkSettings, PoolDriver, PoolSettings, Settings, TlsSettings,
 };
-pub use table::no_such_vps;
-pub use usage::Usage;
-pub use vps::{Observed, Power, VpsHandle, VpsView, Work};
+pub use host::views::{NetworkView, PoolView, read_profiles};
+pub use insula_store::{AuditCheck, AuditFilter, EventFilter, OperationFilter};
+pub use journal::retries::Asked;
+pub use model::job::Boot;
+pub use requests::changes::{LimitChange, SupervisionChange, UpdateVps};
+pub use requests::clone::CloneVps;
+pub use requests::create::CreateVps;
+pub use requests::images::BuildImage;
+pub use requests::profiles::UpdateProfile;
+pub use requests::vps::OperationPage;
+pub use session::exec::{ConsoleSession, ExecInput, ExecOutput, ExecOutputs, ExecRequest, ExecSession};
+pub use session::files::{FileAnswer, FileSession, FileSink, FileSource};
+pub use vps::handle::{Observed, Power, VpsHandle, VpsView, Work};
+pub use vps::table::no_such_vps;
+pub use watch::autostart::starts_with_host;
+pub use watch::events::EventStream;
+pub use watch::usage::Usage;
 
 /// The engine of a host. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
@@ -106,25 +80,25 @@ pub struct Shared {
     /// Until somebody closes it.
     opened_pool: Mutex<Option<Pool>>,
     networks: Vec<NetworkSpec>,
-    firewall: network::Firewall,
+    firewall: host::networks::Firewall,
     profiles: RwLock<BTreeMap<ProfileName, Profile>>,
     /// Of this host: what tokens and the hashes of requests are made with.
     secret: [u8; 32],
-    access: access::Access,
-    retries: context::Retries,
-    events: events::Events,
+    access: host::clients::Access,
+    retries: journal::retries::Retries,
+    events: watch::events::Events,
     layout: CgroupLayout,
     /// The compiled policy of AppArmor for guests, or why there is none.
     policy: Result<PathBuf, String>,
-    table: table::Table,
+    table: vps::table::Table,
     images: RwLock<BTreeMap<Fingerprint, ImageInfo>>,
-    operations: operations::Operations,
-    spares: spares::Spares,
-    stepped_back: fairness::SteppedBack,
+    operations: journal::execution::Operations,
+    spares: vps::spares::Spares,
+    stepped_back: watch::fairness::SteppedBack,
     /// Held while a name, an address and ids are chosen and written down.
     assigning: tokio::sync::Mutex<()>,
     /// The VPSes that are still to be started after the host's boot.
-    autostarts: autostart::Autostarts,
+    autostarts: watch::autostart::Autostarts,
     /// When this agent began: seconds since 1970, UTC.
     started_at: i64,
     #[cfg(test)]

@@ -9,7 +9,7 @@ use rustix::fs::OFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::link::watched_for_news;
+use crate::vps::link::watched_for_news;
 
 /// Pressure of the whole host.
 const CPU_PRESSURE: &str = "/proc/pressure/cpu";

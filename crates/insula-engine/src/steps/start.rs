@@ -7,7 +7,7 @@ use insula_runtime::{NicInput, RebootPolicy, RunFile, StartInput, StartPlan, pla
 use insula_storage::Volume;
 use insula_types::{DesiredPower, NetworkSpec, Nic, Reason, VpsSpec};
 
-use crate::features::observe_devices;
+use crate::host::features::observe_devices;
 use crate::{Engine, EngineError, Power, VpsHandle};
 
 impl Engine {

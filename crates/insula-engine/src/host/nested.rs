@@ -12,7 +12,7 @@ use insula_storage::Driver;
 use insula_sys::user_namespace::{self, Extent};
 use insula_types::{IdRange, Reason};
 
-use crate::settings::PoolDriver;
+use crate::host::settings::PoolDriver;
 use crate::{EngineError, Settings};
 
 /// Whether this agent is one, and says so.

@@ -1,4 +1,4 @@
-//! What operations do, as data: a job is planned as a fixed list of steps, which [`crate::steps`] carries out.
+//! What operations do, as data: a job is planned as a fixed list of steps, which [`crate::steps::apply`] carries out.
 //!
 //! A plan is a pure function of the job, so the journal keeps the job and the number of the step: after a crash the
 //! same plan goes on there. Every step may run twice.
@@ -11,9 +11,9 @@ use insula_types::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::changes::UpdateVps;
-use crate::policy::Request;
-use crate::step::{Change, CloneSource, Step, Swap, Terms};
+use crate::model::policy::Request;
+use crate::model::step::{Change, CloneSource, Step, Swap, Terms};
+use crate::requests::changes::UpdateVps;
 
 /// An operation's task, as the journal keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

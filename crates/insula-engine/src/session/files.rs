@@ -15,9 +15,9 @@ use insula_types::{Reason, Requester, VpsState};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
-use crate::link::MonitorLink;
-use crate::policy::{Request, admit};
-use crate::session::{pipe, read, registered, wait_started};
+use crate::model::policy::{Request, admit};
+use crate::session::exec::{pipe, read, registered, wait_started};
+use crate::vps::link::MonitorLink;
 use crate::{Engine, EngineError, VpsHandle};
 
 /// How long files may give or take nothing: a guest can freeze its processes, or mount a file system that never answers.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use insula_types::{DesiredPower, OperationRecord, SnapshotName, VpsId, VpsName, VpsSpec};
 
-use crate::context::Asked;
-use crate::create::check_hostname;
-use crate::job::{Boot, Job};
-use crate::policy::{Request, admit};
-use crate::snapshots::check_snapshot;
-use crate::step::CloneSource;
+use crate::journal::retries::Asked;
+use crate::model::job::{Boot, Job};
+use crate::model::policy::{Request, admit};
+use crate::model::step::CloneSource;
+use crate::requests::create::check_hostname;
+use crate::requests::snapshots::check_snapshot;
 use crate::{Engine, EngineError, VpsHandle, now_ms};
 
 /// What a clone is to be.

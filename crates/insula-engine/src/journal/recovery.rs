@@ -19,20 +19,20 @@ use insula_types::{
 };
 use tokio::sync::watch;
 
-use crate::access::Access;
-use crate::autostart::Autostarts;
-use crate::context::Retries;
-use crate::events::Events;
-use crate::fairness::SteppedBack;
-use crate::job::{Job, Recovery};
-use crate::link::MonitorLink;
-use crate::nested::{choose_driver, fit_ids, observe_id_mapping, observe_nesting};
-use crate::operations::{Operations, Right};
-use crate::requests::is_on;
-use crate::spares::Spares;
-use crate::table::Table;
-use crate::task::{Found, VpsTask, clean_up};
-use crate::vps::{VpsHandle, Work};
+use crate::host::clients::Access;
+use crate::host::nested::{choose_driver, fit_ids, observe_id_mapping, observe_nesting};
+use crate::journal::execution::{Operations, Right};
+use crate::journal::retries::Retries;
+use crate::model::job::{Job, Recovery};
+use crate::requests::vps::is_on;
+use crate::vps::handle::{VpsHandle, Work};
+use crate::vps::link::MonitorLink;
+use crate::vps::spares::Spares;
+use crate::vps::table::Table;
+use crate::vps::task::{Found, VpsTask, clean_up};
+use crate::watch::autostart::Autostarts;
+use crate::watch::events::Events;
+use crate::watch::fairness::SteppedBack;
 use crate::{Engine, EngineError, PoolDriver, Power, Settings, Shared, now_ms, read_profiles};
 
 impl Engine {
@@ -307,7 +307,7 @@ fn open_host(mut settings: Settings) -> Result<Shared, EngineError> {
     })?;
     let (pool, pool_path) = open_pool(&settings, choose_driver(&settings, is_nested))?;
     let maps_ids = observe_id_mapping(&*pool.driver(), &pool_path, settings.ids)?;
-    let network = crate::network::open(&settings, &store)?;
+    let network = crate::host::networks::open(&settings, &store)?;
     // Last: what goes wrong before leaves no groups behind.
     layout
         .ensure_root()

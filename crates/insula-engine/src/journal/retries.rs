@@ -15,7 +15,7 @@ use insula_types::{
 };
 use sha2::Sha256;
 
-use crate::operations::blank_record;
+use crate::journal::execution::blank_record;
 use crate::{Engine, EngineError, VpsHandle, now_ms};
 
 /// Who asks for a change, and how.

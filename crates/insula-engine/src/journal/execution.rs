@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A record is written to the journal before its step begins, so a dead agent's operations are found by the next one
-//! ([`crate::recovery`]) in the state `queued`, `running` or `undoing` with the step that may be half done.
+//! ([`crate::journal::recovery`]) in the state `queued`, `running` or `undoing` with the step that may be half done.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,11 +19,11 @@ use insula_types::{
 };
 use tokio::sync::{Semaphore, watch};
 
-use crate::context::Asked;
-use crate::job::{Job, Plan};
-use crate::policy::admit;
-use crate::step::Step;
-use crate::vps::{Claim, Place, Work};
+use crate::journal::retries::Asked;
+use crate::model::job::{Job, Plan};
+use crate::model::policy::admit;
+use crate::model::step::Step;
+use crate::vps::handle::{Claim, Place, Work};
 use crate::{Engine, EngineError, now_ms};
 
 /// The operations under way, for those who wait.

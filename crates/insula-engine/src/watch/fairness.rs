@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use insula_types::VpsId;
 
-use crate::pressure::{Alarm, FULL, Gauge};
+use crate::watch::pressure::{Alarm, FULL, Gauge};
 use crate::{Engine, EngineError, VpsHandle};
 
 /// How long it is counted what VPSes use.

@@ -17,8 +17,8 @@ use insula_runtime::{AppArmor, ConnectionError, Event, Phase, Request, StartPlan
 use insula_types::{CrashPolicy, DesiredPower, ExitReason, ExitRecord, Reason, VpsId, VpsSpec};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::limits::{LimitBell, limit_met};
-use crate::link::MonitorLink;
+use crate::vps::limit_bell::{LimitBell, limit_met};
+use crate::vps::link::MonitorLink;
 use crate::{Engine, EngineError, Observed, Power, VpsHandle, now_ms};
 
 /// The versions of the protocol that brought [`Request::SetLimits`] and [`Request::SetOnCrash`].

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use insula_types::{OperationRecord, Reason, Requester, Trash, VpsName};
 
-use crate::context::Asked;
-use crate::create::name_taken;
-use crate::job::Job;
-use crate::requests::journal;
-use crate::step::Swap;
+use crate::journal::retries::Asked;
+use crate::model::job::Job;
+use crate::model::step::Swap;
+use crate::requests::create::name_taken;
+use crate::requests::vps::journal;
 use crate::{Engine, EngineError, VpsHandle, now_ms};
 
 const DAY_MS: i64 = 86_400_000;

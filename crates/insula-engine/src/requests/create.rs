@@ -13,12 +13,12 @@ use insula_types::{
     Nic, OperationRecord, Profile, ProfileName, Reason, Supervision, TenantName, VpsId, VpsName, VpsSpec,
 };
 
-use crate::changes::hashed;
-use crate::context::Asked;
-use crate::job::{Boot, Job};
-use crate::operations::{Right, new_record};
-use crate::task::Found;
-use crate::vps::Work;
+use crate::journal::execution::{Right, new_record};
+use crate::journal::retries::Asked;
+use crate::model::job::{Boot, Job};
+use crate::requests::changes::hashed;
+use crate::vps::handle::Work;
+use crate::vps::task::Found;
 use crate::{Engine, EngineError, VpsHandle, now_ms};
 
 /// What is asked for.

@@ -1,4 +1,4 @@
-//! The steps that jobs are made of, as data. [`crate::steps`] carries them out.
+//! The steps that jobs are made of, as data. [`crate::steps::apply`] carries them out.
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use insula_runtime::cgroup::CgroupValue;
 use insula_types::{CrashPolicy, Reason};
 use tokio::sync::oneshot;
 
-use crate::task::Command;
+use crate::vps::task::Command;
 use crate::{EngineError, Power, VpsHandle};
 
 impl VpsHandle {

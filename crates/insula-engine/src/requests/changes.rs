@@ -10,12 +10,12 @@ use insula_types::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::context::Asked;
-use crate::create::{check_hostname, check_ssh_key, name_taken};
-use crate::features::FeatureChange;
-use crate::job::Job;
-use crate::requests::journal;
-use crate::step::{Swap, Terms};
+use crate::host::features::FeatureChange;
+use crate::journal::retries::Asked;
+use crate::model::job::Job;
+use crate::model::step::{Swap, Terms};
+use crate::requests::create::{check_hostname, check_ssh_key, name_taken};
+use crate::requests::vps::journal;
 use crate::{Engine, EngineError, VpsHandle, now_ms};
 
 /// What is to be changed of a VPS; `None`: nothing.

@@ -8,7 +8,7 @@ use insula_types::{LimitKind, VpsId};
 use tokio::io::unix::AsyncFd;
 
 use crate::EngineError;
-use crate::link::watched;
+use crate::vps::link::watched;
 
 /// Watches the limits of a VPS that runs.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use insula_types::{
 use sha2::Sha256;
 use tokio::sync::watch;
 
-use crate::context::Asked;
+use crate::journal::retries::Asked;
 use crate::{Engine, EngineError, now_ms};
 
 /// How long a token can be used where nothing else is said.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use insula_store::{Store, StoreError};
 use insula_types::{ImageRef, OperationRecord, Reason, SnapshotInfo, SnapshotName};
 
-use crate::context::Asked;
-use crate::job::{Boot, Job};
-use crate::step::Swap;
+use crate::journal::retries::Asked;
+use crate::model::job::{Boot, Job};
+use crate::model::step::Swap;
 use crate::{Engine, EngineError, Power, VpsHandle, now_ms};
 
 impl Engine {
@@ -89,7 +89,7 @@ impl Engine {
         self.once(asked, || async {
             check_snapshot(handle, &name)?;
             let job = Job::RestoreSnapshot { vps: handle.id, snapshot: name };
-            self.request_now(asked, handle, job, crate::requests::journal).await
+            self.request_now(asked, handle, job, crate::requests::vps::journal).await
         })
         .await
     }
@@ -104,7 +104,7 @@ impl Engine {
         self.once(asked, || async {
             check_snapshot(handle, &name)?;
             let job = Job::DeleteSnapshot { vps: handle.id, snapshot: name };
-            self.request_now(asked, handle, job, crate::requests::journal).await
+            self.request_now(asked, handle, job, crate::requests::vps::journal).await
         })
         .await
     }

@@ -19,9 +19,9 @@ use futures::stream::FuturesUnordered;
 use insula_types::{Autostart, DesiredPower, Reason, Requester, VpsId, VpsSpec};
 use serde::{Deserialize, Serialize};
 
-use crate::context::Asked;
-use crate::nested::read_boot_id;
-use crate::pressure::Gauge;
+use crate::host::nested::read_boot_id;
+use crate::journal::retries::Asked;
+use crate::watch::pressure::Gauge;
 use crate::{Engine, EngineError, Power, VpsHandle};
 
 /// The setting in the database.

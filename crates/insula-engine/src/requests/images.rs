@@ -7,11 +7,11 @@ use insula_types::{
 };
 use std::sync::PoisonError;
 
-use crate::context::Asked;
-use crate::create::list;
-use crate::job::Job;
-use crate::operations::{Right, new_record};
-use crate::requests::journal;
+use crate::journal::execution::{Right, new_record};
+use crate::journal::retries::Asked;
+use crate::model::job::Job;
+use crate::requests::create::list;
+use crate::requests::vps::journal;
 use crate::{Engine, EngineError};
 
 /// What is asked for.

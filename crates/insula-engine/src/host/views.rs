@@ -1,0 +1,157 @@
+//! The host's networks, pools and profiles.
+
+use std::path::{Path, PathBuf};
+
+use insula_storage::QuotaKind;
+use insula_types::{ByteSize, NetworkSpec, PoolName, Profile, Reason};
+
+use crate::requests::create::list;
+use crate::{Engine, EngineError};
+
+/// A network and how full it is.
+#[derive(Debug, Clone)]
+pub struct NetworkView {
+    /// As it should be.
+    pub spec: NetworkSpec,
+    /// How many addresses are assigned.
+    pub assigned: u32,
+    /// How many can be.
+    pub assignable: u32,
+}
+
+/// A pool and how full it is.
+#[derive(Debug, Clone)]
+pub struct PoolView {
+    /// Its name.
+    pub name: PoolName,
+    /// Where it is mounted.
+    pub path: PathBuf,
+    /// Its size.
+    pub total: ByteSize,
+    /// What is used of it.
+    pub used: ByteSize,
+    /// What is free.
+    pub free: ByteSize,
+    /// How disk limits are enforced.
+    pub quota: &'static str,
+}
+
+/// The profiles that come with Insula.
+const EMBEDDED: [&str; 4] = [
+    include_str!("../../../../profiles/small.yaml"),
+    include_str!("../../../../profiles/medium.yaml"),
+    include_str!("../../../../profiles/large.yaml"),
+    include_str!("../../../../profiles/unlimited.yaml"),
+];
+
+/// The profiles of a directory, or those that come with Insula.
+pub fn read_profiles(directory: Option<&Path>) -> Result<Vec<Profile>, EngineError> {
+    let Some(directory) = directory else {
+        return EMBEDDED.iter().map(|text| parse_profile("an embedded profile", text)).collect();
+    };
+    let failed = |error| {
+        EngineError::internal(format!("failed to read the profiles in {}", directory.display()), error)
+    };
+    let mut paths = vec![];
+    for entry in std::fs::read_dir(directory).map_err(failed)? {
+        paths.push(entry.map_err(failed)?.path());
+    }
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    paths.sort();
+    let read = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path).map_err(failed)?;
+        parse_profile(&path.display().to_string(), &text)
+    };
+    paths.iter().map(read).collect()
+}
+
+fn parse_profile(name: &str, text: &str) -> Result<Profile, EngineError> {
+    let wrong = |error: String| EngineError::invalid("profile", format!("{name} can't be used: {error}"));
+    let profile: Profile = serde_norway::from_str(text).map_err(|error| wrong(error.to_string()))?;
+    profile.limits.check().map_err(|error| wrong(error.to_string()))?;
+    Ok(profile)
+}
+
+impl Engine {
+    /// The network of this name.
+    pub fn network(&self, name: &str) -> Result<&NetworkSpec, EngineError> {
+        self.networks.iter().find(|network| network.name.as_str() == name).ok_or_else(|| {
+            let shown: String = name.chars().take(80).collect();
+            EngineError::new(Reason::NetworkNotFound, format!("there is no network {shown:?}"))
+                .hint(format!("there are {}", list(self.networks.iter().map(|network| &network.name))))
+        })
+    }
+
+    /// All networks, and how full they are.
+    pub async fn networks(&self) -> Result<Vec<NetworkView>, EngineError> {
+        let assigned = self.store(|store| store.addresses()).await?;
+        let view = |spec: &NetworkSpec| {
+            let own = assigned.iter().filter(|address| address.network == spec.name).count();
+            let hosts = (1_u64 << (32 - u32::from(spec.subnet.prefix_len()))).saturating_sub(3);
+            NetworkView {
+                spec: spec.clone(),
+                assigned: u32::try_from(own).unwrap_or(u32::MAX),
+                assignable: u32::try_from(hosts).unwrap_or(u32::MAX),
+            }
+        };
+        Ok(self.networks.iter().map(view).collect())
+    }
+
+    /// The host's pool, and how full it is.
+    pub async fn pool_view(&self) -> Result<PoolView, EngineError> {
+        self.room().await
+    }
+
+    /// What statfs(2) says of the pool: cheap, and at most half a minute old.
+    pub(crate) async fn room(&self) -> Result<PoolView, EngineError> {
+        let path = self.pool_path.clone();
+        let quota = match self.pool.abilities().quota {
+            QuotaKind::None => "none",
+            QuotaKind::Simple => "simple-quotas",
+            QuotaKind::Qgroups => "qgroups",
+        };
+        let name = self.settings.pool.name.clone();
+        crate::blocking("look at the pool", move || {
+            let stat = rustix::fs::statfs(&path).map_err(|errno| {
+                EngineError::internal(format!("failed to look at {}", path.display()), errno)
+            })?;
+            let bytes = |blocks: u64| ByteSize(blocks.saturating_mul(stat.f_bsize.unsigned_abs()));
+            let (total, free) = (bytes(stat.f_blocks), bytes(stat.f_bavail));
+            Ok(PoolView { name, path, total, used: ByteSize(total.0.saturating_sub(free.0)), free, quota })
+        })
+        .await
+    }
+
+    /// The way of cgroups on this host: `hybrid` or `unified`.
+    pub fn cgroup_mode(&self) -> &'static str {
+        if self.layout.legacy.is_empty() { "unified" } else { "hybrid" }
+    }
+
+    /// Whether guests run under a policy of AppArmor: `enforced`, or why not.
+    pub fn apparmor(&self) -> &str {
+        self.policy.as_ref().map_or_else(|lack| &**lack, |_| "enforced")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_profiles_that_come_with_insula_can_be_used() {
+        let profiles = read_profiles(None).unwrap();
+        let names: Vec<_> = profiles.iter().map(|profile| profile.name.as_str()).collect();
+        assert_eq!(names, ["small", "medium", "large", "unlimited"]);
+        assert!(profiles[..3].iter().all(|plan| plan.limits.memory.is_some() && plan.limits.disk.is_some()));
+        assert_eq!(profiles[3].limits, insula_types::Limits::default());
+    }
+
+    #[test]
+    fn a_wrong_profile_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("tiny.yaml"), "name: tiny\nlimits: {memory: 1}\nnetworks: []")
+            .unwrap();
+        let error = read_profiles(Some(directory.path())).unwrap_err().to_string();
+        assert!(error.contains("tiny.yaml") && error.contains("memory"), "{error}");
+    }
+}

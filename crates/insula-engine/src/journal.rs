@@ -1,0 +1,5 @@
+//! Operations: written down before each step, known again when they are retried, gone on with after a crash.
+
+pub(crate) mod execution;
+pub(crate) mod recovery;
+pub(crate) mod retries;

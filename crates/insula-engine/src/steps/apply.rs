@@ -1,0 +1,393 @@
+//! What each step of a plan does, and how it is taken back. Every step may run twice, and after a crash in its middle.
+
+use std::sync::Arc;
+
+use insula_image::ImageDefinition;
+use insula_net::{observe_host_dns, render_resolv_conf};
+use insula_runtime::cgroup::{CgroupError, CgroupValue, plan_limits};
+use insula_runtime::{GuestRoot, GuestRootError, ensure_ssh_keys, make_anonymous, set_password};
+use insula_storage::{Driver, Volume, VolumeError};
+use insula_types::{
+    ByteSize, DesiredPower, Fingerprint, ImageAlias, Limits, OperationId, OperationRecord, Reason,
+    SnapshotName, VpsId, VpsSpec,
+};
+use tokio::sync::watch;
+
+use crate::journal::execution::Reporter;
+use crate::model::job::Job;
+use crate::model::step::{Change, CloneSource, Step};
+use crate::requests::changes::{password_error, ssh_keys_error};
+use crate::{Engine, EngineError, Power, VpsHandle, now_ms};
+
+impl Engine {
+    /// Does a step.
+    pub(crate) async fn apply(
+        &self,
+        step: &Step,
+        job: &Job,
+        record: &watch::Sender<OperationRecord>,
+        reporter: &Reporter,
+    ) -> Result<(), EngineError> {
+        match step {
+            Step::BuildTree { definition, staging } => {
+                return self.build_tree(definition, *staging, reporter).await;
+            }
+            Step::PublishImage { definition, staging, alias } => {
+                return self.publish_image(definition, *staging, alias.clone(), reporter).await;
+            }
+            Step::ForgetImage(image) => return self.forget_image(*image).await,
+            Step::RemoveImageVolume(image) => return self.remove_volume(Volume::Image(*image)).await,
+            _ => {}
+        }
+        let handle = match (self.target(job), step) {
+            (Err(_), Step::ForgetVps) => return Ok(()), // by an agent that died right behind it
+            (found, _) => found?,
+        };
+        match step {
+            Step::ReserveVps | Step::ReserveSnapshot(_) => Ok(()), // written down together with the operation
+            Step::GuardAddresses => self.guard(&handle.spec()).await,
+            Step::CloneRoot => {
+                let spec = handle.spec();
+                self.clone_root(&spec, Volume::Image(spec.image)).await
+            }
+            Step::CloneFrom(source) => self.clone_from(&handle.spec(), source).await,
+            Step::WriteGuestFiles => self.write_guest_files(&handle.spec(), job).await,
+            Step::SetPassword { user, hash } => self.set_root_password(handle.id, user, hash).await,
+            Step::WriteSshKeys { add, remove } => self.write_ssh_keys(handle.id, add, remove).await,
+            Step::Launch => self.launch(&handle).await,
+            Step::AwaitReady => handle.await_ready(self.settings.ready_timeout()).await,
+            Step::ShutDown { force, timeout } => {
+                self.change_spec(&handle.id, |spec| spec.power = DesiredPower::Off).await?;
+                self.forgo_autostart(&handle.id).await?;
+                handle.shut_down(*force, *timeout).await
+            }
+            Step::SetPaused(paused) => handle.set_paused(*paused).await,
+            Step::SetDiskLimit(limits) => self.set_disk_limit(handle.id, limits.to.disk).await,
+            Step::SetLimits(limits) => self.set_limits(&handle, &limits.from, &limits.to).await,
+            Step::SetOnCrash(on_crash) => handle.set_on_crash(on_crash.to).await,
+            Step::Change(change) => self.make_change(&handle.id, &change.to).await,
+            Step::RemoveSnapshotVolumes => self.remove_snapshot_volumes(&handle).await,
+            Step::RemoveRoot => self.remove_volume(Volume::Root(handle.id)).await,
+            Step::ForgetVps => self.forget_vps(&handle, now(record)).await,
+            Step::TakeSnapshot(name) => {
+                self.ensure_clone(Volume::Root(handle.id), Volume::Snapshot(handle.id, name.clone()), true)
+                    .await
+            }
+            Step::CloneIncoming(name) => {
+                self.remove_volume(Volume::Incoming(handle.id)).await?; // half a restore of another snapshot
+                self.ensure_clone(
+                    Volume::Snapshot(handle.id, name.clone()),
+                    Volume::Incoming(handle.id),
+                    false,
+                )
+                .await
+            }
+            Step::CloneIncomingImage(image) => {
+                self.remove_volume(Volume::Incoming(handle.id)).await?; // half a rebuild from another image
+                self.ensure_clone(Volume::Image(*image), Volume::Incoming(handle.id), false).await
+            }
+            Step::RetireRoot => self.rename(Volume::Root(handle.id), Volume::Outgoing(handle.id)).await,
+            Step::InstallIncoming => self.rename(Volume::Incoming(handle.id), Volume::Root(handle.id)).await,
+            Step::RemoveOutgoing => self.remove_volume(Volume::Outgoing(handle.id)).await,
+            Step::RemoveSnapshotVolume(name) => {
+                self.remove_volume(Volume::Snapshot(handle.id, name.clone())).await
+            }
+            Step::ForgetSnapshot(name) => self.forget_snapshot(&handle, name.clone()).await,
+            Step::BuildTree { .. }
+            | Step::PublishImage { .. }
+            | Step::ForgetImage(_)
+            | Step::RemoveImageVolume(_) => {
+                Ok(()) // done above
+            }
+        }
+    }
+
+    /// Takes a step back, whether it was done, half done, or not begun.
+    pub(crate) async fn undo(
+        &self,
+        step: &Step,
+        job: &Job,
+        record: &watch::Sender<OperationRecord>,
+    ) -> Result<(), EngineError> {
+        if let Step::BuildTree { staging, .. } = step {
+            return self.remove_volume(Volume::Staging(*staging)).await;
+        }
+        let Ok(handle) = self.target(job) else { return Ok(()) };
+        match step {
+            Step::ReserveVps => self.forget_vps(&handle, now(record)).await,
+            Step::GuardAddresses => self.unguard(&handle.spec()).await,
+            Step::CloneRoot | Step::CloneFrom(_) => self.remove_volume(Volume::Root(handle.id)).await,
+            Step::SetDiskLimit(limits) => self.set_disk_limit(handle.id, limits.from.disk).await,
+            Step::SetLimits(limits) => self.set_limits(&handle, &limits.to, &limits.from).await,
+            Step::SetOnCrash(on_crash) => handle.set_on_crash(on_crash.from).await,
+            Step::Change(change) => self.make_change(&handle.id, &change.from).await,
+            Step::ReserveSnapshot(name) => self.forget_snapshot(&handle, name.clone()).await,
+            Step::TakeSnapshot(name) => {
+                self.remove_volume(Volume::Snapshot(handle.id, name.clone())).await?;
+                self.forget_snapshot(&handle, name.clone()).await
+            }
+            Step::CloneIncoming(_) | Step::CloneIncomingImage(_) => {
+                self.remove_volume(Volume::Incoming(handle.id)).await
+            }
+            Step::RetireRoot => self.rename(Volume::Outgoing(handle.id), Volume::Root(handle.id)).await,
+            Step::InstallIncoming => self.rename(Volume::Root(handle.id), Volume::Incoming(handle.id)).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The VPS that the job works on.
+    pub(crate) fn target(&self, job: &Job) -> Result<Arc<VpsHandle>, EngineError> {
+        let gone = || EngineError::new(Reason::VpsNotFound, format!("VPS {} is no more", job.target()));
+        job.vps().and_then(|vps| self.table.by_id(&vps)).ok_or_else(gone)
+    }
+
+    async fn clone_root(&self, spec: &VpsSpec, from: Volume) -> Result<(), EngineError> {
+        let (id, limit, owner) = (spec.id, spec.limits.disk, (!self.maps_ids).then_some(spec.ids));
+        self.pool(move |pool| {
+            if let Some(ids) = owner {
+                pool.set_owner(id, ids)?;
+            }
+            pool.ensure_clone(&from, &Volume::Root(id), false)?;
+            match limit {
+                Some(_) => pool.set_limit(id, limit),
+                None => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// Clones the root of another VPS, or a snapshot of it. What makes a machine one of a kind is not cloned.
+    async fn clone_from(&self, spec: &VpsSpec, source: &CloneSource) -> Result<(), EngineError> {
+        let from = match &source.snapshot {
+            Some(snapshot) => Volume::Snapshot(source.vps, snapshot.clone()),
+            None => {
+                // Since it was asked for, somebody may have started it.
+                self.table.by_id(&source.vps).map_or(Ok(()), |handle| self.check_copyable(&handle))?;
+                Volume::Root(source.vps)
+            }
+        };
+        self.clone_root(spec, from).await?;
+        self.in_root(spec.id, |root| make_anonymous(root).map_err(not_prepared)).await
+    }
+
+    async fn set_root_password(&self, id: VpsId, user: &str, hash: &str) -> Result<(), EngineError> {
+        let (user, hash) = (user.to_owned(), hash.to_owned());
+        self.in_root(id, move |root| set_password(root, &user, &hash).map_err(password_error)).await
+    }
+
+    async fn write_ssh_keys(&self, id: VpsId, add: &[String], remove: &[String]) -> Result<(), EngineError> {
+        let (add, remove) = (add.to_vec(), remove.to_vec());
+        self.in_root(id, move |root| ensure_ssh_keys(root, &add, &remove).map(drop).map_err(ssh_keys_error))
+            .await
+    }
+
+    /// Works in a VPS's root, from a thread that may block. The root is not trusted: paths are resolved inside of it.
+    async fn in_root(
+        &self,
+        id: VpsId,
+        work: impl FnOnce(&GuestRoot) -> Result<(), EngineError> + Send + 'static,
+    ) -> Result<(), EngineError> {
+        let pool = self.pool.clone();
+        crate::blocking("work in the root", move || {
+            let root = GuestRoot::open(&pool.path(&Volume::Root(id))).map_err(not_prepared)?;
+            work(&root.with_owner(pool.owner(id)?))
+        })
+        .await
+    }
+
+    async fn set_disk_limit(&self, id: VpsId, limit: Option<ByteSize>) -> Result<(), EngineError> {
+        self.pool(move |pool| pool.set_limit(id, limit)).await
+    }
+
+    /// Gives what runs its limits; what does not gets them when it is started.
+    async fn set_limits(
+        &self,
+        handle: &Arc<VpsHandle>,
+        from: &Limits,
+        to: &Limits,
+    ) -> Result<(), EngineError> {
+        if handle.observed.borrow().power == Power::Off {
+            return Ok(());
+        }
+        handle.remember_limits(self.plan_limits(to)?).await?;
+        let (layout, id, limits) = (self.layout.clone(), handle.id, to.clone());
+        let changed =
+            crate::blocking("change limits", move || layout.change_limits(&id, &limits).map_err(limit_error));
+        if let Err(error) = changed.await {
+            handle.remember_limits(self.plan_limits(from)?).await?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn plan_limits(&self, limits: &Limits) -> Result<Vec<CgroupValue>, EngineError> {
+        plan_limits(&self.layout, limits).map_err(|error| {
+            EngineError::new(Reason::FacilityMissing, "the host can't enforce the limits").caused_by(error)
+        })
+    }
+
+    /// Changes what is written down: a new version, unless it is so already.
+    async fn make_change(&self, id: &VpsId, change: &Change) -> Result<(), EngineError> {
+        let make = |spec: &mut VpsSpec| {
+            let before = spec.clone();
+            change.apply(spec);
+            if *spec != before {
+                spec.revision += 1;
+            }
+        };
+        self.change_spec(id, make).await
+    }
+
+    /// Writes what the guest must find on its first boot.
+    async fn write_guest_files(&self, spec: &VpsSpec, job: &Job) -> Result<(), EngineError> {
+        let mut files = self.guest_files(spec)?;
+        if let Job::CloneVps { .. } = job {
+            files.retain(|(path, ..)| *path != SSH_KEYS); // the root has those of the VPS it was cloned from
+        }
+        self.in_root(spec.id, move |root| {
+            files.iter().try_for_each(|(path, mode, contents)| {
+                root.ensure_file(path, *mode, contents.as_bytes()).map(drop).map_err(not_prepared)
+            })
+        })
+        .await
+    }
+
+    fn guest_files(&self, spec: &VpsSpec) -> Result<Vec<(&'static str, u32, String)>, EngineError> {
+        let name = &spec.hostname;
+        let hosts =
+            format!("127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost ip6-localhost ip6-loopback\n");
+        let mut files = vec![("etc/hostname", 0o644, format!("{name}\n")), ("etc/hosts", 0o644, hosts)];
+        if let Some(nic) = spec.nics.first() {
+            let network = self.network(nic.network.as_str())?;
+            files.push(("etc/resolv.conf", 0o644, render_resolv_conf(network, &observe_host_dns())));
+        }
+        if !spec.ssh_keys.is_empty() {
+            files.push((SSH_KEYS, 0o600, spec.ssh_keys.join("\n") + "\n"));
+        }
+        Ok(files)
+    }
+
+    async fn ensure_clone(&self, from: Volume, to: Volume, readonly: bool) -> Result<(), EngineError> {
+        self.pool(move |pool| pool.ensure_clone(&from, &to, readonly).map(drop)).await
+    }
+
+    async fn rename(&self, from: Volume, to: Volume) -> Result<(), EngineError> {
+        self.pool(move |pool| pool.ensure_renamed(&from, &to).map(drop)).await
+    }
+
+    async fn remove_volume(&self, volume: Volume) -> Result<(), EngineError> {
+        self.pool(move |pool| pool.ensure_absent(&volume).map(drop)).await
+    }
+
+    async fn remove_snapshot_volumes(&self, handle: &VpsHandle) -> Result<(), EngineError> {
+        let (id, names) = (handle.id, snapshot_names(handle));
+        self.pool(move |pool| {
+            names.into_iter().try_for_each(|name| pool.ensure_absent(&Volume::Snapshot(id, name)).map(drop))
+        })
+        .await
+    }
+
+    /// The rule for its interfaces goes in the same step: an agent that begins makes the rules of all VPSes that it knows,
+    /// so that a step of its own before this one would not be enough. It goes first: what is forgotten is forgotten whole.
+    async fn forget_vps(&self, handle: &VpsHandle, record: OperationRecord) -> Result<(), EngineError> {
+        self.unguard(&handle.spec()).await?;
+        let id = handle.id;
+        self.store(move |store| store.delete_vps(&id, &record)).await?;
+        self.table.remove(&id);
+        Ok(())
+    }
+
+    async fn forget_snapshot(&self, handle: &VpsHandle, name: SnapshotName) -> Result<(), EngineError> {
+        let (id, forgotten) = (handle.id, name.clone());
+        self.store(move |store| store.delete_snapshot(&id, &forgotten)).await?;
+        handle.snapshots().retain(|snapshot| snapshot.name != name);
+        Ok(())
+    }
+
+    async fn build_tree(
+        &self,
+        definition: &str,
+        staging: OperationId,
+        reporter: &Reporter,
+    ) -> Result<(), EngineError> {
+        let definition = parse(definition)?;
+        let volume = Volume::Staging(staging);
+        let (pool, reporter) = (self.pool.clone(), reporter.clone());
+        let cache = self.settings.state_dir.join("cache");
+        crate::blocking("build an image", move || {
+            pool.ensure_absent(&volume)?; // what a dead agent left is no base to build on
+            pool.ensure_empty(&volume)?;
+            insula_image::build(&definition, &pool.path(&volume), &cache, None, &mut |progress| {
+                reporter.report(progress.percent, &progress.message);
+            })
+            .map_err(|error| {
+                EngineError::new(Reason::BuildFailed, format!("failed to build image {}", definition.name))
+                    .caused_by(error)
+            })
+        })
+        .await
+    }
+
+    async fn publish_image(
+        &self,
+        definition: &str,
+        staging: OperationId,
+        alias: ImageAlias,
+        reporter: &Reporter,
+    ) -> Result<(), EngineError> {
+        let definition = parse(definition)?;
+        let (pool, reporter) = (self.pool.clone(), reporter.clone());
+        let pool_name = self.settings.pool.name.clone();
+        let mut image = crate::blocking("publish an image", move || {
+            let staging = Volume::Staging(staging);
+            let tree = insula_image::fingerprint(&pool.path(&staging), &mut |_| {
+                reporter.report(50, "fingerprinting")
+            })
+            .map_err(|error| EngineError::internal("failed to fingerprint the image", error))?;
+            seal(&*pool, &staging, tree.fingerprint)?;
+            Ok(definition.describe(&tree, pool_name, now_ms() / 1000))
+        })
+        .await?;
+        image.aliases = vec![alias];
+        self.keep_image(image).await
+    }
+}
+
+/// The record as it is now; the lock is not held any longer.
+fn now(record: &watch::Sender<OperationRecord>) -> OperationRecord {
+    record.borrow().clone()
+}
+
+fn seal(pool: &dyn Driver, staging: &Volume, fingerprint: Fingerprint) -> Result<(), VolumeError> {
+    pool.seal(staging, &Volume::Image(fingerprint))
+}
+
+fn parse(definition: &str) -> Result<ImageDefinition, EngineError> {
+    ImageDefinition::parse(definition).map_err(|error| {
+        EngineError::invalid("definition", "the image definition can't be used").caused_by(error)
+    })
+}
+
+fn snapshot_names(handle: &VpsHandle) -> Vec<SnapshotName> {
+    handle.snapshots().iter().map(|snapshot| snapshot.name.clone()).collect()
+}
+
+/// Where sshd looks for the keys that may log in as root.
+const SSH_KEYS: &str = "root/.ssh/authorized_keys";
+
+fn not_prepared(error: GuestRootError) -> EngineError {
+    EngineError::new(Reason::Internal, "failed to prepare the root").caused_by(error)
+}
+
+/// A limit that the kernel refuses to something that runs is no fault of ours.
+fn limit_error(error: CgroupError) -> EngineError {
+    let reason = match &error {
+        CgroupError::InUse { .. } => Reason::LimitRefused,
+        _ => Reason::Internal,
+    };
+    let failed = EngineError::new(reason, "failed to change the limits").caused_by(error);
+    match reason {
+        Reason::LimitRefused => failed.hint("choose a higher limit, or stop the VPS first"),
+        _ => failed,
+    }
+}

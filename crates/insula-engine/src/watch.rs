@@ -1,0 +1,7 @@
+//! What is watched all the time: events, usage, pressure, and the VPSes that step back or are started because of them.
+
+pub(crate) mod autostart;
+pub(crate) mod events;
+pub(crate) mod fairness;
+pub(crate) mod pressure;
+pub(crate) mod usage;
