@@ -30,6 +30,41 @@ pub enum StoreError {
         /// The newest version that this agent knows.
         known: u32,
     },
+    /// No copy of the file could be kept, so its schema was not changed.
+    #[error("failed to keep a copy of the database {path:?} as {copy:?} before its schema changes")]
+    Copy {
+        /// The file.
+        path: PathBuf,
+        /// The copy.
+        copy: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The schema could not be changed.
+    #[error("failed to take the database {path:?} to schema version {version}; it is left as it was")]
+    Migrate {
+        /// The file.
+        path: PathBuf,
+        /// The version that could not be reached.
+        version: u32,
+        /// SQLite's error.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// After a change of the schema, rows would name others that are not there.
+    #[error(
+        "the database {path:?} is left as it was: with a newer schema, rows of {table} would name rows of {parent} that are \
+         not there"
+    )]
+    BrokenReference {
+        /// The file.
+        path: PathBuf,
+        /// The table that names others.
+        table: String,
+        /// The table that lacks them.
+        parent: String,
+    },
     /// The file could not be opened.
     #[error("failed to open the database {path:?}")]
     Open {

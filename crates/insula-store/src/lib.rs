@@ -6,6 +6,8 @@
 //! from the agent's death at once, and from the host's with the next write that waits; a host that dies in between goes on
 //! with an earlier step, and every step may run twice.
 //!
+//! One connection writes, others read (`readers.rs`): a read waits for no write, and sees every write that has returned.
+//!
 //! Invariants, whichever method writes:
 //!
 //! * Every operation has a line in the audit log and an event when it is accepted, and both again when it is over, in
@@ -19,12 +21,15 @@ mod announcement;
 mod audit;
 mod client;
 mod column;
+mod copies;
 mod error;
 mod event;
 mod image;
+mod migration;
 mod opening;
 mod operation;
 mod profile;
+mod readers;
 #[cfg(test)]
 mod samples;
 mod selection;
@@ -40,6 +45,7 @@ use insula_types::NetworkSpec;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use column::{json_rows, to_json};
+use readers::Readers;
 
 pub use audit::{AuditCheck, AuditFilter};
 pub use error::StoreError;
@@ -51,9 +57,11 @@ type Listener = Box<dyn Fn(u64) + Send + Sync>;
 
 /// The database of a host.
 pub struct Store {
-    connection: Mutex<Connection>,
+    /// Closed before the writer: the last connection to close removes the log, and a reader can't.
+    readers: Readers,
+    writer: Mutex<Connection>,
     secret: [u8; 32],
-    /// The number of the newest event that is on disk. Written under the connection's lock.
+    /// The number of the newest event that is on disk. Written under the writer's lock.
     last_event: AtomicU64,
     listeners: RwLock<Vec<Listener>>,
 }
@@ -103,17 +111,18 @@ impl Store {
         self.secret
     }
 
-    /// The connection. A thread that panicked in the middle left no half transaction: SQLite took it back.
+    /// The connection that writes. A thread that panicked in the middle left no half transaction: SQLite took it back.
     fn lock(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Queries the database as it is at one moment, without waiting for those who write.
     fn read<T>(
         &self,
         doing: &'static str,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        query(&self.lock()).map_err(|error| StoreError::while_doing(doing, error))
+        self.readers.read(query).map_err(|error| StoreError::while_doing(doing, error))
     }
 
     /// Makes a change that is on disk when this returns.

@@ -6,23 +6,25 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, RwLock};
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::event::last_event;
+use crate::migration::migrate;
+use crate::readers::Readers;
 use crate::{Store, StoreError};
 
-/// The schema's versions, oldest first. Entry `n` takes a database from version `n` to `n + 1`.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
+/// How long a connection waits for what another has locked, such as the log after a crash.
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Store {
     /// Opens the database in the file, or makes it; takes its schema to this version.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] when SQLite's own check finds the file damaged, [`StoreError::TooNew`] when a newer
-    /// agent has written it; then nothing is changed.
+    /// agent has written it, and others when it can't be taken to this version; in each case it is left as it was.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let at_open = |error| StoreError::at_open(path, error);
         ensure_private(path).map_err(|source| StoreError::Protect { path: path.to_owned(), source })?;
@@ -34,7 +36,8 @@ impl Store {
             secret: ensure_secret(&connection).map_err(at_open)?,
             last_event: AtomicU64::new(last_event(&connection).map_err(at_open)?),
             listeners: RwLock::default(),
-            connection: Mutex::new(connection),
+            readers: Readers::open(path).map_err(at_open)?,
+            writer: Mutex::new(connection),
         })
     }
 }
@@ -58,7 +61,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.set_prepared_statement_cache_capacity(64);
-    connection.busy_timeout(std::time::Duration::from_secs(5))
+    connection.busy_timeout(BUSY_TIMEOUT)
 }
 
 /// Finds damage before it is built upon.
@@ -70,26 +73,6 @@ fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
         "ok" => Ok(()),
         _ => Err(StoreError::Damaged { path: path.to_owned(), found }),
     }
-}
-
-fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let at_open = |error| StoreError::at_open(path, error);
-    let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(at_open)?;
-    let steps: Vec<(u32, &&str)> = (1..).zip(MIGRATIONS).collect();
-    let known = steps.last().map_or(0, |(version, _)| *version);
-    if version > known {
-        return Err(StoreError::TooNew { path: path.to_owned(), version, known });
-    }
-    for (next, migration) in steps.into_iter().filter(|(next, _)| *next > version) {
-        let mut apply = || {
-            let transaction = connection.transaction()?;
-            transaction.execute_batch(migration)?;
-            transaction.pragma_update(None, "user_version", next)?;
-            transaction.commit()
-        };
-        apply().map_err(at_open)?;
-    }
-    Ok(())
 }
 
 /// The host's secret, made when there is none.
@@ -109,8 +92,6 @@ fn ensure_secret(connection: &Connection) -> rusqlite::Result<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::{operation, vps};
-    use insula_types::{OperationKind, Requester};
     use std::path::PathBuf;
 
     fn place() -> (tempfile::TempDir, PathBuf) {
@@ -176,44 +157,5 @@ mod tests {
         drop(Store::open(&path).unwrap());
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 999).unwrap();
         assert!(matches!(Store::open(&path), Err(StoreError::TooNew { version: 999, .. })));
-    }
-
-    /// Rows as version 1 wrote them: a VPS that knew nothing of tenants, and an operation in the middle.
-    const ROWS_OF_VERSION_1: &str = r#"
-        INSERT INTO vps VALUES ('0193a1b2-c3d4-7e5f-8a9b-0123456789ab', 'web1', '{
-            "id": "0193a1b2-c3d4-7e5f-8a9b-0123456789ab", "name": "web1", "hostname": "web1",
-            "image": "0707070707070707070707070707070707070707070707070707070707070707", "init": "systemd",
-            "pool": "default", "profile": "small", "limits": {"cpus": "1.5"},
-            "ids": {"start": 65536, "length": 65536},
-            "nics": [{"name": "eth0", "network": "default", "mac": "02:00:00:00:00:01", "addresses": ["10.0.0.2"]}],
-            "ssh_keys": [], "power": "on", "created_at": 1}');
-        INSERT INTO address VALUES ('default', '10.0.0.2', '0193a1b2-c3d4-7e5f-8a9b-0123456789ab');
-        INSERT INTO id_range VALUES (65536, '0193a1b2-c3d4-7e5f-8a9b-0123456789ab');
-        INSERT INTO operation VALUES ('0193a1b2-c3d4-7e5f-8a9b-0123456789ac', 'create-vps',
-            '0193a1b2-c3d4-7e5f-8a9b-0123456789ab', 'web1', '{}', 'running', 2, 40, 'cloning', NULL, NULL, 5, 6);
-    "#;
-
-    #[test]
-    fn a_database_of_version_1_keeps_its_rows() {
-        let (_directory, path) = place();
-        let old = Connection::open(&path).unwrap();
-        old.execute_batch(MIGRATIONS[0]).unwrap();
-        old.execute_batch(ROWS_OF_VERSION_1).unwrap();
-        old.pragma_update(None, "user_version", 1).unwrap();
-        drop(old);
-
-        let store = Store::open(&path).unwrap();
-        let web1 = store.vpses().unwrap().remove(0);
-        assert_eq!((web1.name.as_str(), web1.revision, web1.trash), ("web1", 0, None));
-        assert_eq!(store.addresses().unwrap().len(), 1);
-        let mut create = store.unfinished_operations().unwrap().remove(0);
-        assert_eq!((create.step, create.requester.clone()), (2, Requester::root()));
-        assert_eq!((store.last_event(), store.verify_audit().unwrap().entries), (0, 0));
-
-        create.state = insula_types::OperationState::Succeeded;
-        store.update_operation(&create).unwrap();
-        assert_eq!((store.last_event(), store.verify_audit().unwrap().entries), (1, 1));
-        let taken = store.insert_vps(&vps("web1", "10.0.0.3", 131_072), &operation(OperationKind::CreateVps));
-        assert!(matches!(taken, Err(StoreError::Taken { what, .. }) if what == "vps.name"));
     }
 }
