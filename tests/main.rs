@@ -33,6 +33,7 @@ mod nesting;
 mod network;
 mod phases;
 mod plain_pool;
+mod report;
 mod requests;
 mod size;
 mod supervision;
