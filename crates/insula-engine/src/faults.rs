@@ -8,81 +8,20 @@ mod cases;
 mod host;
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
 
 use futures::future::BoxFuture;
 use insula_storage::Volume;
 use insula_store::OperationFilter;
-use insula_types::{OperationRecord, OperationState, Reason};
-use tokio::sync::Notify;
+use insula_types::{OperationRecord, OperationState};
 
 use self::host::{Host, prepare};
+use crate::journal::faults::Fault;
 use crate::model::job::{Job, Plan};
 use crate::model::step::Step;
 use crate::{Engine, EngineError, Power};
 
-/// What goes wrong with a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// It fails without having done anything.
-    FailBefore,
-    /// It fails when all is done.
-    FailAfter,
-    /// The agent dies when the step is journaled and not begun.
-    CrashBefore,
-    /// The agent dies when the step is done and the next is not journaled.
-    CrashAfter,
-    /// It is done twice.
-    Twice,
-}
-
 const FAULTS: [Fault; 5] =
     [Fault::CrashBefore, Fault::CrashAfter, Fault::Twice, Fault::FailBefore, Fault::FailAfter];
-
-/// The fault that is armed, if one is.
-#[derive(Debug, Default)]
-pub(crate) struct Faults {
-    armed: Mutex<Option<(usize, Fault)>>,
-    crashed: Notify,
-}
-
-impl Faults {
-    fn arm(&self, step: usize, fault: Fault) {
-        *self.armed.lock().unwrap() = Some((step, fault));
-    }
-
-    /// Does a step with what is to go wrong.
-    pub(crate) async fn around<W>(&self, index: usize, work: impl Fn() -> W) -> Result<(), EngineError>
-    where
-        W: Future<Output = Result<(), EngineError>>,
-    {
-        let armed = *self.armed.lock().unwrap();
-        let fault = armed.filter(|(step, _)| *step == index).map(|(_, fault)| fault);
-        let failure = || Err(EngineError::new(Reason::Internal, "a fault was injected"));
-        match fault {
-            None => work().await,
-            Some(Fault::FailBefore) => failure(),
-            Some(Fault::FailAfter) => {
-                work().await?;
-                failure()
-            }
-            Some(Fault::CrashBefore) => self.crash().await,
-            Some(Fault::CrashAfter) => {
-                work().await?;
-                self.crash().await
-            }
-            Some(Fault::Twice) => {
-                work().await?;
-                work().await
-            }
-        }
-    }
-
-    async fn crash(&self) -> Result<(), EngineError> {
-        self.crashed.notify_one();
-        std::future::pending().await
-    }
-}
 
 /// A request, and whether what it wants is so.
 struct Case {

@@ -1,6 +1,7 @@
 //! What the host has, and what is assigned of it. Nothing here knows jobs or what a VPS is doing.
 
 pub(crate) mod clients;
+pub(crate) mod database;
 pub(crate) mod features;
 pub(crate) mod ids;
 pub(crate) mod nested;

@@ -4,4 +4,5 @@ pub(crate) mod autostart;
 pub(crate) mod events;
 pub(crate) mod fairness;
 pub(crate) mod pressure;
+pub(crate) mod standing;
 pub(crate) mod usage;

@@ -20,6 +20,7 @@ use insula_types::{
 use tokio::sync::watch;
 
 use crate::host::clients::Access;
+use crate::host::database::Database;
 use crate::host::nested::{choose_driver, fit_ids, observe_id_mapping, observe_nesting};
 use crate::journal::execution::{Operations, Right};
 use crate::journal::retries::Retries;
@@ -29,10 +30,10 @@ use crate::vps::handle::{VpsHandle, Work};
 use crate::vps::link::MonitorLink;
 use crate::vps::spares::Spares;
 use crate::vps::table::Table;
-use crate::vps::task::{Found, VpsTask, clean_up};
+use crate::vps::task::{Found, Surroundings, VpsTask, clean_up};
 use crate::watch::autostart::Autostarts;
 use crate::watch::events::Events;
-use crate::watch::fairness::SteppedBack;
+use crate::watch::fairness::Fairness;
 use crate::{Engine, EngineError, PoolDriver, Power, Settings, Shared, now_ms, read_profiles};
 
 impl Engine {
@@ -45,23 +46,32 @@ impl Engine {
         engine.remove_strays(&unfinished, silent).await?;
         engine.guard_all().await;
         engine.spares.refill();
-        engine.write_events();
+        engine.events.begin_writing();
         engine.recall_states().await?;
         for record in unfinished {
             engine.recover(record)?;
         }
         engine.table.all().iter().for_each(|handle| engine.note_state(handle));
-        engine.start_after_boot().await?;
+        engine.autostarts.begin(engine.clone()).await?;
         engine.keep_house();
-        engine.keep_fair();
+        engine.fairness.begin();
         Ok(engine)
     }
 
     /// Puts a VPS into the table, with the task that owns what is observed of it.
     pub(crate) fn adopt(&self, spec: VpsSpec, snapshots: Vec<SnapshotInfo>, found: Found) -> Arc<VpsHandle> {
-        let handle = Arc::new(VpsTask::spawn(self.clone(), spec, snapshots, found));
-        self.table.insert(handle.clone());
-        handle
+        VpsTask::adopt(&self.surroundings(), spec, snapshots, found)
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            layout: self.layout.clone(),
+            run_dir: self.run_dir(),
+            spares: self.spares.clone(),
+            store: self.store.clone(),
+            table: self.table.clone(),
+            news: self.events.clone(),
+        }
     }
 
     /// Finds which VPSes run, all at once: their monitors say so. Those whose monitors live and say nothing that is
@@ -70,7 +80,7 @@ impl Engine {
         let specs = self.store(|store| store.vpses()).await?;
         let mut exits: HashMap<VpsId, ExitRecord> =
             self.store(|store| store.exits()).await?.into_iter().collect();
-        let was_booted = self.was_host_booted().await?;
+        let was_booted = self.autostarts.was_host_booted().await?;
         let told: HashMap<VpsId, VpsState> =
             self.store(|store| store.last_states()).await?.into_iter().collect();
         let mut snapshots: HashMap<VpsId, Vec<SnapshotInfo>> = HashMap::new();
@@ -247,7 +257,7 @@ impl Engine {
             tracing::warn!("operations are still under way; the next agent goes on with them");
         }
         self.events.flush().await;
-        self.end_fairness().await;
+        self.fairness.end().await;
         self.dismiss_spares().await;
     }
 
@@ -321,13 +331,15 @@ fn open_host(mut settings: Settings) -> Result<Shared, EngineError> {
             .send_if_modified(|newest| *newest < sequence && std::mem::replace(newest, sequence) < sequence);
     }));
     let images = store.images()?.into_iter().map(|image| (image.fingerprint, image)).collect();
+    let (store, table) = (Database::new(store), Arc::new(Table::default()));
     Ok(Shared {
+        autostarts: Arc::new(Autostarts::new(store.clone(), table.clone(), is_nested)),
         profiles: RwLock::new(profiles_of(&store)?),
         secret: store.secret(),
         access: Access::load(&store)?,
         retries: Retries::default(),
-        events: Events::new(told),
-        store: Arc::new(store),
+        events: Arc::new(Events::new(store.clone(), told)),
+        store,
         pool: pool.driver(),
         opened_pool: Mutex::new(Some(pool)),
         pool_path,
@@ -335,19 +347,19 @@ fn open_host(mut settings: Settings) -> Result<Shared, EngineError> {
         is_nested,
         networks: vec![network.spec],
         firewall: network.firewall,
-        table: Table::default(),
         images: RwLock::new(images),
         operations: Operations::new(settings.parallel_operations),
-        stepped_back: SteppedBack::default(),
+        fairness: Fairness::new(layout.clone(), table.clone()),
+        table,
         spares: Spares::new(program, layout.clone(), settings.run_dir.clone(), settings.spare_monitors),
         assigning: tokio::sync::Mutex::default(),
-        autostarts: Autostarts::default(),
+
         started_at: now_ms() / 1000,
         layout,
         policy,
         settings,
         #[cfg(test)]
-        faults: crate::faults::Faults::default(),
+        faults: crate::journal::faults::Faults::default(),
     })
 }
 

@@ -58,7 +58,7 @@ impl Engine {
             Step::AwaitReady => handle.await_ready(self.settings.ready_timeout()).await,
             Step::ShutDown { force, timeout } => {
                 self.change_spec(&handle.id, |spec| spec.power = DesiredPower::Off).await?;
-                self.forgo_autostart(&handle.id).await?;
+                self.autostarts.forgo(&handle.id).await?;
                 handle.shut_down(*force, *timeout).await
             }
             Step::SetPaused(paused) => handle.set_paused(*paused).await,

@@ -13,7 +13,7 @@ use insula_types::{
 use tokio::sync::{OwnedMutexGuard, mpsc, watch};
 
 use crate::EngineError;
-use crate::vps::task::Command;
+use crate::vps::command::Command;
 
 /// What is known of a VPS's processes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use insula_runtime::cgroup::CgroupValue;
 use insula_types::{CrashPolicy, Reason};
 use tokio::sync::oneshot;
 
-use crate::vps::task::Command;
+use crate::vps::command::Command;
 use crate::{EngineError, Power, VpsHandle};
 
 impl VpsHandle {

@@ -9,35 +9,38 @@
 //!
 //! Requests come over a channel and are done one after the other; who asked waits for what is observed to change.
 
-use std::time::Duration;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use insula_runtime::cgroup::CgroupValue;
 use insula_runtime::protocol::StartFailure;
-use insula_runtime::{AppArmor, ConnectionError, Event, Phase, Request, StartPlan, Status, VpsDirectory};
-use insula_types::{CrashPolicy, DesiredPower, ExitReason, ExitRecord, Reason, VpsId, VpsSpec};
+use insula_runtime::{
+    AppArmor, CgroupLayout, ConnectionError, Event, Phase, Request, StartPlan, Status, VpsDirectory,
+};
+use insula_types::{DesiredPower, ExitReason, ExitRecord, Reason, SnapshotInfo, VpsId, VpsSpec};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::host::database::Database;
+use crate::vps::command::Command;
 use crate::vps::limit_bell::{LimitBell, limit_met};
 use crate::vps::link::MonitorLink;
-use crate::{Engine, EngineError, Observed, Power, VpsHandle, now_ms};
+use crate::vps::news::News;
+use crate::vps::spares::Spares;
+use crate::vps::table::Table;
+use crate::{EngineError, Observed, Power, VpsHandle, now_ms};
 
 /// The versions of the protocol that brought [`Request::SetLimits`] and [`Request::SetOnCrash`].
 const SETS_LIMITS: u32 = 2;
 pub(crate) const SETS_ON_CRASH: u32 = 3;
 
-/// What a task is asked to do.
-#[derive(Debug)]
-pub(crate) enum Command {
-    /// Hand the plan to a monitor. Answered when init has been executed, or could not be.
-    Launch(Box<StartPlan>, oneshot::Sender<Result<(), EngineError>>),
-    /// Shut down within the time; without one, kill.
-    Stop(Option<Duration>),
-    /// Freeze or thaw.
-    SetPaused(bool, oneshot::Sender<Result<(), EngineError>>),
-    /// Have these limits applied at the guest's own reboots, too.
-    RememberLimits(Vec<CgroupValue>, oneshot::Sender<Result<(), EngineError>>),
-    /// Have this follow when init crashes.
-    SetOnCrash(CrashPolicy, oneshot::Sender<Result<(), EngineError>>),
+/// What the tasks of all VPSes need of what is around them.
+#[derive(Debug, Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) layout: CgroupLayout,
+    pub(crate) run_dir: PathBuf,
+    pub(crate) spares: Spares,
+    pub(crate) store: Database,
+    pub(crate) table: Arc<Table>,
+    pub(crate) news: Arc<dyn News>,
 }
 
 /// What a task begins with.
@@ -53,7 +56,7 @@ pub(crate) struct Found {
 
 /// The owner of what is observed of a VPS.
 pub(crate) struct VpsTask {
-    engine: Engine,
+    around: Surroundings,
     id: VpsId,
     directory: VpsDirectory,
     observed: watch::Sender<Observed>,
@@ -70,18 +73,24 @@ pub(crate) struct VpsTask {
 }
 
 impl VpsTask {
-    /// Begins the task of a VPS.
-    pub(crate) fn spawn(
-        engine: Engine,
+    /// Puts a VPS into the table, with the task that owns what is observed of it.
+    pub(crate) fn adopt(
+        around: &Surroundings,
         spec: VpsSpec,
-        snapshots: Vec<insula_types::SnapshotInfo>,
+        snapshots: Vec<SnapshotInfo>,
         found: Found,
-    ) -> VpsHandle {
-        let directory = VpsDirectory::new(&engine.settings.run_dir, &spec.id);
+    ) -> Arc<VpsHandle> {
+        let handle = Arc::new(Self::spawn(around.clone(), spec, snapshots, found));
+        around.table.insert(handle.clone());
+        handle
+    }
+
+    fn spawn(around: Surroundings, spec: VpsSpec, snapshots: Vec<SnapshotInfo>, found: Found) -> VpsHandle {
+        let directory = VpsDirectory::new(&around.run_dir, &spec.id);
         let (observed, receiver) = watch::channel(Observed { last_exit: found.exit, ..Observed::default() });
         let (sender, commands) = mpsc::channel(16);
         let mut task = Self {
-            engine,
+            around,
             id: spec.id,
             directory,
             observed,
@@ -130,7 +139,7 @@ impl VpsTask {
             },
             Command::Stop(timeout) => {
                 if let Power::Paused { .. } = self.observed.borrow().power {
-                    let thawed = self.engine.layout.thaw(&self.id);
+                    let thawed = self.around.layout.thaw(&self.id);
                     if let Err(error) = thawed {
                         tracing::warn!(vps = %self.id, "failed to thaw it before it is stopped: {error}");
                     }
@@ -186,7 +195,7 @@ impl VpsTask {
         let mut tries = 3;
         let (connection, version) = loop {
             tries -= 1;
-            let monitor = self.engine.spares.take().await?;
+            let monitor = self.around.spares.take().await?;
             let version = monitor.version();
             match monitor.start(plan) {
                 Err(ConnectionError::Closed) if tries > 0 => continue,
@@ -206,30 +215,30 @@ impl VpsTask {
     }
 
     fn tell_state(&self) {
-        if let Some(handle) = self.engine.table.by_id(&self.id) {
-            self.engine.note_state(&handle);
+        if let Some(handle) = self.around.table.by_id(&self.id) {
+            self.around.news.note_state(&handle);
         }
     }
 
     /// Watches for limits that are hit, from now on.
     fn watch_limits(&mut self) {
-        let watch = LimitBell::open(&self.engine.layout, &self.id);
+        let watch = LimitBell::open(&self.around.layout, &self.id);
         self.limits = watch.inspect_err(|error| tracing::warn!(vps = %self.id, "{}", error.chain())).ok();
     }
 
     fn tell_limits(&mut self) {
-        let (Some(limits), Some(handle)) = (&mut self.limits, self.engine.table.by_id(&self.id)) else {
+        let (Some(limits), Some(handle)) = (&mut self.limits, self.around.table.by_id(&self.id)) else {
             return;
         };
         match limits.news() {
-            Some(news) => news.for_each(|(limit, count)| self.engine.note_limit(&handle, limit, count)),
+            Some(news) => news.for_each(|(limit, count)| self.around.news.note_limit(&handle, limit, count)),
             None => self.limits = None, // the groups are gone; the next boot has others
         }
     }
 
     fn set_paused(&mut self, paused: bool) -> Result<(), EngineError> {
         let failed = |error| EngineError::internal("failed to freeze or thaw the processes", error);
-        let layout = &self.engine.layout;
+        let layout = &self.around.layout;
         match paused {
             true => layout.freeze(&self.id).map_err(failed)?,
             false => layout.thaw(&self.id).map_err(failed)?,
@@ -271,7 +280,7 @@ impl VpsTask {
     }
 
     fn update(&mut self, status: &Status) {
-        let frozen = self.engine.layout.is_frozen(&self.id);
+        let frozen = self.around.layout.is_frozen(&self.id);
         self.observed.send_modify(|observed| {
             observed.power = match status.phase {
                 Phase::Starting if status.boot_at_ms.is_some() => Power::Waiting,
@@ -344,7 +353,7 @@ impl VpsTask {
     }
 
     async fn clean_up(&mut self, error: ConnectionError) -> ExitRecord {
-        let (layout, id, directory) = (self.engine.layout.clone(), self.id, self.directory.clone());
+        let (layout, id, directory) = (self.around.layout.clone(), self.id, self.directory.clone());
         let heard = self.exit.take();
         let done = crate::blocking("clean up behind a monitor", move || {
             let record = heard.or_else(|| directory.read_exit_record().ok().flatten());
@@ -365,15 +374,15 @@ impl VpsTask {
 
     /// Keeps how it ended. A guest that powered itself off is not to be started again with the host.
     async fn keep_exit(&self, record: &ExitRecord) {
-        let Some(handle) = self.engine.table.by_id(&self.id) else { return };
+        let Some(handle) = self.around.table.by_id(&self.id) else { return };
         let (id, mut spec, kept) = (self.id, (*handle.spec()).clone(), record.clone());
         let written = if record.reason == ExitReason::PowerOff {
             spec.power = DesiredPower::Off;
             let kept_spec = spec.clone();
-            let written = self.engine.store(move |store| store.put_exit(&kept_spec, &kept)).await;
-            written.map(|()| self.engine.table.change(&handle, spec))
+            let written = self.around.store.run(move |store| store.put_exit(&kept_spec, &kept)).await;
+            written.map(|()| self.around.table.change(&handle, spec))
         } else {
-            self.engine.store(move |store| store.put_end(&id, &kept)).await
+            self.around.store.run(move |store| store.put_end(&id, &kept)).await
         };
         if let Err(error) = written {
             tracing::error!(vps = %self.id, "{}", error.chain());
@@ -383,7 +392,7 @@ impl VpsTask {
 }
 
 /// Ends what may be left of a guest without a monitor, and removes its groups and its directory.
-pub(crate) fn clean_up(layout: &insula_runtime::CgroupLayout, id: &VpsId, directory: &VpsDirectory) {
+pub(crate) fn clean_up(layout: &CgroupLayout, id: &VpsId, directory: &VpsDirectory) {
     let killed = layout.kill(id).map(drop);
     let removed = layout.remove_groups(id);
     for error in [killed, removed].into_iter().filter_map(Result::err) {

@@ -16,13 +16,15 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use insula_types::{Autostart, DesiredPower, Reason, Requester, VpsId, VpsSpec};
+use insula_types::{Autostart, DesiredPower, VpsId, VpsSpec};
 use serde::{Deserialize, Serialize};
 
+use crate::EngineError;
+use crate::host::database::Database;
 use crate::host::nested::read_boot_id;
-use crate::journal::retries::Asked;
+use crate::vps::handle::{Power, VpsHandle};
+use crate::vps::table::Table;
 use crate::watch::pressure::Gauge;
-use crate::{Engine, EngineError, Power, VpsHandle};
 
 /// The setting in the database.
 const KEY: &str = "autostart";
@@ -38,9 +40,20 @@ const MOST_PRESSURE: u64 = 500;
 /// The most guests that boot at once, however little they compute.
 const MOST_BOOTS: usize = 64;
 
+/// Executes the init of a VPS, and waits until that is done.
+pub(crate) trait Starter: Send + Sync + 'static {
+    /// Whoever works on the VPS just now is waited for.
+    fn start(&self, handle: &Arc<VpsHandle>) -> impl Future<Output = Result<(), EngineError>> + Send;
+}
+
 /// What is left to start.
-#[derive(Debug, Default)]
-pub(crate) struct Autostarts(tokio::sync::Mutex<Pending>);
+#[derive(Debug)]
+pub(crate) struct Autostarts {
+    store: Database,
+    table: Arc<Table>,
+    is_nested: bool,
+    pending: tokio::sync::Mutex<Pending>,
+}
 
 /// As it is in the database.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +96,11 @@ fn has_room(booting: usize, cpus: usize, pressure: Option<u64>) -> bool {
     }
 }
 
-impl Engine {
+impl Autostarts {
+    pub(crate) fn new(store: Database, table: Arc<Table>, is_nested: bool) -> Self {
+        Self { store, table, is_nested, pending: tokio::sync::Mutex::default() }
+    }
+
     fn boot_id(&self) -> Result<String, EngineError> {
         read_boot_id(self.is_nested)
             .map_err(|error| EngineError::internal("failed to read the id of the host's boot", error))
@@ -92,22 +109,22 @@ impl Engine {
     /// Whether the host has been booted since the last agent began, or nothing is known of that.
     pub(crate) async fn was_host_booted(&self) -> Result<bool, EngineError> {
         let boot_id = self.boot_id()?;
-        let (kept, old) = self.store(|store| Ok((store.setting(KEY)?, store.setting(OLD_KEY)?))).await?;
+        let (kept, old) = self.store.run(|store| Ok((store.setting(KEY)?, store.setting(OLD_KEY)?))).await?;
         let kept: Option<Pending> = kept.and_then(|json| serde_json::from_str(&json).ok());
         Ok(kept.is_none_or(|kept| kept.boot_id != boot_id) && old.as_deref() != Some(&*boot_id))
     }
 
     /// Begins to start what should run, when the host has been booted since; goes on with what a dead agent has left of it.
-    pub(crate) async fn start_after_boot(&self) -> Result<(), EngineError> {
+    pub(crate) async fn begin(self: &Arc<Self>, starter: impl Starter) -> Result<(), EngineError> {
         let boot_id = self.boot_id()?;
-        let (kept, old) = self.store(|store| Ok((store.setting(KEY)?, store.setting(OLD_KEY)?))).await?;
+        let (kept, old) = self.store.run(|store| Ok((store.setting(KEY)?, store.setting(OLD_KEY)?))).await?;
         let kept: Option<Pending> = kept.and_then(|json| serde_json::from_str(&json).ok());
         let vpses = match kept {
             Some(kept) if kept.boot_id == boot_id => kept.vpses,
             _ if old.as_deref() == Some(&*boot_id) => vec![],
             _ => plan_order(self.table.all().iter().map(|handle| handle.spec()).collect()),
         };
-        let mut pending = self.autostarts.0.lock().await;
+        let mut pending = self.pending.lock().await;
         for handle in vpses.iter().filter_map(|vps| self.table.by_id(vps)) {
             handle.awaits_autostart.store(true, Ordering::Relaxed);
         }
@@ -115,15 +132,15 @@ impl Engine {
         self.keep_pending(&pending).await?;
         drop(pending);
         if !vpses.is_empty() {
-            let engine = self.clone();
-            tokio::spawn(async move { engine.start_all(vpses).await });
+            let autostarts = self.clone();
+            tokio::spawn(async move { autostarts.start_all(vpses, &starter).await });
         }
         Ok(())
     }
 
     /// Takes a VPS off the list, as its start was accepted, or as it is not to be started.
-    pub(crate) async fn forgo_autostart(&self, vps: &VpsId) -> Result<(), EngineError> {
-        let mut pending = self.autostarts.0.lock().await;
+    pub(crate) async fn forgo(&self, vps: &VpsId) -> Result<(), EngineError> {
+        let mut pending = self.pending.lock().await;
         if let Some(place) = pending.vpses.iter().position(|other| other == vps) {
             pending.vpses.remove(place);
             self.keep_pending(&pending).await?;
@@ -137,11 +154,11 @@ impl Engine {
     async fn keep_pending(&self, pending: &Pending) -> Result<(), EngineError> {
         let json = serde_json::to_string(pending)
             .map_err(|error| EngineError::internal("failed to write down what is to be started", error))?;
-        self.store(move |store| store.put_setting(KEY, &json)).await
+        self.store.run(move |store| store.put_setting(KEY, &json)).await
     }
 
     /// Starts VPSes one after the other, as many at a time as the host bears.
-    async fn start_all(&self, vpses: Vec<VpsId>) {
+    async fn start_all(&self, vpses: Vec<VpsId>, starter: &impl Starter) {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let (mut gauge, mut booting) = (Gauge::new(), FuturesUnordered::new());
         let mut begun = i32::MAX;
@@ -154,7 +171,7 @@ impl Engine {
                     begun = priority(&spec);
                     tracing::info!("starting VPSes of autostart priority {begun}");
                 }
-                match self.start_one(&handle).await {
+                match starter.start(&handle).await {
                     Ok(()) => booting.push(boot_of(handle.clone())),
                     Err(error) => {
                         tracing::error!(%vps, "failed to start it after the host's boot: {}", error.chain());
@@ -162,31 +179,10 @@ impl Engine {
                 }
                 delay = Duration::from_secs(spec.supervision.autostart_delay_s.unwrap_or_default().into());
             }
-            if let Err(error) = self.forgo_autostart(&vps).await {
+            if let Err(error) = self.forgo(&vps).await {
                 tracing::error!(%vps, "{}", error.chain());
             }
             pause(delay).await;
-        }
-    }
-
-    /// Executes the init of a VPS. Whoever works on it just now is waited for, a few times.
-    async fn start_one(&self, handle: &Arc<VpsHandle>) -> Result<(), EngineError> {
-        let mut tries = 3;
-        loop {
-            tries -= 1;
-            let asked = Asked::by(Requester::agent());
-            match self.start_vps(&asked, handle, false, false).await {
-                Err(error) if error.reason() == Reason::VpsBusy && tries > 0 => {
-                    if let Some(work) = handle.work() {
-                        self.wait_operation(work.operation, Some(LONGEST_BOOT)).await?;
-                    }
-                    let is_called_off = !handle.awaits_autostart.load(Ordering::Relaxed);
-                    if is_called_off || handle.observed.borrow().power != Power::Off {
-                        return Ok(());
-                    }
-                }
-                accepted => return self.wait_operation(accepted?.id, None).await.map(drop),
-            }
         }
     }
 }

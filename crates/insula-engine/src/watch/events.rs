@@ -10,7 +10,10 @@ use insula_store::EventFilter;
 use insula_types::{Event, EventBody, EventRecord, EventSubject, LimitKind, Reason};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{Engine, EngineError, VpsHandle, now_ms};
+use crate::host::database::Database;
+use crate::vps::handle::VpsHandle;
+use crate::vps::news::News;
+use crate::{EngineError, now_ms};
 
 /// How many events a watcher reads at a time.
 const BATCH: u32 = 256;
@@ -18,6 +21,7 @@ const BATCH: u32 = 256;
 /// The way of events to the database, and the news of it.
 #[derive(Debug)]
 pub(crate) struct Events {
+    store: Database,
     sender: mpsc::UnboundedSender<Message>,
     /// Until the writer takes it.
     receiver: Mutex<Option<mpsc::UnboundedReceiver<Message>>>,
@@ -33,13 +37,62 @@ enum Message {
 
 impl Events {
     /// `newest` is the sequence number of the last event in the database, as it grows.
-    pub(crate) fn new(newest: watch::Receiver<u64>) -> Self {
+    pub(crate) fn new(store: Database, newest: watch::Receiver<u64>) -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
-        Self { sender, receiver: Mutex::new(Some(receiver)), newest }
+        Self { store, sender, receiver: Mutex::new(Some(receiver)), newest }
     }
 
     fn send(&self, event: Event) {
         let _ = self.sender.send(Message::Event(Box::new(event))); // without a writer the engine is gone
+    }
+
+    /// The events behind the cursor, and then new ones; without a cursor, new ones.
+    ///
+    /// # Errors
+    /// [`Reason::CursorExpired`] when events behind the cursor are not kept any more.
+    pub(crate) async fn watch(
+        &self,
+        after: Option<u64>,
+        filter: EventFilter,
+    ) -> Result<EventStream, EngineError> {
+        let newest = self.newest.clone();
+        let last = *newest.borrow();
+        let cursor = after.unwrap_or(last);
+        let first = self.store.run(|store| store.first_event()).await?.unwrap_or(last + 1);
+        if cursor > last {
+            return Err(EngineError::invalid("cursor", format!("there is no event {cursor} yet")));
+        }
+        if cursor != 0 && cursor + 1 < first {
+            let message = format!("events before {first} are not kept any more");
+            return Err(EngineError::new(Reason::CursorExpired, message)
+                .hint("look at the state of the VPSes, and begin anew with cursor 0"));
+        }
+        Ok(EventStream { store: self.store.clone(), filter, cursor, newest })
+    }
+
+    /// Begins the task that writes events down, as many at once as have come.
+    pub(crate) fn begin_writing(&self) {
+        let receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut receiver) = receiver else { return };
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            while let Some(first) = receiver.recv().await {
+                let (mut events, mut waiting) = (vec![], vec![]);
+                let more = std::iter::from_fn(|| receiver.try_recv().ok());
+                for message in std::iter::once(first).chain(more) {
+                    match message {
+                        Message::Event(event) => events.push(*event),
+                        Message::Flush(done) => waiting.push(done),
+                    }
+                }
+                if let Err(error) = store.run(move |store| store.append_events(&events)).await {
+                    tracing::error!("events: {}", error.chain());
+                }
+                for done in waiting {
+                    let _ = done.send(()); // nobody may wait any more
+                }
+            }
+        });
     }
 
     /// Waits until all events so far are written.
@@ -51,10 +104,26 @@ impl Events {
     }
 }
 
+impl News for Events {
+    /// Tells the state of a VPS, if it is another than before.
+    fn note_state(&self, handle: &VpsHandle) {
+        handle.tell_state(|state, previous| {
+            let body = EventBody::VpsState { state, previous };
+            self.send(Event { at_ms: now_ms(), subject: Some(handle.subject()), body });
+        });
+    }
+
+    /// Tells that a VPS has hit a limit.
+    fn note_limit(&self, handle: &VpsHandle, limit: LimitKind, count: u64) {
+        let body = EventBody::Limit { limit, count };
+        self.send(Event { at_ms: now_ms(), subject: Some(handle.subject()), body });
+    }
+}
+
 /// The events that somebody watches.
 #[derive(Debug)]
 pub struct EventStream {
-    engine: Engine,
+    store: Database,
     filter: EventFilter,
     cursor: u64,
     newest: watch::Receiver<u64>,
@@ -70,7 +139,8 @@ impl EventStream {
     pub async fn next(&mut self) -> Result<Vec<EventRecord>, EngineError> {
         loop {
             let newest = *self.newest.borrow_and_update();
-            let events = self.engine.events(self.cursor, BATCH, self.filter.clone()).await?;
+            let (cursor, filter) = (self.cursor, self.filter.clone());
+            let events = self.store.run(move |store| store.events(cursor, BATCH, &filter)).await?;
             // Events that the filter leaves out are behind it, too.
             let is_all = events.len() < BATCH as usize;
             self.cursor = match events.last() {
@@ -84,81 +154,6 @@ impl EventStream {
                 return std::future::pending().await; // the engine is ending
             }
         }
-    }
-}
-
-impl Engine {
-    /// The events behind the cursor, oldest first.
-    pub async fn events(
-        &self,
-        after: u64,
-        count: u32,
-        filter: EventFilter,
-    ) -> Result<Vec<EventRecord>, EngineError> {
-        self.store(move |store| store.events(after, count, &filter)).await
-    }
-
-    /// The events behind the cursor, and then new ones; without a cursor, new ones.
-    ///
-    /// # Errors
-    /// [`Reason::CursorExpired`] when events behind the cursor are not kept any more.
-    pub async fn watch_events(
-        &self,
-        after: Option<u64>,
-        filter: EventFilter,
-    ) -> Result<EventStream, EngineError> {
-        let newest = self.events.newest.clone();
-        let last = *newest.borrow();
-        let cursor = after.unwrap_or(last);
-        let first = self.store(|store| store.first_event()).await?.unwrap_or(last + 1);
-        if cursor > last {
-            return Err(EngineError::invalid("cursor", format!("there is no event {cursor} yet")));
-        }
-        if cursor != 0 && cursor + 1 < first {
-            let message = format!("events before {first} are not kept any more");
-            return Err(EngineError::new(Reason::CursorExpired, message)
-                .hint("look at the state of the VPSes, and begin anew with cursor 0"));
-        }
-        Ok(EventStream { engine: self.clone(), filter, cursor, newest })
-    }
-
-    /// Tells the state of a VPS, if it is another than before.
-    pub(crate) fn note_state(&self, handle: &VpsHandle) {
-        handle.tell_state(|state, previous| {
-            let body = EventBody::VpsState { state, previous };
-            self.events.send(Event { at_ms: now_ms(), subject: Some(handle.subject()), body });
-        });
-    }
-
-    /// Tells that a VPS has hit a limit.
-    pub(crate) fn note_limit(&self, handle: &VpsHandle, limit: LimitKind, count: u64) {
-        let body = EventBody::Limit { limit, count };
-        self.events.send(Event { at_ms: now_ms(), subject: Some(handle.subject()), body });
-    }
-
-    /// Begins the task that writes events down, as many at once as have come.
-    pub(crate) fn write_events(&self) {
-        let receiver = self.events.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(mut receiver) = receiver else { return };
-        let engine = self.clone();
-        tokio::spawn(async move {
-            while let Some(first) = receiver.recv().await {
-                let (mut events, mut waiting) = (vec![], vec![]);
-                let more = std::iter::from_fn(|| receiver.try_recv().ok());
-                for message in std::iter::once(first).chain(more) {
-                    match message {
-                        Message::Event(event) => events.push(*event),
-                        Message::Flush(done) => waiting.push(done),
-                    }
-                }
-                if let Err(error) = engine.store(move |store| store.append_events(&events)).await {
-                    tracing::error!("events: {}", error.chain());
-                }
-                for done in waiting {
-                    let _ = done.send(()); // nobody may wait any more
-                }
-            }
-        });
     }
 }
 

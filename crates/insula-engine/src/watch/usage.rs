@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use insula_net::{Traffic, observe_traffic};
+use insula_runtime::CgroupLayout;
+use insula_storage::Driver;
 use insula_types::{ByteSize, VpsSpec};
 
-use crate::{Engine, EngineError, VpsHandle, now_ms};
+use crate::vps::handle::VpsHandle;
+use crate::{EngineError, now_ms};
 
 /// What a VPS uses. Counters begin anew when it is started; 0 where nothing counts, and for one that is stopped.
 #[derive(Debug, Clone)]
@@ -28,40 +31,36 @@ pub struct Usage {
     pub at_ms: i64,
 }
 
-impl Engine {
-    /// What these VPSes use now, all in one go.
-    pub async fn usage(&self, handles: Vec<Arc<VpsHandle>>) -> Result<Vec<Usage>, EngineError> {
-        let (layout, pool) = (self.layout.clone(), self.pool.clone());
-        crate::blocking("look at what VPSes use", move || {
-            let traffic = observe_traffic()
-                .map_err(|error| EngineError::internal("failed to read the traffic counters", error))?;
-            let use_of = |handle: &Arc<VpsHandle>| {
-                let id = handle.id;
-                let live = match handle.state().is_alive() {
-                    true => layout.observe_usage(&id),
-                    false => Default::default(),
-                };
-                // What the host's end has received, the VPS has sent.
-                let Traffic { received_bytes, sent_bytes } =
-                    traffic.get(&id.veth_name()).copied().unwrap_or_default();
-                Usage {
-                    spec: handle.spec(),
-                    memory_bytes: live.memory_bytes.unwrap_or(0),
-                    cpu_ns: live.cpu_ns.unwrap_or(0),
-                    processes: live.processes.and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
-                    disk_bytes: pool.usage(id).ok().and_then(|usage| usage.used).map_or(0, ByteSize::bytes),
-                    received_bytes: sent_bytes,
-                    sent_bytes: received_bytes,
-                    at_ms: now_ms(),
-                }
+/// What these VPSes use now, all in one go.
+pub(crate) async fn observe_usage(
+    layout: CgroupLayout,
+    pool: Arc<dyn Driver>,
+    handles: Vec<Arc<VpsHandle>>,
+) -> Result<Vec<Usage>, EngineError> {
+    crate::blocking("look at what VPSes use", move || {
+        let traffic = observe_traffic()
+            .map_err(|error| EngineError::internal("failed to read the traffic counters", error))?;
+        let use_of = |handle: &Arc<VpsHandle>| {
+            let id = handle.id;
+            let live = match handle.state().is_alive() {
+                true => layout.observe_usage(&id),
+                false => Default::default(),
             };
-            Ok(handles.iter().map(use_of).collect())
-        })
-        .await
-    }
-
-    /// All VPSes that are not in the trash, by name.
-    pub fn handles(&self) -> Vec<Arc<VpsHandle>> {
-        self.table.by_name()
-    }
+            // What the host's end has received, the VPS has sent.
+            let Traffic { received_bytes, sent_bytes } =
+                traffic.get(&id.veth_name()).copied().unwrap_or_default();
+            Usage {
+                spec: handle.spec(),
+                memory_bytes: live.memory_bytes.unwrap_or(0),
+                cpu_ns: live.cpu_ns.unwrap_or(0),
+                processes: live.processes.and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
+                disk_bytes: pool.usage(id).ok().and_then(|usage| usage.used).map_or(0, ByteSize::bytes),
+                received_bytes: sent_bytes,
+                sent_bytes: received_bytes,
+                at_ms: now_ms(),
+            }
+        };
+        Ok(handles.iter().map(use_of).collect())
+    })
+    .await
 }

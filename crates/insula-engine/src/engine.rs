@@ -1,0 +1,122 @@
+//! The engine: it wires the subsystems, which own their state, and is asked through the methods of `requests` and
+//! `session`. Nothing is implemented here, and no subsystem knows this type.
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, RwLock};
+
+use insula_runtime::CgroupLayout;
+use insula_storage::{Driver, Pool};
+use insula_store::{Store, StoreError};
+use insula_types::{Fingerprint, ImageInfo, NetworkSpec, Profile, ProfileName};
+
+use crate::blocking::blocking;
+use crate::error::EngineError;
+use crate::host::clients::Access;
+use crate::host::database::Database;
+use crate::host::networks::Firewall;
+use crate::host::settings::Settings;
+use crate::journal::execution::Operations;
+#[cfg(test)]
+use crate::journal::faults::Faults;
+use crate::journal::retries::Retries;
+use crate::vps::handle::VpsHandle;
+use crate::vps::news::News;
+use crate::vps::spares::Spares;
+use crate::vps::table::Table;
+use crate::watch::autostart::Autostarts;
+use crate::watch::events::Events;
+use crate::watch::fairness::Fairness;
+
+/// The engine of a host. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// The subsystems of an engine.
+#[derive(Debug)]
+pub struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) store: Database,
+    pub(crate) pool: Arc<dyn Driver>,
+    pub(crate) pool_path: PathBuf,
+    /// Whether files get the ids of their VPS when its root is mounted; else when they are copied.
+    pub(crate) maps_ids: bool,
+    /// Whether this host is a container.
+    pub(crate) is_nested: bool,
+    /// Until somebody closes it.
+    pub(crate) opened_pool: Mutex<Option<Pool>>,
+    pub(crate) networks: Vec<NetworkSpec>,
+    pub(crate) firewall: Firewall,
+    pub(crate) profiles: RwLock<BTreeMap<ProfileName, Profile>>,
+    /// Of this host: what tokens and the hashes of requests are made with.
+    pub(crate) secret: [u8; 32],
+    pub(crate) access: Access,
+    pub(crate) retries: Retries,
+    pub(crate) events: Arc<Events>,
+    pub(crate) layout: CgroupLayout,
+    /// The compiled policy of AppArmor for guests, or why there is none.
+    pub(crate) policy: Result<PathBuf, String>,
+    pub(crate) table: Arc<Table>,
+    pub(crate) images: RwLock<BTreeMap<Fingerprint, ImageInfo>>,
+    pub(crate) operations: Operations,
+    pub(crate) spares: Spares,
+    pub(crate) fairness: Fairness,
+    /// Held while a name, an address and ids are chosen and written down.
+    pub(crate) assigning: tokio::sync::Mutex<()>,
+    /// The VPSes that are still to be started after the host's boot.
+    pub(crate) autostarts: Arc<Autostarts>,
+    /// When this agent began: seconds since 1970, UTC.
+    pub(crate) started_at: i64,
+    #[cfg(test)]
+    pub(crate) faults: Faults,
+}
+
+impl Deref for Engine {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+impl Engine {
+    /// Works with the database, from a thread that may block.
+    pub(crate) async fn store<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        self.store.run(work).await
+    }
+
+    /// Works with the pool, from a thread that may block.
+    pub(crate) async fn pool<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Driver) -> Result<T, insula_storage::VolumeError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let pool = self.pool.clone();
+        blocking("use the pool", move || work(&*pool).map_err(EngineError::from)).await
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// When this agent began: seconds since 1970, UTC.
+    pub fn started_at(&self) -> i64 {
+        self.started_at
+    }
+
+    /// Where the sockets and plans of running VPSes are.
+    pub(crate) fn run_dir(&self) -> PathBuf {
+        self.settings.run_dir.clone()
+    }
+
+    /// Tells the state of a VPS, if it is another than before.
+    pub(crate) fn note_state(&self, handle: &VpsHandle) {
+        self.events.note_state(handle);
+    }
+}
