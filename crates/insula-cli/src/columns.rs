@@ -10,7 +10,7 @@ use insula_api::v1::{
 use insula_types::{ByteSize, CpuCount};
 
 use crate::table::{Column, Shown};
-use crate::text::{age, time, vps_state};
+use crate::text::{age, file_mode, time, vps_state};
 
 macro_rules! columns {
     ($($(#[$doc:meta])* $constant:ident: $type:ty { $($usual:ident $name:literal => $value:expr;)* })*) => {$(
@@ -27,7 +27,7 @@ macro_rules! columns {
 columns! {
     /// What is known of a file.
     FILE_COLUMNS: FileEntry {
-        usual "mode" => crate::commands::file::mode;
+        usual "mode" => file_mode;
         usual "uid" => |file| file.uid.to_string();
         usual "gid" => |file| file.gid.to_string();
         usual "size" => |file| file.size_bytes.to_string();

@@ -9,8 +9,8 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use tokio::sync::OnceCell;
 
-use crate::arguments::{Format, GlobalArguments};
 use crate::failure::{Failure, Outcome, REMOTE_IS_AWAY, render_error};
+use crate::global::{Format, GlobalArguments};
 use crate::remotes::{Remote, Remotes};
 
 /// Where an agent is.
@@ -46,7 +46,14 @@ impl Context {
     async fn connect(&self) -> Outcome<Client> {
         match self.destination()? {
             Destination::Here(socket) => Ok(Client::connect(Endpoint::Unix(socket)).await?),
-            Destination::Remote(remote) => remote.connect(self).await,
+            Destination::Remote(remote) => {
+                let (client, renewed) = remote.connect().await?;
+                if let Err(failure) = renewed {
+                    self.note(&format!("The certificate for {} could not be renewed:", remote.name));
+                    self.report(&failure);
+                }
+                Ok(client)
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! `insula`, the command: a thin client of the agent.
 //!
-//! Each command is a file of `commands`: what may be typed, and what is asked of the agent. Everything else is here
-//! once: the way to the agent (`context`, `remotes`), the answer's format (`output`, `table`), requests that are repeated
+//! Each command is a file of `commands`: what may be typed, and what is asked of the agent. Everything else is below
+//! them, once: what several commands take (`global`, `flags`, `places`), the way to the agent (`context`, `remotes`), the answer's format (`output`, `table`), requests that are repeated
 //! when the line breaks (`requests`), waiting (`operations`, `progress`), errors and exit codes (`failure`), the terminal
 //! of a guest's program (`session`). Nothing here decides anything about a VPS.
 
@@ -13,8 +13,11 @@ mod detach;
 mod doctor;
 mod failure;
 mod files;
+mod flags;
+mod global;
 mod operations;
 mod output;
+mod places;
 mod progress;
 mod prompt;
 mod remotes;
@@ -26,7 +29,7 @@ mod targets;
 mod terminal;
 mod text;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -142,7 +145,7 @@ impl Command {
             Self::Remote(command) => command.run(context).await,
             Self::Doctor(command) => command.run(context).await,
             Self::Version(command) => command.run(context).await,
-            Self::Completion(command) => command.run(),
+            Self::Completion(command) => command.run(Arguments::command()),
         }
     }
 

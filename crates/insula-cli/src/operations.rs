@@ -5,10 +5,10 @@ use insula_api::v1::{ListOperationsResponse, Operation, WatchOperationRequest, o
 use insula_api::{ApiError, Reason};
 use tonic::Status;
 
-use crate::arguments::Format;
 use crate::columns::OPERATION_COLUMNS;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::global::Format;
 use crate::output::print;
 use crate::progress::Progress;
 use crate::requests::{self, BackOff};

@@ -4,9 +4,9 @@ use insula_api::json::to_json;
 use prost::Name;
 use std::io::{ErrorKind, Write as _};
 
-use crate::arguments::Format;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::global::Format;
 use crate::table::{Column, ColumnChoice, render_csv, render_item, render_table};
 use crate::text;
 

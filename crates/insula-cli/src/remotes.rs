@@ -21,7 +21,6 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use tonic::transport::Uri;
 
-use crate::context::Context;
 use crate::failure::{ENROLL_AGAIN, Failure, Outcome};
 use crate::remotes::validity::Validity;
 
@@ -201,8 +200,8 @@ impl Remote {
         removed.map_err(|error| Failure::io(format!("failed to remove {shown}"), &error))
     }
 
-    /// Connects, and gets a new certificate if ours is old; a failure of that is no failure yet.
-    pub async fn connect(&self, context: &Context) -> Outcome<Client> {
+    /// Connects, and gets a new certificate if ours is old. A failure of that is no failure yet: the second result tells it.
+    pub async fn connect(&self) -> Outcome<(Client, Outcome)> {
         let certificate_pem = self.read("client.pem")?;
         let validity = self.validity(&certificate_pem)?;
         if validity.is_over() {
@@ -216,13 +215,8 @@ impl Remote {
             key_pem: key_pem.clone(),
         };
         let client = Client::connect(endpoint).await?;
-        if validity.is_old() {
-            self.renew(&client, &key_pem).await.unwrap_or_else(|failure| {
-                context.note(&format!("The certificate for {} could not be renewed:", self.name));
-                context.report(&failure);
-            });
-        }
-        Ok(client)
+        let renewed = if validity.is_old() { self.renew(&client, &key_pem).await } else { Ok(()) };
+        Ok((client, renewed))
     }
 
     /// Gets a new certificate for the same key: so only one file changes.

@@ -111,6 +111,32 @@ pub fn vps_state(state: v1::VpsState) -> String {
     insula_api::convert::vps_state(state).map_or("unknown", |state| state.as_str()).to_owned()
 }
 
+/// A file's kind and permissions as `ls -l` shows them.
+pub fn file_mode(file: &v1::FileEntry) -> String {
+    let kind = match file.r#type() {
+        v1::FileType::Directory => 'd',
+        v1::FileType::SymbolicLink => 'l',
+        v1::FileType::NamedPipe => 'p',
+        v1::FileType::Socket => 's',
+        v1::FileType::Device => 'c',
+        v1::FileType::Regular | v1::FileType::Unspecified => '-',
+    };
+    let triple = |shift: u32, special: u32, letter: char| {
+        let bits = file.mode >> shift;
+        let execute = match (bits & 1 != 0, file.mode & special != 0) {
+            (true, true) => letter,
+            (false, true) => letter.to_ascii_uppercase(),
+            (true, false) => 'x',
+            (false, false) => '-',
+        };
+        let read = if bits & 4 != 0 { 'r' } else { '-' };
+        let write = if bits & 2 != 0 { 'w' } else { '-' };
+        [read, write, execute]
+    };
+    let triples = [triple(6, 0o4000, 's'), triple(3, 0o2000, 's'), triple(0, 0o1000, 't')];
+    std::iter::once(kind).chain(triples.into_iter().flatten()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,5 +203,17 @@ mod tests {
         for (seconds, text) in cases {
             assert_eq!(span(seconds), text);
         }
+    }
+
+    #[test]
+    fn a_mode_is_shown_as_ls_shows_it() {
+        let shown = |kind: v1::FileType, bits| {
+            file_mode(&v1::FileEntry { r#type: kind.into(), mode: bits, ..Default::default() })
+        };
+        assert_eq!(shown(v1::FileType::Regular, 0o644), "-rw-r--r--");
+        assert_eq!(shown(v1::FileType::Directory, 0o1777), "drwxrwxrwt");
+        assert_eq!(shown(v1::FileType::Regular, 0o6750), "-rwsr-s---");
+        assert_eq!(shown(v1::FileType::SymbolicLink, 0o777), "lrwxrwxrwx");
+        assert_eq!(shown(v1::FileType::NamedPipe, 0o4000), "p--S------");
     }
 }

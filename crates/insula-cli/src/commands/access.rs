@@ -8,10 +8,10 @@ use insula_api::v1::{
 use insula_types::{EnrollmentToken, Role};
 use std::time::Duration;
 
-use crate::arguments::Format;
 use crate::columns::{CALLER_COLUMNS, CLIENT_COLUMNS};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::global::Format;
 use crate::operations::{Subjects, run_operations};
 use crate::output::print;
 use crate::requests;

@@ -5,10 +5,10 @@ use insula_api::json::to_json;
 use insula_api::v1::{ListAuditEntriesRequest, VerifyAuditLogRequest, VerifyAuditLogResponse};
 use insula_api::{ApiError, Reason};
 
-use crate::arguments::Format;
 use crate::columns::AUDIT_COLUMNS;
 use crate::context::Context;
 use crate::failure::Outcome;
+use crate::global::Format;
 use crate::output::print;
 use crate::table::ColumnChoice;
 use crate::text::printable;

@@ -3,9 +3,9 @@
 use insula_api::v1::CloneVpsRequest;
 use std::net::IpAddr;
 
-use crate::commands::create::BootArguments;
 use crate::context::Context;
 use crate::failure::Outcome;
+use crate::flags::BootArguments;
 use crate::operations::{Subjects, run_operations};
 
 /// The arguments of `insula clone`.

@@ -1,9 +1,7 @@
 //! `insula completion`
 
-use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use crate::arguments::Arguments;
 use crate::failure::Outcome;
 use crate::output::print;
 
@@ -19,10 +17,10 @@ pub struct Completion {
 }
 
 impl Completion {
-    /// Prints the completions.
-    pub fn run(self) -> Outcome {
+    /// Prints the completions of what is defined so.
+    pub fn run(self, mut definition: clap::Command) -> Outcome {
         let mut script = vec![];
-        clap_complete::generate(self.shell, &mut Arguments::command(), "insula", &mut script);
+        clap_complete::generate(self.shell, &mut definition, "insula", &mut script);
         print(&script)
     }
 }

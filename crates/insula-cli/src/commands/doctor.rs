@@ -5,11 +5,11 @@ use insula_api::{ApiError, Reason};
 use serde_json::{Value as Json, json};
 use std::time::Duration;
 
-use crate::arguments::Format;
 use crate::context::Context;
 use crate::doctor::fix::{FILE, Raise, apply, plan_raises};
 use crate::doctor::{Finding, State, examine};
 use crate::failure::{Failure, Outcome};
+use crate::global::Format;
 use crate::output::print;
 use crate::table::{Column, ColumnChoice, Shown};
 

@@ -6,10 +6,10 @@ use insula_api::v1::{Event, ListEventsRequest, WatchEventsRequest};
 use insula_types::EventBody;
 use tonic::Status;
 
-use crate::arguments::Format;
 use crate::columns::EVENT_COLUMNS;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::global::Format;
 use crate::output::print;
 use crate::requests::BackOff;
 use crate::table::{Column, ColumnChoice, render_csv};

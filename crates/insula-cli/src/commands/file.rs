@@ -2,15 +2,14 @@
 
 use clap::{Args, Subcommand};
 use insula_api::convert::{path_fields, path_of};
-use insula_api::v1::{FileEntry, FileType, ListFilesRequest, ListFilesResponse};
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt as _;
+use insula_api::v1::{ListFilesRequest, ListFilesResponse};
 use std::path::PathBuf;
 
 use crate::columns::FILE_COLUMNS;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::files::{Pull as PullFiles, Push as PushFiles, warn_of_skip};
+use crate::places::{FilePlace, parse_place};
 use crate::table::ColumnChoice;
 
 /// The commands of `insula file`.
@@ -107,29 +106,6 @@ pub struct List {
     columns: ColumnChoice,
 }
 
-/// A path in a VPS.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FilePlace {
-    /// A VPS, by name or id.
-    pub vps: String,
-    /// Absolute. Any bytes but NUL.
-    pub path: Vec<u8>,
-}
-
-/// `NAME/PATH`, which need not be text.
-fn parse_place() -> impl clap::builder::TypedValueParser<Value = FilePlace> {
-    use clap::builder::{OsStringValueParser, TypedValueParser as _};
-    OsStringValueParser::new().try_map(|text: OsString| split_place(text.as_bytes()))
-}
-
-fn split_place(text: &[u8]) -> Result<FilePlace, String> {
-    let expected = || "expected the name of a VPS and a path in it, such as web1/etc/motd".to_owned();
-    let slash = text.iter().position(|byte| *byte == b'/').filter(|at| *at > 0).ok_or_else(expected)?;
-    let (vps, path) = text.split_at(slash);
-    let vps = str::from_utf8(vps).map_err(|_| expected())?.to_owned();
-    Ok(FilePlace { vps, path: path.to_vec() })
-}
-
 fn parse_mode(text: &str) -> Result<u32, String> {
     let expected = || "expected permissions in octal, such as 644 or 0755".to_owned();
     u32::from_str_radix(text, 8)
@@ -185,46 +161,9 @@ impl List {
     }
 }
 
-/// A file's kind and permissions as `ls -l` shows them.
-pub fn mode(file: &FileEntry) -> String {
-    let kind = match file.r#type() {
-        FileType::Directory => 'd',
-        FileType::SymbolicLink => 'l',
-        FileType::NamedPipe => 'p',
-        FileType::Socket => 's',
-        FileType::Device => 'c',
-        FileType::Regular | FileType::Unspecified => '-',
-    };
-    let triple = |shift: u32, special: u32, letter: char| {
-        let bits = file.mode >> shift;
-        let execute = match (bits & 1 != 0, file.mode & special != 0) {
-            (true, true) => letter,
-            (false, true) => letter.to_ascii_uppercase(),
-            (true, false) => 'x',
-            (false, false) => '-',
-        };
-        let read = if bits & 4 != 0 { 'r' } else { '-' };
-        let write = if bits & 2 != 0 { 'w' } else { '-' };
-        [read, write, execute]
-    };
-    let triples = [triple(6, 0o4000, 's'), triple(3, 0o2000, 's'), triple(0, 0o1000, 't')];
-    std::iter::once(kind).chain(triples.into_iter().flatten()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_place_is_a_vps_and_a_path() {
-        let place = |vps: &str, path: &[u8]| Ok(FilePlace { vps: vps.into(), path: path.into() });
-        assert_eq!(split_place(b"web1/etc/motd"), place("web1", b"/etc/motd"));
-        assert_eq!(split_place(b"web1/"), place("web1", b"/"));
-        assert_eq!(split_place(b"web1//a\xff"), place("web1", b"//a\xff"));
-        for bad in [&b"web1"[..], b"/etc/motd", b"", b"/", b"\xff/etc"] {
-            assert!(split_place(bad).is_err());
-        }
-    }
 
     #[test]
     fn permissions_are_octal() {
@@ -234,16 +173,5 @@ mod tests {
         for bad in ["", "8", "u+x", "+7", "-1", "17777"] {
             assert!(parse_mode(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_mode_is_shown_as_ls_shows_it() {
-        let shown =
-            |kind: FileType, bits| mode(&FileEntry { r#type: kind.into(), mode: bits, ..Default::default() });
-        assert_eq!(shown(FileType::Regular, 0o644), "-rw-r--r--");
-        assert_eq!(shown(FileType::Directory, 0o1777), "drwxrwxrwt");
-        assert_eq!(shown(FileType::Regular, 0o6750), "-rwsr-s---");
-        assert_eq!(shown(FileType::SymbolicLink, 0o777), "lrwxrwxrwx");
-        assert_eq!(shown(FileType::NamedPipe, 0o4000), "p--S------");
     }
 }

@@ -4,9 +4,9 @@ use insula_api::v1::{ListVpsesRequest, ListVpsesResponse};
 use insula_types::VpsState;
 
 use crate::columns::VPS_COLUMNS;
-use crate::commands::create::parse_label;
 use crate::context::Context;
 use crate::failure::Outcome;
+use crate::flags::parse_label;
 use crate::table::ColumnChoice;
 use crate::targets::{list_vpses, states_filter};
 
@@ -80,8 +80,14 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::arguments::{Arguments, Command};
-    use clap::Parser as _;
+    use super::List;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        list: List,
+    }
 
     #[test]
     fn flags_become_a_filter() {
@@ -95,8 +101,7 @@ mod tests {
             ),
             (&["--filter", "name!=web1", "--tenant", "acme"], "tenant=\"acme\" AND name!=web1"),
         ] {
-            let arguments = Arguments::parse_from(["insula", "list"].iter().chain(typed));
-            let Command::List(list) = arguments.command else { panic!("{arguments:?}") };
+            let Typed { list } = Typed::parse_from(["list"].iter().chain(typed));
             assert_eq!(list.request().filter, filter);
         }
     }
@@ -104,8 +109,7 @@ mod tests {
     #[test]
     fn who_asks_for_deleted_ones_sees_the_trash() {
         for (typed, shows) in [(&["--deleted"][..], true), (&["--state", "deleted"], true), (&[], false)] {
-            let arguments = Arguments::parse_from(["insula", "list"].iter().chain(typed));
-            let Command::List(list) = arguments.command else { panic!("{arguments:?}") };
+            let Typed { list } = Typed::parse_from(["list"].iter().chain(typed));
             assert_eq!(list.request().show_deleted, shows);
         }
     }

@@ -3,9 +3,9 @@
 use insula_api::v1::GetConsoleLogRequest;
 use std::io::IsTerminal as _;
 
-use crate::arguments::Format;
 use crate::context::Context;
 use crate::failure::Outcome;
+use crate::global::Format;
 use crate::output::print;
 use crate::text::strip_escapes;
 

@@ -2,9 +2,9 @@
 
 use insula_api::v1::RebuildVpsRequest;
 
-use crate::commands::create::BootArguments;
 use crate::context::Context;
 use crate::failure::Outcome;
+use crate::flags::BootArguments;
 use crate::operations::{Subjects, run_operations};
 use crate::prompt::confirm;
 use crate::text::printable;

@@ -2,9 +2,9 @@
 
 use insula_api::v1::RestartVpsRequest;
 
-use crate::commands::create::WaitFor;
 use crate::context::Context;
 use crate::failure::Outcome;
+use crate::flags::WaitFor;
 use crate::operations::run_operations;
 use crate::targets::{Targets, states};
 

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
-use crate::commands::create::{feature_list, parse_feature};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::flags::{feature_list, parse_feature};
 use crate::operations::{conclude, missing};
 use crate::requests;
 

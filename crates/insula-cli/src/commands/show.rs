@@ -2,10 +2,10 @@
 
 use insula_api::v1::{GetUsageRequest, GetVpsRequest, Vps, VpsUsage};
 
-use crate::arguments::Format;
 use crate::columns::{USAGE_COLUMNS, VPS_COLUMNS};
 use crate::context::Context;
 use crate::failure::Outcome;
+use crate::global::Format;
 use crate::operations::missing;
 use crate::output::print;
 use crate::table::{facts, render_facts};

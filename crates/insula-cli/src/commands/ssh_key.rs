@@ -4,9 +4,9 @@ use clap::{Args, Subcommand};
 use insula_api::v1::{ChangeVpsSshKeysRequest, GetVpsRequest, Vps};
 use std::path::{Path, PathBuf};
 
-use crate::commands::create::read_keys;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::flags::read_keys;
 use crate::operations::{Subjects, missing, run_operations};
 use crate::table::{Column, ColumnChoice, Shown};
 

@@ -4,9 +4,9 @@ use insula_api::json::to_json;
 use insula_api::v1::{GetHostRequest, Host};
 use serde_json::json;
 
-use crate::arguments::Format;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::global::Format;
 use crate::operations::missing;
 use crate::output::print;
 use crate::text::printable;

@@ -11,10 +11,10 @@ use tokio::sync::mpsc;
 use tonic::Streaming;
 
 use super::{Bar, QUEUE, local_failure, warn_of_skip};
-use crate::commands::file::FilePlace;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::output::print;
+use crate::places::FilePlace;
 use crate::text::strip_escapes;
 
 /// Files to copy out of VPSes.

@@ -14,9 +14,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Bar, QUEUE, local_failure, warn_of_skip};
-use crate::commands::file::FilePlace;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::places::FilePlace;
 
 /// How many items go into one request, and how many bytes of files.
 const MAX_ITEMS: usize = 256;

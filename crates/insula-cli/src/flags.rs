@@ -1,0 +1,156 @@
+//! Flags that several commands share, and what their values become. Below the commands.
+
+use clap::{Args, ValueEnum};
+use insula_api::v1::{FeatureList, Limits};
+use insula_types::{Autostart, ByteSize, CpuCount, CrashPolicy, Feature, Supervision};
+use std::path::Path;
+
+use crate::failure::{Failure, Outcome};
+
+/// Whether a VPS is booted when it is made.
+#[derive(Debug, Clone, Default, Args)]
+pub struct BootArguments {
+    /// Boot it when it is made
+    #[arg(long)]
+    start: bool,
+    /// Boot it, and wait until it runs or says that it has booted
+    #[arg(long, value_enum, value_name = "STATE")]
+    wait: Option<WaitFor>,
+}
+
+impl BootArguments {
+    /// Whether it is booted.
+    pub fn starts(&self) -> bool {
+        self.start || self.wait.is_some()
+    }
+
+    /// Whether we wait until it has booted.
+    pub fn waits_ready(&self) -> bool {
+        self.wait == Some(WaitFor::Ready)
+    }
+}
+
+/// What follows when a VPS crashes or its host boots, where that differs from its profile.
+#[derive(Debug, Default, Args)]
+pub struct SupervisionArguments {
+    /// What follows when its init crashes: stop or restart
+    #[arg(long, value_name = "POLICY")]
+    on_crash: Option<CrashPolicy>,
+    /// Whether it is started when the host has booted: yes, no or as-it-was
+    #[arg(long, value_name = "WHEN")]
+    autostart: Option<Autostart>,
+    /// Which are started first then: the higher ones
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    autostart_priority: Option<i32>,
+    /// Seconds that no other is started behind it then
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=3600))]
+    autostart_delay: Option<u32>,
+}
+
+impl From<SupervisionArguments> for Supervision {
+    fn from(arguments: SupervisionArguments) -> Self {
+        let SupervisionArguments { on_crash, autostart, autostart_priority, autostart_delay } = arguments;
+        Self { on_crash, autostart, autostart_priority, autostart_delay_s: autostart_delay }
+    }
+}
+
+/// A label as `KEY=VALUE`.
+pub fn parse_label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a label is KEY=VALUE".to_owned()),
+    }
+}
+
+/// A feature, or `none` for none at all.
+pub fn parse_feature(text: &str) -> Result<Option<Feature>, String> {
+    match text {
+        "none" => Ok(None),
+        _ => text.parse().map(Some).map_err(|error: insula_types::FeatureError| format!("{error}, or none")),
+    }
+}
+
+/// The list of features that were named.
+pub fn feature_list(features: &[Option<Feature>]) -> FeatureList {
+    FeatureList { features: features.iter().flatten().map(ToString::to_string).collect() }
+}
+
+/// How far a boot should be before a command ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WaitFor {
+    /// Its init lives
+    Running,
+    /// The guest says that it has booted
+    Ready,
+}
+
+/// What a VPS may use, where that differs from its profile.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArguments {
+    /// CPU time, as a number of CPUs such as 2 or 0.5
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    cpus: Option<CpuCount>,
+    /// The share of CPU when there is not enough, 1 to 10000; 100 is usual
+    #[arg(long, value_name = "WEIGHT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    cpu_weight: Option<u32>,
+    /// Memory, file cache included
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    memory: Option<ByteSize>,
+    /// Swap, on top of the memory
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    swap: Option<ByteSize>,
+    /// What may be written on top of the image
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    disk: Option<ByteSize>,
+    /// Processes and threads together
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    processes: Option<u32>,
+}
+
+impl From<LimitArguments> for Limits {
+    fn from(arguments: LimitArguments) -> Self {
+        Self {
+            cpu_milli: arguments.cpus.map(CpuCount::milli),
+            cpu_weight: arguments.cpu_weight,
+            memory_bytes: arguments.memory.map(ByteSize::bytes),
+            swap_bytes: arguments.swap.map(ByteSize::bytes),
+            processes: arguments.processes,
+            disk_bytes: arguments.disk.map(ByteSize::bytes),
+        }
+    }
+}
+
+/// The public keys in a file.
+pub fn read_keys(file: &Path) -> Outcome<Vec<String>> {
+    let shown = file.display();
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::usage(format!("failed to read the SSH key {shown}: {error}")))?;
+    public_keys(&text)
+        .map_err(|rule| Failure::usage(format!("{shown} is no file of public SSH keys: {rule}")))
+}
+
+/// The keys of a file in the form of authorized_keys.
+fn public_keys(text: &str) -> Result<Vec<String>, &'static str> {
+    if text.contains("PRIVATE KEY-----") {
+        return Err(
+            "it holds a private key, which must not leave this machine; take the file that ends with .pub",
+        );
+    }
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let keys: Vec<_> = lines.map(str::to_owned).collect();
+    if keys.is_empty() { Err("it holds no key") } else { Ok(keys) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_public() {
+        let two = "# mine\nssh-ed25519 AAAA me\n\n  ssh-rsa BBBB you \n";
+        assert_eq!(public_keys(two).unwrap(), ["ssh-ed25519 AAAA me", "ssh-rsa BBBB you"]);
+        assert!(public_keys("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n").is_err());
+        assert!(public_keys("# none\n").is_err());
+    }
+}
