@@ -2,6 +2,7 @@
 //!
 //! Both ways in lead through the same [`guard`].
 
+mod authenticators;
 mod cut;
 mod guard;
 mod places;

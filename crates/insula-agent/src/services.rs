@@ -1,6 +1,7 @@
 //! The services: from messages to the engine and back. Nothing is decided here.
 
 mod access;
+mod caller;
 mod event;
 mod file;
 mod filter;
@@ -9,7 +10,6 @@ mod image;
 mod mask;
 mod mutation;
 mod network;
-mod opening;
 mod operation;
 mod profile;
 mod session;
@@ -20,14 +20,15 @@ mod vps;
 
 use std::sync::Arc;
 
-use insula_api::{ApiError, Reason, v1};
-use insula_engine::{Engine, EngineError, VpsHandle, VpsView};
-use insula_types::{OperationRecord, Requester, TenantName};
+use insula_api::v1;
+use insula_engine::{Engine, VpsView};
+use insula_types::OperationRecord;
 use tokio::sync::watch;
-use tonic::{Request, Status};
+use tonic::Status;
 
 use crate::pki::Remote;
-use crate::status::status;
+
+pub use caller::Caller;
 
 /// What all services share.
 #[derive(Debug, Clone)]
@@ -56,36 +57,6 @@ impl Shared {
             let _ = ending.wait_for(|ending| *ending).await; // gone is ended
         }
     }
-}
-
-/// Who calls: the layer in front of all services knows.
-pub fn requester<T>(request: &Request<T>) -> Result<Requester, Status> {
-    let unknown = || ApiError::new(Reason::Unauthenticated, "the caller has not shown who it is").into();
-    request.extensions().get::<Requester>().cloned().ok_or_else(unknown)
-}
-
-/// Whether somebody may know of something that belongs to the tenant, or to nobody in particular.
-fn may_see(requester: &Requester, tenant: Option<&TenantName>) -> bool {
-    requester.tenant.is_none() || requester.tenant.as_ref() == tenant
-}
-
-/// The VPS that somebody means. Another tenant's is as if it were not there.
-fn find(
-    requester: &Requester,
-    found: Result<Arc<VpsHandle>, EngineError>,
-    text: &str,
-) -> Result<Arc<VpsHandle>, Status> {
-    let handle = found.map_err(status)?;
-    match may_see(requester, handle.spec().tenant.as_ref()) {
-        true => Ok(handle),
-        false => Err(status(insula_engine::no_such_vps(text))),
-    }
-}
-
-/// The tenant whose things alone are shown: the caller's own, or the one that was asked for.
-fn tenant_filter(requester: &Requester, asked: &str) -> Result<Option<TenantName>, Status> {
-    let asked: Option<TenantName> = insula_api::convert::parse_optional("tenant", asked)?;
-    Ok(requester.tenant.clone().or(asked))
 }
 
 /// What a stream says when the agent ends before it.

@@ -1,8 +1,12 @@
-//! Who may call what: the one table.
+//! Rights: the one table, and [`authorize`], the one function that reads it.
 //!
-//! The agent asks it before every call, on the unix socket as over the network; what is not in it is refused. Which VPSes
-//! are a tenant's own is for the services to see to; here stands where they must. `docs/access.md` tells the same in
-//! words.
+//! The agent asks before every call, on the unix socket as over the network, and again when it knows what the call is
+//! about; what is not in the table is refused. Guard and services only carry the answer out. `docs/access.md` tells the
+//! same in words.
+
+mod authorize;
+
+pub use authorize::{Action, Decision, Object, Refusal, authorize};
 
 use insula_types::Role;
 
@@ -48,14 +52,38 @@ impl Method {
 
     /// How far this role's right to call it reaches; `None` where it has none.
     pub fn right(&self, role: Role) -> Option<Scope> {
-        let column = Role::ALL.iter().position(|known| *known == role)?;
-        self.rights[column]
+        entry(self.rights, role)
     }
 
     /// The name without its service.
     pub fn name(&self) -> &'static str {
         self.path.rsplit('/').next().unwrap_or(self.path)
     }
+}
+
+/// What a call may ask for beyond itself, by a field or by the state of what it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extra {
+    /// To start a VPS although it is suspended.
+    OverrideSuspension,
+    /// To open a feature to a VPS that neither it nor its profile has: features make walls lower.
+    OpenFeature,
+    /// To give a device of the host to a VPS.
+    GiveDevice,
+    /// To read or write files of a VPS that is suspended.
+    ReachSuspendedFiles,
+}
+
+impl Extra {
+    /// How far this role's right to it reaches; `None` where it has none.
+    pub fn right(self, role: Role) -> Option<Scope> {
+        EXTRAS.iter().find(|(extra, _)| *extra == self).and_then(|(_, rights)| entry(*rights, role))
+    }
+}
+
+fn entry(rights: [Option<Scope>; Role::ALL.len()], role: Role) -> Option<Scope> {
+    let column = Role::ALL.iter().position(|known| *known == role)?;
+    rights[column]
 }
 
 const ALL: Option<Scope> = Some(Scope::Host);
@@ -156,6 +184,17 @@ pub const METHODS: &[Method] = &[
     change ("/insula.v1.VpsService/UndeleteVps",                          [ALL, ALL, ALL, ___, ___]),
     change ("/insula.v1.VpsService/UnsuspendVps",                         [ALL, ALL, ALL, ___, ___]),
     change ("/insula.v1.VpsService/UpdateVps",                            [ALL, ALL, ALL, ___, ___]),
+];
+
+/// What may be asked for beyond a call.
+#[rustfmt::skip]
+pub const EXTRAS: &[(Extra, [Option<Scope>; Role::ALL.len()])] = &[
+    //                                                                super-admin  billing    viewer
+    //                                                                     operator     tenant
+    (Extra::OverrideSuspension,                                           [ALL, ALL, ALL, ___, ___]),
+    (Extra::OpenFeature,                                                  [ALL, ALL, ___, ___, ___]),
+    (Extra::GiveDevice,                                                   [ALL, ___, ___, ___, ___]),
+    (Extra::ReachSuspendedFiles,                                          [ALL, ALL, ___, ___, ___]),
 ];
 
 #[cfg(test)]

@@ -81,6 +81,11 @@ impl Requester {
     pub fn agent() -> Self {
         Self { name: "insulad".into(), role: Role::SuperAdmin, tenant: None, peer: String::new() }
     }
+
+    /// Whether both are one client, from wherever it calls.
+    pub fn is_same_client(&self, other: &Self) -> bool {
+        (&self.name, self.role, &self.tenant) == (&other.name, other.role, &other.tenant)
+    }
 }
 
 /// What makes a retry safe: the client's own id for a request (AIP-155). A UUID is usual; 1 to 128 of letters,

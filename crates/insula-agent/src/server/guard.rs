@@ -1,32 +1,33 @@
 //! Before every call, on every way in: who calls, how often, and whether they may.
 //!
-//! The guard stands in front of all services, health and reflection included, and lets through what the table of
-//! [`insula_api::access`] has. It puts into the request's extensions who calls ([`Requester`]) and from where
-//! ([`PeerName`]). What it refuses to somebody known is in the audit log; strangers are only logged, and seldom, so that
+//! The guard stands in front of all services, health and reflection included. A list of authenticators tells it who calls,
+//! and [`authorize`] whether they may; it carries both answers out. It puts into the request's extensions who calls what
+//! ([`Caller`]) and from where ([`PeerName`]). What it refuses to somebody known is in the audit log; strangers are only logged, and seldom, so that
 //! they can't fill the disk.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::{Request, Response};
-use insula_api::access::{Effect, Method, OPEN_METHOD};
+use insula_api::access::{Action, Decision, Effect, Method, Object, Refusal, authorize};
 use insula_api::{ApiError, Reason};
 use insula_engine::Engine;
 use insula_types::{AuditEntry, Requester};
 use tonic::Status;
 use tonic::body::Body;
-use tonic::transport::server::UdsConnectInfo;
 use tonic_types::StatusExt as _;
 use tower::{Layer, Service};
 
-use crate::server::cut::{Cut, CutBody, access_ended, cut, time_limit};
+use crate::server::authenticators::{Authenticator, ClientCertificate, Identity, UnixPeer, authenticate};
+use crate::server::cut::{Cut, CutBody, cut, time_limit};
 use crate::server::places::origin;
 use crate::server::rate::{Rate, may_log_stranger};
 use crate::server::tcp::Peer;
+use crate::services::Caller;
 
 /// How often all strangers together may ask per second, and each of them.
 const STRANGERS_PER_SECOND: (u32, u32) = (50, 5);
@@ -47,25 +48,18 @@ pub struct Guard {
 #[derive(Debug)]
 struct Shared {
     engine: Engine,
+    authenticators: Vec<Box<dyn Authenticator>>,
     clients: Rate<String>,
     refusals: Rate<String>,
     strangers: Rate<IpAddr>,
     all_strangers: Rate<()>,
 }
 
-/// Who calls, as the connection tells.
-enum Caller {
-    /// On the unix socket, with this user id.
-    Local(Option<u32>),
-    /// Over the network.
-    Remote(Peer),
-}
-
 /// A call that may be made.
 struct Admitted {
     method: &'static Method,
-    /// The certificate that it is made with; none on the unix socket, and for who enrolls.
-    certificate: Option<Arc<str>>,
+    /// Who makes it; nobody known, where somebody enrolls.
+    identity: Option<Identity>,
 }
 
 impl Guard {
@@ -75,6 +69,10 @@ impl Guard {
         let (all, each) = STRANGERS_PER_SECOND;
         Self {
             shared: Arc::new(Shared {
+                authenticators: vec![
+                    Box::new(UnixPeer),
+                    Box::new(ClientCertificate { engine: engine.clone() }),
+                ],
                 engine,
                 clients: Rate::new(per_second, per_second.saturating_mul(2)),
                 refusals: Rate::new(REFUSALS_PER_SECOND.0, REFUSALS_PER_SECOND.1),
@@ -131,84 +129,79 @@ where
 
 impl Shared {
     async fn admit(&self, request: &mut Request<Body>) -> Result<Admitted, Status> {
-        let caller = Caller::of(request);
-        let path = request.uri().path().to_owned();
-        let (requester, certificate) = match self.identify(&caller) {
-            Ok(found) => found,
-            Err(error) => return self.admit_stranger(request, &caller, &path, error),
+        let method = Method::of(request.uri().path());
+        let identity = match authenticate(&self.authenticators, request) {
+            Ok(Some(identity)) => identity,
+            Ok(None) => return self.admit_stranger(request, method),
+            Err(error) => return Err(self.turn_away(request, error)),
         };
-        if certificate.is_some() {
+        let requester = &identity.requester;
+        if identity.is_limited {
             limit(self.clients.take(requester.name.clone(), Instant::now()))?;
         }
-        let Some(method) = Method::of(&path) else {
-            return Err(Status::unimplemented("there is no such method"));
-        };
-        if method.right(requester.role).is_none() {
+        let method = method.ok_or_else(|| Status::unimplemented("there is no such method"))?;
+        if let Decision::Forbidden(why) = authorize(Some(requester), Action::Call(method), Object::Host) {
             limit(self.refusals.take(requester.name.clone(), Instant::now()))?;
-            return Err(self.refuse(requester, method).await);
+            return Err(self.refuse(requester.clone(), method, why).await);
         }
         request.extensions_mut().insert(PeerName(requester.peer.clone()));
-        request.extensions_mut().insert(requester);
-        Ok(Admitted { method, certificate })
+        request.extensions_mut().insert(Caller { requester: requester.clone(), method });
+        Ok(Admitted { method, identity: Some(identity) })
     }
 
-    /// Who it is, and by which certificate.
-    fn identify(&self, caller: &Caller) -> Result<(Requester, Option<Arc<str>>), ApiError> {
-        match caller {
-            Caller::Local(Some(0)) => Ok((Requester::root(), None)),
-            Caller::Local(_) => Err(ApiError::new(Reason::PermissionDenied, "this socket is for root")),
-            Caller::Remote(Peer { certificate: None, .. }) => {
-                Err(ApiError::new(Reason::Unauthenticated, "only clients with a certificate are served here")
-                    .with_hint("ask for a token, and enroll with `insula remote add`"))
-            }
-            Caller::Remote(Peer { address, certificate: Some(certificate) }) => {
-                let found = self.engine.requester_of(certificate, &address.to_string());
-                found.map(|requester| (requester, Some(certificate.clone()))).ok_or_else(access_ended)
-            }
-        }
-    }
-
-    /// Somebody unknown may do one thing, and not often.
+    /// Lets a stranger do what may be done without showing who one is.
     fn admit_stranger(
         &self,
         request: &mut Request<Body>,
-        caller: &Caller,
-        path: &str,
-        error: ApiError,
+        method: Option<&'static Method>,
     ) -> Result<Admitted, Status> {
-        let Caller::Remote(peer) = caller else { return Err(error.into()) };
-        let now = Instant::now();
-        limit(self.strangers.take(origin(peer.address.ip()), now))?;
-        limit(self.all_strangers.take((), now))?;
-        let open = Method::of(path).filter(|method| method.path == OPEN_METHOD && peer.certificate.is_none());
-        let Some(method) = open else {
-            if may_log_stranger() {
-                tracing::info!(peer = %peer.address, path, "refused: {error}");
-            }
-            return Err(error.into());
-        };
-        request.extensions_mut().insert(PeerName(peer.address.to_string()));
-        Ok(Admitted { method, certificate: None })
+        let open = method.filter(|method| {
+            matches!(authorize(None, Action::Call(method), Object::Host), Decision::Allowed { .. })
+        });
+        let Some(method) = open else { return Err(self.turn_away(request, Refusal::of_stranger().into())) };
+        let peer = self.limit_stranger(request)?;
+        request.extensions_mut().insert(PeerName(peer.map_or_else(String::new, |peer| peer.to_string())));
+        Ok(Admitted { method, identity: None })
     }
 
-    async fn refuse(&self, requester: Requester, method: &Method) -> Status {
-        let role = requester.role;
+    /// The answer to somebody unknown, or to whoever has shown something that is not good.
+    fn turn_away(&self, request: &Request<Body>, error: ApiError) -> Status {
+        match self.limit_stranger(request) {
+            Err(too_often) => too_often,
+            Ok(None) => error.into(),
+            Ok(Some(peer)) => {
+                if may_log_stranger() {
+                    tracing::info!(%peer, path = request.uri().path(), "refused: {error}");
+                }
+                error.into()
+            }
+        }
+    }
+
+    /// Strangers may not ask often. Returns where one calls from, over the network.
+    fn limit_stranger(&self, request: &Request<Body>) -> Result<Option<SocketAddr>, Status> {
+        let Some(Peer { address, .. }) = request.extensions().get() else { return Ok(None) };
+        let now = Instant::now();
+        limit(self.strangers.take(origin(address.ip()), now))?;
+        limit(self.all_strangers.take((), now))?;
+        Ok(Some(*address))
+    }
+
+    async fn refuse(&self, requester: Requester, method: &Method, why: Refusal) -> Status {
         let entry = AuditEntry {
             at_ms: now_ms(),
             requester,
             action: method.name().to_owned(),
             object: String::new(),
             object_name: String::new(),
-            result: Reason::PermissionDenied.as_str().to_owned(),
+            result: why.reason.as_str().to_owned(),
             request_id: None,
             operation: None,
         };
         if let Err(error) = self.engine.note_refusal(entry).await {
             tracing::error!("failed to note a refusal in the audit log: {}", error.chain());
         }
-        ApiError::new(Reason::PermissionDenied, format!("the role {role} may not call {}", method.name()))
-            .with_hint("docs/access.md says what each role may do")
-            .into()
+        ApiError::from(why).into()
     }
 
     /// Makes the call. It may be cut off; what changes something goes on to its end nevertheless.
@@ -223,12 +216,11 @@ impl Shared {
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
     {
-        let new_cut = || self.cut(admitted, deadline);
         let request = match admitted.method.effect {
-            Effect::Session => request.map(|body| CutBody::request(body, new_cut())),
+            Effect::Session => request.map(|body| CutBody::request(body, new_cut(admitted, deadline))),
             Effect::Read | Effect::Change => request,
         };
-        let mut cut = new_cut();
+        let mut cut = new_cut(admitted, deadline);
         let call = inner.call(request);
         let response = match admitted.method.effect {
             Effect::Change => {
@@ -245,24 +237,13 @@ impl Shared {
         };
         response.unwrap_or_else(|never| match never {}).map(|body| CutBody::response(body, cut))
     }
-
-    fn cut(&self, admitted: &Admitted, deadline: Option<tokio::time::Instant>) -> Cut {
-        match &admitted.certificate {
-            Some(certificate) => cut(deadline, self.engine.access_ended(certificate.to_string())),
-            None => cut(deadline, std::future::pending()),
-        }
-    }
 }
 
-impl Caller {
-    fn of(request: &Request<Body>) -> Self {
-        match request.extensions().get::<Peer>() {
-            Some(peer) => Self::Remote(peer.clone()),
-            None => {
-                let local = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-                Self::Local(local.map(|credentials| credentials.uid()))
-            }
-        }
+/// What ends this call before it is done.
+fn new_cut(admitted: &Admitted, deadline: Option<tokio::time::Instant>) -> Cut {
+    match &admitted.identity {
+        Some(identity) => cut(deadline, identity.ended.clone()),
+        None => cut(deadline, std::future::pending()),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::pki::{CertificateRequest, Remote};
 use crate::server::{PeerName, may_log_stranger};
 use crate::services::mutation::{Mutation, asked};
 use crate::services::vps::page_size;
-use crate::services::{Shared, operation, requester};
+use crate::services::{Caller, Shared, operation};
 use crate::status::status;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -18,7 +18,7 @@ type Answer<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl v1::access_service_server::AccessService for Shared {
     async fn get_caller(&self, request: Request<v1::GetCallerRequest>) -> Answer<v1::GetCallerResponse> {
-        let caller = requester(&request)?;
+        let caller = Caller::of(&request)?.requester;
         Ok(Response::new(v1::GetCallerResponse {
             name: caller.name,
             role: v1::Role::from(caller.role).into(),
@@ -81,7 +81,7 @@ impl v1::access_service_server::AccessService for Shared {
         request: Request<v1::RenewCertificateRequest>,
     ) -> Answer<v1::RenewCertificateResponse> {
         let remote = self.remote()?;
-        let who = requester(&request)?;
+        let who = Caller::of(&request)?.requester;
         let wanted = certificate_request_of(&request.get_ref().certificate_request)?;
         let key = wanted.key_fingerprint();
         let renewed = self.engine.renew_certificate(&who, &key, |client| issue(remote, client, wanted)).await;

@@ -6,11 +6,11 @@ use futures::Stream;
 use insula_api::convert::parse_optional;
 use insula_api::{ApiError, v1};
 use insula_engine::EventFilter;
-use insula_types::{EventBody, EventRecord, Requester};
+use insula_types::{EventBody, EventRecord};
 use tonic::{Request, Response, Status};
 
 use crate::services::vps::page_size;
-use crate::services::{Shared, agent_ends, find, requester, tenant_filter};
+use crate::services::{Caller, Shared, agent_ends};
 use crate::status::status;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -18,7 +18,7 @@ type Answer<T> = Result<Response<T>, Status>;
 impl Shared {
     fn event_filter(
         &self,
-        caller: &Requester,
+        caller: &Caller,
         vps: &str,
         tenant: &str,
         kinds: Vec<String>,
@@ -35,9 +35,9 @@ impl Shared {
         }
         let vps = match vps {
             "" => None,
-            name => Some(find(caller, self.engine.vps_or_deleted(name), name)?.id),
+            name => Some(caller.find(self.engine.vps_or_deleted(name), name)?.id),
         };
-        Ok(EventFilter { vps, tenant: tenant_filter(caller, tenant)?, kinds })
+        Ok(EventFilter { vps, tenant: caller.within_or(tenant)?, kinds })
     }
 }
 
@@ -49,7 +49,7 @@ impl v1::event_service_server::EventService for Shared {
         &self,
         request: Request<v1::WatchEventsRequest>,
     ) -> Answer<Self::WatchEventsStream> {
-        let caller = requester(&request)?;
+        let caller = Caller::of(&request)?;
         let v1::WatchEventsRequest { cursor, vps, tenant, kinds } = request.into_inner();
         let after = parse_optional("cursor", &cursor)?;
         let filter = self.event_filter(&caller, &vps, &tenant, kinds)?;
@@ -78,7 +78,7 @@ impl v1::event_service_server::EventService for Shared {
     }
 
     async fn list_events(&self, request: Request<v1::ListEventsRequest>) -> Answer<v1::ListEventsResponse> {
-        let caller = requester(&request)?;
+        let caller = Caller::of(&request)?;
         let v1::ListEventsRequest { page_size: size, page_token, vps, tenant, kinds } = request.into_inner();
         let size = u32::try_from(page_size(size, 100, 1000)?).unwrap_or(1000);
         let after = parse_optional("page_token", &page_token)?.unwrap_or(0);

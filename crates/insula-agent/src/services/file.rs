@@ -3,14 +3,16 @@
 use std::pin::Pin;
 
 use futures::Stream;
+use insula_api::access::{Extra, Refusal};
 use insula_api::convert::{file_item, path_of, skip};
 use insula_api::{ApiError, v1};
-use insula_engine::{FileAnswer, FileSession, FileSink, FileSource};
+use insula_engine::{EngineError, FileAnswer, FileSession, FileSink, FileSource, VpsHandle};
 use insula_files::{Item, Job, MAX_PATH, Target, Totals, WriteOptions};
-use insula_types::Requester;
+use insula_types::VpsState;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::services::{Shared, agent_ends, find, requester};
+use crate::services::caller::object;
+use crate::services::{Caller, Shared, agent_ends};
 use crate::status::status;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -24,14 +26,18 @@ impl Shared {
     /// Begins to work with files, and notes it.
     async fn open_files(
         &self,
-        caller: &Requester,
+        caller: &Caller,
         action: &'static str,
         vps: &str,
         job: Job,
     ) -> Result<FileSession, Status> {
-        let handle = find(caller, self.engine.vps(vps), vps)?;
-        let session = self.engine.open_files(caller, &handle, job).await;
-        self.engine.note_session(caller, action, &handle, session.as_ref().err()).await.map_err(status)?;
+        let handle = caller.find(self.engine.vps(vps), vps)?;
+        let session = match files_are_open(caller, &handle) {
+            Ok(()) => self.engine.open_files(&handle, job).await,
+            Err(error) => Err(error),
+        };
+        let failure = session.as_ref().err();
+        self.engine.note_session(&caller.requester, action, &handle, failure).await.map_err(status)?;
         session.map_err(status)
     }
 
@@ -76,7 +82,7 @@ impl v1::file_service_server::FileService for Shared {
     type PullFilesStream = Items<v1::PullFilesResponse>;
 
     async fn list_files(&self, request: Request<v1::ListFilesRequest>) -> Answer<Self::ListFilesStream> {
-        let caller = requester(&request)?;
+        let caller = Caller::of(&request)?;
         let v1::ListFilesRequest { vps, path, path_bytes } = request.into_inner();
         let path = checked_path(&path, &path_bytes)?;
         let session = self.open_files(&caller, "list-files", &vps, Job::List { path }).await?;
@@ -84,7 +90,7 @@ impl v1::file_service_server::FileService for Shared {
     }
 
     async fn pull_files(&self, request: Request<v1::PullFilesRequest>) -> Answer<Self::PullFilesStream> {
-        let caller = requester(&request)?;
+        let caller = Caller::of(&request)?;
         let v1::PullFilesRequest { vps, path, path_bytes, recursive } = request.into_inner();
         let path = checked_path(&path, &path_bytes)?;
         let name = base_name(&path);
@@ -99,7 +105,7 @@ impl v1::file_service_server::FileService for Shared {
         &self,
         request: Request<Streaming<v1::PushFilesRequest>>,
     ) -> Answer<v1::PushFilesResponse> {
-        let caller = requester(&request)?;
+        let caller = Caller::of(&request)?;
         let mut requests = request.into_inner();
         let first = requests.message().await?.unwrap_or_default();
         let start = first.start.ok_or_else(start_first)?;
@@ -120,6 +126,18 @@ impl v1::file_service_server::FileService for Shared {
         let Totals { entries, bytes } = totals;
         Ok(Response::new(v1::PushFilesResponse { entries, size_bytes: bytes }))
     }
+}
+
+/// Whether the caller may work with the files of this VPS as it is.
+fn files_are_open(caller: &Caller, handle: &VpsHandle) -> Result<(), EngineError> {
+    if handle.state() != VpsState::Suspended {
+        return Ok(());
+    }
+    let refused = |refusal: Refusal| {
+        let error = EngineError::new(refusal.reason, refusal.message);
+        refusal.hint.into_iter().fold(error, EngineError::hint)
+    };
+    caller.may_also(Extra::ReachSuspendedFiles, object(&handle.spec())).map_err(refused)
 }
 
 /// Hands on what the client sends, to its good end. A client that breaks off ends it with an error, and what was begun is gone.
@@ -175,7 +193,7 @@ fn list_message(items: Vec<Item>) -> v1::ListFilesResponse {
 }
 
 fn push_job(
-    caller: &Requester,
+    caller: &Caller,
     shared: &Shared,
     start: v1::push_files_request::Start,
 ) -> Result<(String, Job), Status> {
@@ -183,7 +201,7 @@ fn push_job(
     if start.mode.is_some_and(|mode| mode > 0o7777) {
         return Err(ApiError::invalid_field("start.mode", "permissions are 0 to 07777").into());
     }
-    let spec = find(caller, shared.engine.vps(&start.vps), &start.vps)?.spec();
+    let spec = caller.find(shared.engine.vps(&start.vps), &start.vps)?.spec();
     for (field, id) in [("start.uid", start.uid), ("start.gid", start.gid)] {
         if id.is_some_and(|id| id >= spec.ids.length) {
             let rule = format!("ids of this VPS are 0 to {}", spec.ids.length - 1);

@@ -13,7 +13,7 @@ type Answer<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl v1::image_service_server::ImageService for Shared {
     async fn build_image(&self, request: Request<v1::BuildImageRequest>) -> Answer<v1::BuildImageResponse> {
-        self.mutate(request, async |engine, asked, request| {
+        self.mutate(request, async |engine, _, asked, request| {
             let v1::BuildImageRequest { definition, alias, rebuild, .. } = request;
             let request = BuildImage { definition, alias: parse_optional("alias", &alias)?, rebuild };
             engine.build_image(&asked, request).await.map_err(status)
@@ -35,7 +35,7 @@ impl v1::image_service_server::ImageService for Shared {
         &self,
         request: Request<v1::SetImageAliasRequest>,
     ) -> Answer<v1::SetImageAliasResponse> {
-        self.mutate(request, async |engine, asked, request| {
+        self.mutate(request, async |engine, _, asked, request| {
             let (image, alias) = (parse("image", &request.image)?, parse("alias", &request.alias)?);
             engine.set_image_alias(&asked, &image, alias).await.map_err(status)
         })
@@ -46,7 +46,7 @@ impl v1::image_service_server::ImageService for Shared {
         &self,
         request: Request<v1::DeleteImageAliasRequest>,
     ) -> Answer<v1::DeleteImageAliasResponse> {
-        self.mutate(request, async |engine, asked, request| {
+        self.mutate(request, async |engine, _, asked, request| {
             let alias = parse("alias", &request.alias)?;
             engine.delete_image_alias(&asked, alias).await.map_err(status)
         })
@@ -57,7 +57,7 @@ impl v1::image_service_server::ImageService for Shared {
         &self,
         request: Request<v1::DeleteImageRequest>,
     ) -> Answer<v1::DeleteImageResponse> {
-        self.mutate(request, async |engine, asked, request| {
+        self.mutate(request, async |engine, _, asked, request| {
             let image = parse("image", &request.image)?;
             engine.delete_image(&asked, &image).await.map_err(status)
         })

@@ -7,7 +7,7 @@ use insula_types::OperationRecord;
 use prost::{Message, Name};
 use tonic::{Request, Response, Status};
 
-use super::{Shared, requester};
+use super::{Caller, Shared};
 use crate::status::status;
 
 /// A request that changes something.
@@ -113,7 +113,7 @@ pub fn asked<M: Mutation>(request: &Request<M>) -> Result<Asked, Status> {
     let mut body = M::full_name().into_bytes();
     body.extend(message.encode_to_vec());
     Ok(Asked {
-        requester: requester(request)?,
+        requester: Caller::of(request)?.requester,
         request_id: parse_optional("request_id", message.request_id())?,
         body,
         etag: Some(message.etag().to_owned()).filter(|etag| !etag.is_empty()),
@@ -127,17 +127,17 @@ impl Shared {
     pub async fn mutate<M, F>(
         &self,
         request: Request<M>,
-        act: impl FnOnce(Engine, Asked, M) -> F,
+        act: impl FnOnce(Engine, Caller, Asked, M) -> F,
     ) -> Result<Response<M::Answer>, Status>
     where
         M: Mutation,
         F: Future<Output = Result<OperationRecord, Status>>,
     {
-        let asked = asked(&request)?;
+        let (caller, asked) = (Caller::of(&request)?, asked(&request)?);
         let engine = &self.engine;
         let record = match engine.asked_before(&asked).await.map_err(status)? {
             Some(record) => record,
-            None => match act(engine.clone(), asked.clone(), request.into_inner()).await {
+            None => match act(engine.clone(), caller, asked.clone(), request.into_inner()).await {
                 // A first try may have been under way, and have removed what this one looked for.
                 Err(error) => engine.asked_before(&asked).await.ok().flatten().ok_or(error)?,
                 Ok(record) => record,

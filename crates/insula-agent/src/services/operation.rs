@@ -4,32 +4,27 @@ use std::pin::Pin;
 
 use futures::Stream;
 use insula_api::convert::{duration, parse, parse_optional};
-use insula_api::{ApiError, Reason, v1};
+use insula_api::v1;
 use insula_engine::OperationFilter;
-use insula_types::{OperationId, OperationRecord, Requester, VpsId};
+use insula_types::{OperationId, OperationRecord, VpsId};
 use tonic::{Request, Response, Status};
 
 use crate::services::vps::page_size;
-use crate::services::{Shared, agent_ends, find, may_see, operation, requester};
+use crate::services::{Caller, Shared, agent_ends, operation};
 use crate::status::status;
 
 type Answer<T> = Result<Response<T>, Status>;
 
 impl Shared {
     /// The operation, as far as it is the caller's to see.
-    async fn operation(&self, caller: &Requester, id: OperationId) -> Result<OperationRecord, Status> {
+    async fn operation(&self, caller: &Caller, id: OperationId) -> Result<OperationRecord, Status> {
         let record = self.engine.operation(id).await.map_err(status)?;
-        match may_see(caller, record.tenant.as_ref()) {
-            true => Ok(record),
-            false => {
-                Err(ApiError::new(Reason::OperationNotFound, format!("there is no operation {id}")).into())
-            }
-        }
+        caller.find_operation(id, record)
     }
 
     /// What operations about a VPS have as their target. One that is gone for good is known by its id only.
-    fn target(&self, caller: &Requester, name: &str) -> Result<String, Status> {
-        match (find(caller, self.engine.vps_or_deleted(name), name), name.parse::<VpsId>()) {
+    fn target(&self, caller: &Caller, name: &str) -> Result<String, Status> {
+        match (caller.find(self.engine.vps_or_deleted(name), name), name.parse::<VpsId>()) {
             (Ok(handle), _) => Ok(handle.id.to_string()),
             (Err(_), Ok(id)) => Ok(id.to_string()),
             (Err(error), Err(_)) => Err(error),
@@ -46,7 +41,7 @@ impl v1::operation_service_server::OperationService for Shared {
         &self,
         request: Request<v1::GetOperationRequest>,
     ) -> Answer<v1::GetOperationResponse> {
-        let caller = requester(&request)?;
+        let caller = Caller::of(&request)?;
         let id = parse("id", &request.get_ref().id)?;
         let record = self.operation(&caller, id).await?;
         Ok(Response::new(v1::GetOperationResponse { operation: operation(&record) }))
@@ -56,7 +51,7 @@ impl v1::operation_service_server::OperationService for Shared {
         &self,
         request: Request<v1::ListOperationsRequest>,
     ) -> Answer<v1::ListOperationsResponse> {
-        let caller = requester(&request)?;
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let target = match &*request.vps {
             "" => None,
@@ -66,7 +61,7 @@ impl v1::operation_service_server::OperationService for Shared {
             before: parse_optional("page_token", &request.page_token)?,
             count: u32::try_from(page_size(request.page_size, 50, 1000)?).unwrap_or(1000),
             target,
-            tenant: caller.tenant.clone(),
+            tenant: caller.within().cloned(),
             unfinished: request.unfinished,
         };
         let page = self.engine.operations(filter).await.map_err(status)?;
@@ -82,7 +77,7 @@ impl v1::operation_service_server::OperationService for Shared {
         &self,
         request: Request<v1::WaitOperationRequest>,
     ) -> Answer<v1::WaitOperationResponse> {
-        let caller = requester(&request)?;
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let id = parse("id", &request.id)?;
         self.operation(&caller, id).await?;
@@ -98,10 +93,10 @@ impl v1::operation_service_server::OperationService for Shared {
         &self,
         request: Request<v1::CancelOperationRequest>,
     ) -> Answer<v1::CancelOperationResponse> {
-        let caller = requester(&request)?;
+        let caller = Caller::of(&request)?;
         let id = parse("id", &request.get_ref().id)?;
         self.operation(&caller, id).await?;
-        let record = self.engine.cancel_operation(&caller, id).await.map_err(status)?;
+        let record = self.engine.cancel_operation(&caller.requester, id).await.map_err(status)?;
         Ok(Response::new(v1::CancelOperationResponse { operation: operation(&record) }))
     }
 
@@ -109,7 +104,7 @@ impl v1::operation_service_server::OperationService for Shared {
         &self,
         request: Request<v1::WatchOperationRequest>,
     ) -> Answer<Self::WatchOperationStream> {
-        let caller = requester(&request)?;
+        let caller = Caller::of(&request)?;
         let id: OperationId = parse("id", &request.get_ref().id)?;
         let record = self.operation(&caller, id).await?;
         let Some(mut watch) = self.engine.watch_operation(&id) else {

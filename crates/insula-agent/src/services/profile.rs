@@ -8,7 +8,6 @@ use tonic::{Request, Response, Status};
 
 use crate::services::Shared;
 use crate::services::mask::{LIMIT_PATHS, SUPERVISION_PATHS, limit_changes, paths, supervision_changes};
-use crate::services::opening::check_may_open;
 use crate::status::status;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -33,7 +32,7 @@ impl v1::profile_service_server::ProfileService for Shared {
         &self,
         request: Request<v1::CreateProfileRequest>,
     ) -> Answer<v1::CreateProfileResponse> {
-        self.mutate(request, async |engine, asked, request| {
+        self.mutate(request, async |engine, caller, asked, request| {
             let profile = request.profile.ok_or_else(missing)?;
             let profile = Profile {
                 name: parse("profile.name", &profile.name)?,
@@ -44,7 +43,7 @@ impl v1::profile_service_server::ProfileService for Shared {
                 supervision: supervision("profile.supervision", profile.supervision.unwrap_or_default())?,
                 revision: 0,
             };
-            check_may_open(&asked.requester, &Features::default(), &profile.features)?;
+            caller.may_open(&Features::default(), &profile.features)?;
             engine.create_profile(&asked, profile).await.map_err(status)
         })
         .await
@@ -54,11 +53,11 @@ impl v1::profile_service_server::ProfileService for Shared {
         &self,
         request: Request<v1::UpdateProfileRequest>,
     ) -> Answer<v1::UpdateProfileResponse> {
-        self.mutate(request, async |engine, asked, request| {
+        self.mutate(request, async |engine, caller, asked, request| {
             let (name, update) = update_request(request)?;
             if let Some(features) = &update.features {
                 let before = engine.profile(Some(&name)).map(|profile| profile.features).unwrap_or_default();
-                check_may_open(&asked.requester, &before, features)?;
+                caller.may_open(&before, features)?;
             }
             engine.update_profile(&asked, name, update).await.map_err(status)
         })
@@ -69,7 +68,7 @@ impl v1::profile_service_server::ProfileService for Shared {
         &self,
         request: Request<v1::DeleteProfileRequest>,
     ) -> Answer<v1::DeleteProfileResponse> {
-        self.mutate(request, async |engine, asked, request| {
+        self.mutate(request, async |engine, _, asked, request| {
             let name = parse("profile", &request.profile)?;
             engine.delete_profile(&asked, name).await.map_err(status)
         })

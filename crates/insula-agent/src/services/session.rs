@@ -6,11 +6,10 @@
 use futures::{Stream, StreamExt};
 use insula_api::{ApiError, v1};
 use insula_engine::{ConsoleSession, Engine, ExecInput, ExecOutput, ExecRequest};
-use insula_types::Requester;
 use tokio::task::JoinHandle;
 use tonic::{Status, Streaming};
 
-use crate::services::{agent_ends, find};
+use crate::services::{Caller, agent_ends};
 use crate::status::status;
 
 type ExecStep = v1::exec_vps_request::Request;
@@ -20,16 +19,19 @@ type ConsoleStep = v1::attach_console_request::Request;
 /// Runs a program and connects it with the client.
 pub async fn exec(
     engine: &Engine,
-    caller: &Requester,
+    caller: &Caller,
     mut requests: Streaming<v1::ExecVpsRequest>,
     ended: impl Future<Output = ()> + Send + 'static,
 ) -> Result<impl Stream<Item = Result<v1::ExecVpsResponse, Status>> + Send + 'static, Status> {
     let first = requests.message().await?.and_then(|message| message.request);
     let Some(ExecStep::Start(start)) = first else { return Err(start_first()) };
     let (vps, request) = exec_request(start)?;
-    let handle = find(caller, engine.vps(&vps), &vps)?;
+    let handle = caller.find(engine.vps(&vps), &vps)?;
     let session = engine.exec(&handle, request).await;
-    engine.note_session(caller, "exec-vps", &handle, session.as_ref().err()).await.map_err(status)?;
+    engine
+        .note_session(&caller.requester, "exec-vps", &handle, session.as_ref().err())
+        .await
+        .map_err(status)?;
     let session = session.map_err(status)?;
     let mut output = session.output;
     let mut feeder = Feeder::spawn(feed_program(session.input, requests));
@@ -95,15 +97,18 @@ async fn feed_program(
 /// Connects the client with a console.
 pub async fn console(
     engine: &Engine,
-    caller: &Requester,
+    caller: &Caller,
     mut requests: Streaming<v1::AttachConsoleRequest>,
     ended: impl Future<Output = ()> + Send + 'static,
 ) -> Result<impl Stream<Item = Result<v1::AttachConsoleResponse, Status>> + Send + 'static, Status> {
     let first = requests.message().await?.and_then(|message| message.request);
     let Some(ConsoleStep::Start(start)) = first else { return Err(start_first()) };
-    let handle = find(caller, engine.vps(&start.vps), &start.vps)?;
+    let handle = caller.find(engine.vps(&start.vps), &start.vps)?;
     let session = engine.attach_console(&handle, start.replay).await;
-    engine.note_session(caller, "attach-console", &handle, session.as_ref().err()).await.map_err(status)?;
+    engine
+        .note_session(&caller.requester, "attach-console", &handle, session.as_ref().err())
+        .await
+        .map_err(status)?;
     let mut session = session.map_err(status)?;
     if let Some(terminal) = &start.terminal {
         session.resize(size(terminal)?).map_err(status)?;

@@ -4,7 +4,7 @@ use insula_api::convert::{parse, parse_optional};
 use insula_api::v1;
 use tonic::{Request, Response, Status};
 
-use crate::services::{Shared, find, requester};
+use crate::services::{Caller, Shared};
 use crate::status::status;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -15,8 +15,8 @@ impl v1::snapshot_service_server::SnapshotService for Shared {
         &self,
         request: Request<v1::CreateSnapshotRequest>,
     ) -> Answer<v1::CreateSnapshotResponse> {
-        self.mutate(request, async |engine, asked, request| {
-            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+        self.mutate(request, async |engine, caller, asked, request| {
+            let handle = caller.find(engine.vps(&request.vps), &request.vps)?;
             let name = parse_optional("snapshot", &request.snapshot)?;
             engine.create_snapshot(&asked, &handle, name).await.map_err(status)
         })
@@ -27,8 +27,8 @@ impl v1::snapshot_service_server::SnapshotService for Shared {
         &self,
         request: Request<v1::ListSnapshotsRequest>,
     ) -> Answer<v1::ListSnapshotsResponse> {
-        let (caller, name) = (requester(&request)?, &request.get_ref().vps);
-        let handle = find(&caller, self.engine.vps(name), name)?;
+        let (caller, name) = (Caller::of(&request)?, &request.get_ref().vps);
+        let handle = caller.find(self.engine.vps(name), name)?;
         let snapshots = handle.snapshots().iter().map(Into::into).collect();
         Ok(Response::new(v1::ListSnapshotsResponse { snapshots }))
     }
@@ -37,8 +37,8 @@ impl v1::snapshot_service_server::SnapshotService for Shared {
         &self,
         request: Request<v1::RestoreSnapshotRequest>,
     ) -> Answer<v1::RestoreSnapshotResponse> {
-        self.mutate(request, async |engine, asked, request| {
-            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+        self.mutate(request, async |engine, caller, asked, request| {
+            let handle = caller.find(engine.vps(&request.vps), &request.vps)?;
             let name = parse("snapshot", &request.snapshot)?;
             engine.restore_snapshot(&asked, &handle, name).await.map_err(status)
         })
@@ -49,8 +49,8 @@ impl v1::snapshot_service_server::SnapshotService for Shared {
         &self,
         request: Request<v1::DeleteSnapshotRequest>,
     ) -> Answer<v1::DeleteSnapshotResponse> {
-        self.mutate(request, async |engine, asked, request| {
-            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+        self.mutate(request, async |engine, caller, asked, request| {
+            let handle = caller.find(engine.vps(&request.vps), &request.vps)?;
             let name = parse("snapshot", &request.snapshot)?;
             engine.delete_snapshot(&asked, &handle, name).await.map_err(status)
         })

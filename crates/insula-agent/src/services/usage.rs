@@ -6,7 +6,7 @@ use insula_engine::Usage;
 use insula_types::ByteSize;
 use tonic::{Request, Response, Status};
 
-use crate::services::{Shared, find, requester, tenant_filter};
+use crate::services::{Caller, Shared};
 use crate::status::status;
 
 #[tonic::async_trait]
@@ -15,8 +15,8 @@ impl v1::usage_service_server::UsageService for Shared {
         &self,
         request: Request<v1::GetUsageRequest>,
     ) -> Result<Response<v1::GetUsageResponse>, Status> {
-        let (caller, name) = (requester(&request)?, &request.get_ref().vps);
-        let handle = find(&caller, self.engine.vps(name), name)?;
+        let (caller, name) = (Caller::of(&request)?, &request.get_ref().vps);
+        let handle = caller.find(self.engine.vps(name), name)?;
         let usage = self.engine.usage(vec![handle]).await.map_err(status)?;
         Ok(Response::new(v1::GetUsageResponse { usage: usage.first().map(message) }))
     }
@@ -25,7 +25,7 @@ impl v1::usage_service_server::UsageService for Shared {
         &self,
         request: Request<v1::ListUsageRequest>,
     ) -> Result<Response<v1::ListUsageResponse>, Status> {
-        let tenant = tenant_filter(&requester(&request)?, &request.get_ref().tenant)?;
+        let tenant = Caller::of(&request)?.within_or(&request.get_ref().tenant)?;
         let mut handles = self.engine.handles();
         handles.retain(|handle| tenant.is_none() || handle.spec().tenant == tenant);
         let usage = self.engine.usage(handles).await.map_err(status)?;

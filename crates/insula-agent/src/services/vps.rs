@@ -3,19 +3,20 @@
 use std::pin::Pin;
 
 use futures::Stream;
+use insula_api::access::Extra;
 use insula_api::convert::{duration, features, limits, parse, parse_all, parse_optional, supervision};
-use insula_api::{ApiError, Reason, v1};
-use insula_engine::{Asked, Boot, CloneVps, CreateVps, FeatureChange, UpdateVps, VpsView};
-use insula_types::{Features, Role, VpsName};
+use insula_api::{ApiError, v1};
+use insula_engine::{Boot, CloneVps, CreateVps, FeatureChange, UpdateVps, VpsView};
+use insula_types::{Features, VpsName};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::services::caller::object;
 use crate::services::filter::Filter;
 use crate::services::mask::{
     LIMIT_PATHS, SUPERVISION_PATHS, limit_changes, limits_with_values, paths, supervision_changes,
     supervision_with_values,
 };
-use crate::services::opening::check_may_open;
-use crate::services::{Shared, find, may_see, requester, session, vps};
+use crate::services::{Caller, Shared, session, vps};
 use crate::status::status;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -26,10 +27,10 @@ impl v1::vps_service_server::VpsService for Shared {
     type AttachConsoleStream = Pin<Box<dyn Stream<Item = Result<v1::AttachConsoleResponse, Status>> + Send>>;
 
     async fn create_vps(&self, request: Request<v1::CreateVpsRequest>) -> Answer<v1::CreateVpsResponse> {
-        self.mutate(request, async |engine, asked, request| {
+        self.mutate(request, async |engine, caller, asked, request| {
             let create = create_request(request)?;
             if let Some(own) = &create.features {
-                check_may_open(&asked.requester, &Features::default(), own)?;
+                caller.may_open(&Features::default(), own)?;
             }
             engine.create_vps(&asked, create).await.map_err(status)
         })
@@ -37,13 +38,13 @@ impl v1::vps_service_server::VpsService for Shared {
     }
 
     async fn get_vps(&self, request: Request<v1::GetVpsRequest>) -> Answer<v1::GetVpsResponse> {
-        let (caller, name) = (requester(&request)?, &request.get_ref().vps);
-        let handle = find(&caller, self.engine.vps(name), name)?;
+        let (caller, name) = (Caller::of(&request)?, &request.get_ref().vps);
+        let handle = caller.find(self.engine.vps(name), name)?;
         Ok(Response::new(v1::GetVpsResponse { vps: Some(vps(&handle.view())) }))
     }
 
     async fn list_vpses(&self, request: Request<v1::ListVpsesRequest>) -> Answer<v1::ListVpsesResponse> {
-        let caller = requester(&request)?;
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let filter = Filter::parse(&request.filter)?;
         let size = page_size(request.page_size, 1000, 10_000)?;
@@ -53,7 +54,7 @@ impl v1::vps_service_server::VpsService for Shared {
             views.extend(self.engine.deleted_vpses());
             views.sort_by(|a, b| (&a.spec.name, a.spec.id).cmp(&(&b.spec.name, b.spec.id)));
         }
-        views.retain(|view| may_see(&caller, view.spec.tenant.as_ref()) && filter.fits(view));
+        views.retain(|view| caller.sees(&view.spec) && filter.fits(view));
         let begin = after.map_or(0, |after| views.partition_point(|view| !after.is_before(view)));
         let page = &views[begin..(begin + size).min(views.len())];
         let more = begin + page.len() < views.len();
@@ -63,11 +64,11 @@ impl v1::vps_service_server::VpsService for Shared {
     }
 
     async fn update_vps(&self, request: Request<v1::UpdateVpsRequest>) -> Answer<v1::UpdateVpsResponse> {
-        self.mutate(request, async |engine, asked, request| {
-            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+        self.mutate(request, async |engine, caller, asked, request| {
+            let handle = caller.find(engine.vps(&request.vps), &request.vps)?;
             let update = update_request(request)?;
             if let Some(FeatureChange::Own(own)) = &update.features {
-                check_may_open(&asked.requester, &handle.spec().features, own)?;
+                caller.may_open(&handle.spec().features, own)?;
             }
             engine.update_vps(&asked, &handle, update).await.map_err(status)
         })
@@ -75,8 +76,8 @@ impl v1::vps_service_server::VpsService for Shared {
     }
 
     async fn rename_vps(&self, request: Request<v1::RenameVpsRequest>) -> Answer<v1::RenameVpsResponse> {
-        self.mutate(request, async |engine, asked, request| {
-            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+        self.mutate(request, async |engine, caller, asked, request| {
+            let handle = caller.find(engine.vps(&request.vps), &request.vps)?;
             let name = parse("new_name", &request.new_name)?;
             engine.rename_vps(&asked, &handle, name).await.map_err(status)
         })
@@ -84,9 +85,9 @@ impl v1::vps_service_server::VpsService for Shared {
     }
 
     async fn delete_vps(&self, request: Request<v1::DeleteVpsRequest>) -> Answer<v1::DeleteVpsResponse> {
-        self.mutate(request, async |engine, asked, request| {
+        self.mutate(request, async |engine, caller, asked, request| {
             let found = engine.vps_or_deleted(&request.vps);
-            let handle = find(&asked.requester, found, &request.vps)?;
+            let handle = caller.find(found, &request.vps)?;
             engine.delete_vps(&asked, &handle, request.force, request.now).await.map_err(status)
         })
         .await
@@ -96,8 +97,8 @@ impl v1::vps_service_server::VpsService for Shared {
         &self,
         request: Request<v1::UndeleteVpsRequest>,
     ) -> Answer<v1::UndeleteVpsResponse> {
-        self.mutate(request, async |engine, asked, request| {
-            let handle = find(&asked.requester, engine.deleted_vps(&request.vps), &request.vps)?;
+        self.mutate(request, async |engine, caller, asked, request| {
+            let handle = caller.find(engine.deleted_vps(&request.vps), &request.vps)?;
             let name = parse_optional("new_name", &request.new_name)?;
             engine.undelete_vps(&asked, &handle, name).await.map_err(status)
         })
@@ -105,8 +106,8 @@ impl v1::vps_service_server::VpsService for Shared {
     }
 
     async fn clone_vps(&self, request: Request<v1::CloneVpsRequest>) -> Answer<v1::CloneVpsResponse> {
-        self.mutate(request, async |engine, asked, request| {
-            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+        self.mutate(request, async |engine, caller, asked, request| {
+            let handle = caller.find(engine.vps(&request.vps), &request.vps)?;
             let clone = CloneVps {
                 name: parse("name", &request.name)?,
                 snapshot: parse_optional("snapshot", &request.snapshot)?,
@@ -120,8 +121,8 @@ impl v1::vps_service_server::VpsService for Shared {
     }
 
     async fn rebuild_vps(&self, request: Request<v1::RebuildVpsRequest>) -> Answer<v1::RebuildVpsResponse> {
-        self.mutate(request, async |engine, asked, request| {
-            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+        self.mutate(request, async |engine, caller, asked, request| {
+            let handle = caller.find(engine.vps(&request.vps), &request.vps)?;
             let image = parse("image", &request.image)?;
             let boot = request.start.then_some(Boot { wait_ready: request.wait_ready });
             engine.rebuild_vps(&asked, &handle, image, request.force, boot).await.map_err(status)
@@ -130,18 +131,20 @@ impl v1::vps_service_server::VpsService for Shared {
     }
 
     async fn start_vps(&self, request: Request<v1::StartVpsRequest>) -> Answer<v1::StartVpsResponse> {
-        self.mutate(request, async |engine, asked, request| {
-            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+        self.mutate(request, async |engine, caller, asked, request| {
+            let handle = caller.find(engine.vps(&request.vps), &request.vps)?;
             let v1::StartVpsRequest { wait_ready, override_suspension, .. } = request;
-            check_override(&asked, override_suspension)?;
+            if override_suspension {
+                caller.may_also(Extra::OverrideSuspension, object(&handle.spec())).map_err(ApiError::from)?;
+            }
             engine.start_vps(&asked, &handle, wait_ready, override_suspension).await.map_err(status)
         })
         .await
     }
 
     async fn stop_vps(&self, request: Request<v1::StopVpsRequest>) -> Answer<v1::StopVpsResponse> {
-        self.mutate(request, async |engine, asked, request| {
-            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+        self.mutate(request, async |engine, caller, asked, request| {
+            let handle = caller.find(engine.vps(&request.vps), &request.vps)?;
             let timeout = request.timeout.map(|timeout| duration("timeout", timeout)).transpose()?;
             engine.stop_vps(&asked, &handle, request.force, timeout).await.map_err(status)
         })
@@ -149,8 +152,8 @@ impl v1::vps_service_server::VpsService for Shared {
     }
 
     async fn restart_vps(&self, request: Request<v1::RestartVpsRequest>) -> Answer<v1::RestartVpsResponse> {
-        self.mutate(request, async |engine, asked, request| {
-            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+        self.mutate(request, async |engine, caller, asked, request| {
+            let handle = caller.find(engine.vps(&request.vps), &request.vps)?;
             let timeout = request.timeout.map(|timeout| duration("timeout", timeout)).transpose()?;
             let v1::RestartVpsRequest { force, wait_ready, .. } = request;
             engine.restart_vps(&asked, &handle, force, timeout, wait_ready).await.map_err(status)
@@ -159,24 +162,24 @@ impl v1::vps_service_server::VpsService for Shared {
     }
 
     async fn pause_vps(&self, request: Request<v1::PauseVpsRequest>) -> Answer<v1::PauseVpsResponse> {
-        self.mutate(request, async |engine, asked, request| {
-            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+        self.mutate(request, async |engine, caller, asked, request| {
+            let handle = caller.find(engine.vps(&request.vps), &request.vps)?;
             engine.pause_vps(&asked, &handle).await.map_err(status)
         })
         .await
     }
 
     async fn resume_vps(&self, request: Request<v1::ResumeVpsRequest>) -> Answer<v1::ResumeVpsResponse> {
-        self.mutate(request, async |engine, asked, request| {
-            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+        self.mutate(request, async |engine, caller, asked, request| {
+            let handle = caller.find(engine.vps(&request.vps), &request.vps)?;
             engine.resume_vps(&asked, &handle).await.map_err(status)
         })
         .await
     }
 
     async fn suspend_vps(&self, request: Request<v1::SuspendVpsRequest>) -> Answer<v1::SuspendVpsResponse> {
-        self.mutate(request, async |engine, asked, request| {
-            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+        self.mutate(request, async |engine, caller, asked, request| {
+            let handle = caller.find(engine.vps(&request.vps), &request.vps)?;
             let timeout = request.timeout.map(|timeout| duration("timeout", timeout)).transpose()?;
             let v1::SuspendVpsRequest { reason, force, .. } = request;
             engine.suspend_vps(&asked, &handle, reason, force, timeout).await.map_err(status)
@@ -188,8 +191,8 @@ impl v1::vps_service_server::VpsService for Shared {
         &self,
         request: Request<v1::UnsuspendVpsRequest>,
     ) -> Answer<v1::UnsuspendVpsResponse> {
-        self.mutate(request, async |engine, asked, request| {
-            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+        self.mutate(request, async |engine, caller, asked, request| {
+            let handle = caller.find(engine.vps(&request.vps), &request.vps)?;
             engine.unsuspend_vps(&asked, &handle).await.map_err(status)
         })
         .await
@@ -199,8 +202,8 @@ impl v1::vps_service_server::VpsService for Shared {
         &self,
         request: Request<v1::SetVpsPasswordRequest>,
     ) -> Answer<v1::SetVpsPasswordResponse> {
-        self.mutate(request, async |engine, asked, request| {
-            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+        self.mutate(request, async |engine, caller, asked, request| {
+            let handle = caller.find(engine.vps(&request.vps), &request.vps)?;
             let user = Some(request.user).filter(|user| !user.is_empty());
             let user = user.unwrap_or_else(|| "root".to_owned());
             engine.set_password(&asked, &handle, user, &request.password).await.map_err(status)
@@ -212,15 +215,15 @@ impl v1::vps_service_server::VpsService for Shared {
         &self,
         request: Request<v1::ChangeVpsSshKeysRequest>,
     ) -> Answer<v1::ChangeVpsSshKeysResponse> {
-        self.mutate(request, async |engine, asked, request| {
-            let handle = find(&asked.requester, engine.vps(&request.vps), &request.vps)?;
+        self.mutate(request, async |engine, caller, asked, request| {
+            let handle = caller.find(engine.vps(&request.vps), &request.vps)?;
             engine.change_ssh_keys(&asked, &handle, &request.add, &request.remove).await.map_err(status)
         })
         .await
     }
 
     async fn exec_vps(&self, request: Request<Streaming<v1::ExecVpsRequest>>) -> Answer<Self::ExecVpsStream> {
-        let caller = requester(&request)?;
+        let caller = Caller::of(&request)?;
         let stream = session::exec(&self.engine, &caller, request.into_inner(), self.ended()).await?;
         Ok(Response::new(Box::pin(stream)))
     }
@@ -229,7 +232,7 @@ impl v1::vps_service_server::VpsService for Shared {
         &self,
         request: Request<Streaming<v1::AttachConsoleRequest>>,
     ) -> Answer<Self::AttachConsoleStream> {
-        let caller = requester(&request)?;
+        let caller = Caller::of(&request)?;
         let stream = session::console(&self.engine, &caller, request.into_inner(), self.ended()).await?;
         Ok(Response::new(Box::pin(stream)))
     }
@@ -238,8 +241,8 @@ impl v1::vps_service_server::VpsService for Shared {
         &self,
         request: Request<v1::GetConsoleLogRequest>,
     ) -> Answer<v1::GetConsoleLogResponse> {
-        let (caller, name) = (requester(&request)?, &request.get_ref().vps);
-        let handle = find(&caller, self.engine.vps(name), name)?;
+        let (caller, name) = (Caller::of(&request)?, &request.get_ref().vps);
+        let handle = caller.find(self.engine.vps(name), name)?;
         let log = self.engine.console_log(&handle).await.map_err(status)?;
         Ok(Response::new(v1::GetConsoleLogResponse { log }))
     }
@@ -329,18 +332,6 @@ fn update_request(request: v1::UpdateVpsRequest) -> Result<UpdateVps, ApiError> 
         hostname: is_named("hostname").then_some(changes.hostname),
         delete_protection: given("delete_protection", changes.delete_protection),
     })
-}
-
-/// Who may end a hold may look behind it.
-fn check_override(asked: &Asked, override_suspension: bool) -> Result<(), ApiError> {
-    match asked.requester.role {
-        Role::SuperAdmin | Role::Operator | Role::Billing => Ok(()),
-        Role::Tenant | Role::Viewer if !override_suspension => Ok(()),
-        role => Err(ApiError::new(
-            Reason::PermissionDenied,
-            format!("the role {role} may not start what is suspended"),
-        )),
-    }
 }
 
 /// Where a page of VPSes ends: by name, and, as several in the trash may have one name, by id.

@@ -11,7 +11,7 @@ use insula_files::wire::{Decoder, Frame};
 use insula_files::{FileError, FileErrorKind, Item, Job, Totals};
 use insula_runtime::{Request as MonitorRequest, VpsDirectory};
 use insula_storage::Volume;
-use insula_types::{Reason, Requester, VpsState};
+use insula_types::Reason;
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
@@ -63,21 +63,9 @@ pub enum FileAnswer {
 
 impl Engine {
     /// Begins to read or write files of a VPS.
-    pub async fn open_files(
-        &self,
-        requester: &Requester,
-        handle: &VpsHandle,
-        job: Job,
-    ) -> Result<FileSession, EngineError> {
-        let (state, name) = (handle.state(), handle.name());
-        admit(Request::Files, name.as_str(), state)?;
-        if state == VpsState::Suspended && requester.tenant.is_some() {
-            return Err(EngineError::new(
-                Reason::VpsSuspended,
-                format!("VPS {:?} is suspended", name.as_str()),
-            )
-            .hint("its files are kept; ask who suspended it"));
-        }
+    pub async fn open_files(&self, handle: &VpsHandle, job: Job) -> Result<FileSession, EngineError> {
+        let state = handle.state();
+        admit(Request::Files, handle.name().as_str(), state)?;
         let ((input, sink), (source, output)) = (pipe()?, pipe()?);
         let (sink, source) = (registered(sink)?, registered(source)?);
         let link = match state.is_alive() {
