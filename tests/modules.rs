@@ -1,0 +1,110 @@
+//! The modules of a crate, as files, use each other in one direction: no circle of imports, however long.
+//!
+//! What uses what is read from the sources: `use`, and paths that are written out. A name that is handed on by a re-export
+//! counts as its file's that defines it. What is compiled for tests only does not count, nor do methods: they belong to
+//! the type that has them, wherever they are written.
+
+#[path = "modules/graph.rs"]
+mod graph;
+#[path = "modules/names.rs"]
+mod names;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use insula_testkit::project_file;
+
+use self::graph::{Graph, find_circles};
+use self::names::Sources;
+
+/// The crates without circles: the file of their root, and the module beneath which is looked, if not everywhere. Others
+/// join as soon as they have none.
+const CHECKED: [(&str, &str); 3] = [
+    ("crates/insula-agent/src/main.rs", ""),
+    ("crates/insula-image/src/lib.rs", ""),
+    ("crates/insula-net/src/lib.rs", ""),
+];
+
+#[test]
+fn modules_use_each_other_in_one_direction() {
+    let mut circles = vec![];
+    for (root, within) in CHECKED {
+        let graph = graph_of_crate(&project_file(root), within);
+        assert!(graph.len() > 3, "{root} has next to no modules: {graph:?}");
+        circles.extend(find_circles(&graph).iter().map(|circle| format!("{root}: {}", circle.join(" -> "))));
+    }
+    assert!(circles.is_empty(), "files that use each other in a circle:\n{}", circles.join("\n"));
+}
+
+/// The files of a crate, and which of them each uses.
+fn graph_of_crate(root: &Path, within: &str) -> Graph {
+    let directory = root.parent().unwrap();
+    let read = |file: &str| std::fs::read_to_string(directory.join(file)).ok();
+    let graph = Sources::read(root.file_name().unwrap().to_str().unwrap(), &read).graph();
+    let is_within = |file: &String| {
+        let path = file.trim_end_matches(".rs");
+        within.is_empty() || path == within || path.starts_with(&format!("{within}/"))
+    };
+    graph
+        .into_iter()
+        .filter(|(file, _)| is_within(file))
+        .map(|(file, used)| (file, used.into_iter().filter(is_within).collect()))
+        .collect()
+}
+
+/// The graph of a crate whose files are given.
+fn graph_of(files: &[(&str, &str)]) -> Graph {
+    let files: BTreeMap<&str, &str> = files.iter().copied().collect();
+    Sources::read("lib.rs", &|file: &str| files.get(file).map(|text| (*text).to_owned())).graph()
+}
+
+fn circle_of(files: &[(&str, &str)]) -> Option<String> {
+    find_circles(&graph_of(files)).first().map(|circle| circle.join(" -> "))
+}
+
+#[test]
+fn a_circle_is_found_and_told() {
+    let files = [
+        ("lib.rs", "mod one; mod two; mod three;"),
+        ("one.rs", "use crate::two::Two; pub struct One(Two);"),
+        ("two.rs", "pub struct Two; fn f() { super::three::three() }"),
+        ("three.rs", "pub fn three() { drop(crate::one::One) }"),
+    ];
+    let line = [files[0], files[1], files[2], ("three.rs", "pub fn three() {}")];
+    assert_eq!(circle_of(&files).as_deref(), Some("one.rs -> two.rs -> three.rs -> one.rs"));
+    assert_eq!(circle_of(&line), None);
+}
+
+#[test]
+fn a_name_belongs_to_the_file_that_defines_it() {
+    let lib = ("lib.rs", "mod room; mod user; pub use room::Thing; pub(crate) use room::inner::*;");
+    let room = ("room.rs", "pub mod inner; pub use self::inner::Thing;");
+    let inner = ("room/inner.rs", "pub struct Thing; pub fn made() {}");
+    for user in
+        ["use crate::Thing;", "use crate::{made as other};", "use crate::room; fn f(_: room::Thing) {}"]
+    {
+        let graph = graph_of(&[lib, room, inner, ("user.rs", user)]);
+        assert!(graph["user.rs"].contains("room/inner.rs"), "{user}: {graph:?}");
+        assert!(!graph["user.rs"].contains("lib.rs"), "{user}: {graph:?}");
+    }
+    // The same with a way back is a circle, though no file names the other.
+    let back = ("room/inner.rs", "use crate::user::f; pub struct Thing;");
+    let circle = circle_of(&[lib, room, back, ("user.rs", "use crate::Thing; pub fn f() {}")]);
+    assert_eq!(circle.as_deref(), Some("room/inner.rs -> user.rs -> room/inner.rs"));
+}
+
+#[test]
+fn paths_in_macros_count_and_tests_do_not() {
+    let files = |one| [("lib.rs", "mod one; mod two;"), ("one.rs", one), ("two.rs", "use crate::one::f;")];
+    let circle = "one.rs -> two.rs -> one.rs";
+    assert_eq!(
+        circle_of(&files(r#"pub fn f() { println!("{}", crate::two::x()) }"#)).as_deref(),
+        Some(circle)
+    );
+    assert_eq!(circle_of(&files("pub fn f() {} #[cfg(test)] mod tests { use crate::two::x; }")), None);
+    assert_eq!(circle_of(&files("pub fn f() {} #[cfg(test)] fn g() { crate::two::x() }")), None);
+    assert_eq!(
+        circle_of(&files("pub fn f() {} mod inline { use super::super::two::x; }")).as_deref(),
+        Some(circle)
+    );
+}
