@@ -13,7 +13,7 @@ use insula_types::{Fingerprint, ImageInfo, NetworkSpec, Profile, ProfileName};
 
 use crate::blocking::blocking;
 use crate::error::EngineError;
-use crate::host::clients::Access;
+use crate::host::clients::Clients;
 use crate::host::database::Database;
 use crate::host::networks::Firewall;
 use crate::host::settings::Settings;
@@ -53,7 +53,7 @@ pub struct Shared {
     pub(crate) profiles: RwLock<BTreeMap<ProfileName, Profile>>,
     /// Of this host: what tokens and the hashes of requests are made with.
     pub(crate) secret: [u8; 32],
-    pub(crate) access: Access,
+    pub(crate) clients: Arc<Clients>,
     pub(crate) retries: Retries,
     pub(crate) events: Arc<Events>,
     pub(crate) layout: CgroupLayout,

@@ -30,7 +30,6 @@ mod watch;
 
 pub use engine::{Engine, Shared};
 pub use error::EngineError;
-pub use host::clients::NewClient;
 pub use host::features::FeatureChange;
 pub use host::settings::{
     AccessSettings, GrpcWebSettings, NetworkSettings, PoolDriver, PoolSettings, Settings, TlsSettings,
@@ -40,6 +39,7 @@ pub use insula_store::{AuditCheck, AuditFilter, EventFilter, OperationFilter};
 pub use journal::retries::Asked;
 pub use model::job::Boot;
 pub use requests::changes::{LimitChange, SupervisionChange, UpdateVps};
+pub use requests::clients::NewClient;
 pub use requests::clone::CloneVps;
 pub use requests::create::CreateVps;
 pub use requests::images::BuildImage;

@@ -1,4 +1,5 @@
-//! Clients of the API over the network: who they are, how they enroll, and how their access ends.
+//! Clients of the API over the network: who they are, how they enroll, and how their access ends. How a client is let
+//! in or revoked on request is in [`crate::requests::clients`].
 //!
 //! ```text
 //! token made ──> enrolled ──> revoked
@@ -11,82 +12,34 @@
 //! is, is not known here.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use hmac::{Hmac, Mac};
-use insula_store::{AuditCheck, AuditFilter, Store};
 use insula_types::{
-    AccessChange, AuditEntry, AuditLine, ClientCertificate, ClientId, ClientName, ClientRecord,
-    EnrollmentToken, Event, EventBody, OperationKind, OperationRecord, Reason, Requester, Role, TenantName,
+    AccessChange, AuditEntry, ClientCertificate, ClientId, ClientName, ClientRecord, EnrollmentToken, Event,
+    EventBody, Reason, Requester,
 };
 use sha2::Sha256;
 use tokio::sync::watch;
 
-use crate::journal::retries::Asked;
-use crate::{Engine, EngineError, now_ms};
+use crate::host::database::Database;
+use crate::{EngineError, now_ms};
 
-/// How long a token can be used where nothing else is said.
-const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
-/// How long at most.
-const MAX_TOKEN_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How many certificates of one client may live at a time.
 const MAX_CERTIFICATES: usize = 16;
 
-/// A client about to be let in.
-#[derive(Debug, Clone)]
-pub struct NewClient {
-    /// What it is called.
-    pub name: ClientName,
-    /// What it may do.
-    pub role: Role,
-    /// Whose VPSes alone it may touch: with the role of a tenant, and only there.
-    pub tenant: Option<TenantName>,
-    /// How long its token can be used.
-    pub token_life: Option<Duration>,
-}
-
-impl NewClient {
-    fn check(&self) -> Result<(), EngineError> {
-        let life = self.token_life.unwrap_or(TOKEN_LIFE);
-        let taken = [Requester::root().name, Requester::agent().name];
-        match (self.role, &self.tenant) {
-            _ if taken.iter().any(|name| name == self.name.as_str()) => {
-                Err(EngineError::invalid("name", format!("{} is not a client's name", self.name)))
-            }
-            (Role::Tenant, None) => Err(EngineError::invalid("tenant", "the role tenant needs a tenant")),
-            (role, Some(_)) if role != Role::Tenant => {
-                Err(EngineError::invalid("tenant", format!("the role {role} is not limited to a tenant")))
-            }
-            _ if life.is_zero() || life > MAX_TOKEN_LIFE => {
-                Err(EngineError::invalid("time_to_live", "it must be more than nothing and at most 30 days"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn record(self) -> ClientRecord {
-        let now = now_ms();
-        ClientRecord {
-            id: ClientId::new(),
-            name: self.name,
-            role: self.role,
-            tenant: self.tenant,
-            created_at_ms: now,
-            token_expires_at_ms: now.saturating_add(milliseconds(self.token_life.unwrap_or(TOKEN_LIFE))),
-            enrolled_at_ms: None,
-            revoked_at_ms: None,
-            certificates: vec![],
-        }
-    }
-}
-
 /// All clients, in memory.
 #[derive(Debug)]
-pub(crate) struct Access {
+pub(crate) struct Clients {
+    store: Database,
+    /// Of this host: what the tokens are made with.
+    secret: [u8; 32],
+    /// How long a new certificate is good.
+    certificate_life: Duration,
     registry: RwLock<Registry>,
     /// Held while a client is made or changed.
-    changing: tokio::sync::Mutex<()>,
+    pub(crate) changing: tokio::sync::Mutex<()>,
     /// Told when a client was revoked.
     revocations: watch::Sender<()>,
 }
@@ -120,12 +73,15 @@ impl Registry {
     }
 }
 
-impl Access {
+impl Clients {
     /// The clients that the database has.
-    pub(crate) fn load(store: &Store) -> Result<Self, EngineError> {
+    pub(crate) fn load(store: Database, certificate_life: Duration) -> Result<Self, EngineError> {
         let mut registry = Registry::default();
         store.clients()?.into_iter().for_each(|client| registry.put(client));
         Ok(Self {
+            secret: store.secret(),
+            store,
+            certificate_life,
             registry: RwLock::new(registry),
             changing: tokio::sync::Mutex::new(()),
             revocations: watch::Sender::new(()),
@@ -136,76 +92,67 @@ impl Access {
         self.registry.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, client: ClientRecord) {
+    /// Keeps a client as it is in the database by now.
+    pub(crate) fn put(&self, client: ClientRecord) {
         self.registry.write().unwrap_or_else(PoisonError::into_inner).put(client);
     }
-}
 
-impl Engine {
     /// Who a connection with this certificate is; `None` where it is nobody, or nobody any more.
-    pub fn requester_of(&self, fingerprint: &str, peer: &str) -> Option<Requester> {
-        let registry = self.access.read();
+    pub(crate) fn requester_of(&self, fingerprint: &str, peer: &str) -> Option<Requester> {
+        let registry = self.read();
         let (client, _) = registry.holder(fingerprint)?;
         Some(requester(client, peer))
     }
 
     /// Until the certificate is good no more: its client was revoked, or it has expired.
-    pub fn access_ended(&self, fingerprint: String) -> impl Future<Output = ()> + Send + 'static {
-        let engine = self.clone();
-        let mut revocations = self.access.revocations.subscribe();
-        async move {
-            loop {
-                let until = engine.access.read().holder(&fingerprint).map(|(_, until)| until);
-                let Some(until) = until else { return };
-                let left = Duration::from_millis((until - now_ms()).max(0).unsigned_abs());
-                // Gone senders end with the engine, and then so do all calls.
-                let _ = tokio::time::timeout(left, revocations.changed()).await;
-            }
+    pub(crate) async fn access_ended(self: Arc<Self>, fingerprint: String) {
+        let mut revocations = self.revocations.subscribe();
+        loop {
+            let until = self.read().holder(&fingerprint).map(|(_, until)| until);
+            let Some(until) = until else { return };
+            let left = Duration::from_millis((until - now_ms()).max(0).unsigned_abs());
+            // Gone senders end with the engine, and then so do all calls.
+            let _ = tokio::time::timeout(left, revocations.changed()).await;
         }
     }
 
     /// All clients, and tokens that wait for theirs, by name.
-    pub fn clients(&self, show_revoked: bool) -> Vec<ClientRecord> {
-        let registry = self.access.read();
+    pub(crate) fn all(&self, show_revoked: bool) -> Vec<ClientRecord> {
+        let registry = self.read();
         let shown = registry.clients.values().filter(|client| show_revoked || client.revoked_at_ms.is_none());
         let mut clients: Vec<_> = shown.cloned().collect();
         clients.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
         clients
     }
 
-    /// Makes a client that waits for somebody with its token.
-    pub async fn create_client(
-        &self,
-        asked: &Asked,
-        new: NewClient,
-    ) -> Result<(OperationRecord, ClientRecord), EngineError> {
-        new.check()?;
-        let record = self.once(asked, || self.insert_client(asked, new)).await?;
-        let client = record.target.parse().ok().and_then(|id| self.access.read().clients.get(&id).cloned());
-        let client = client.ok_or_else(|| EngineError::new(Reason::ClientNotFound, "the client is gone"))?;
-        Ok((record, client))
+    /// The client of this id.
+    pub(crate) fn by_id(&self, id: &ClientId) -> Option<ClientRecord> {
+        self.read().clients.get(id).cloned()
     }
 
-    async fn insert_client(&self, asked: &Asked, new: NewClient) -> Result<OperationRecord, EngineError> {
-        let _changing = self.access.changing.lock().await;
-        if self.access.read().by_name(new.name.as_str()).is_some() {
-            let message = format!("there is a client {:?} already", new.name.as_str());
-            return Err(
-                EngineError::new(Reason::ClientExists, message).hint("revoke it first, or take another name")
-            );
-        }
-        let client = new.record();
-        let (kept, event) = (client.clone(), event(&client, AccessChange::TokenCreated, &asked.requester));
-        let write =
-            move |store: &Store, operation: &OperationRecord| store.insert_client(&kept, operation, &event);
-        let (id, name) = (client.id.to_string(), client.name.clone());
-        let record = self.at_once(asked, OperationKind::CreateAccessToken, id, name.as_str(), write).await?;
-        self.access.put(client);
-        Ok(record)
+    /// Whether a client that has access, or a token for it, has this name.
+    pub(crate) fn has_name(&self, name: &ClientName) -> bool {
+        self.read().by_name(name.as_str()).is_some()
+    }
+
+    /// Ends the calls of a client that has been revoked.
+    pub(crate) fn tell_revocation(&self) {
+        self.revocations.send_replace(());
+    }
+
+    /// The client that somebody means by a name or an id, while it has access.
+    pub(crate) fn active(&self, reference: &str) -> Result<ClientRecord, EngineError> {
+        let registry = self.read();
+        let by_id = reference.parse().ok().and_then(|id: ClientId| registry.clients.get(&id));
+        let found = registry.by_name(reference).or(by_id).filter(|client| client.revoked_at_ms.is_none());
+        found.cloned().ok_or_else(|| {
+            let shown: String = reference.chars().take(80).collect();
+            EngineError::new(Reason::ClientNotFound, format!("there is no client {shown:?}"))
+        })
     }
 
     /// The secret of a client's token. It is the same whenever it is asked for.
-    pub fn token_secret(&self, client: &ClientId) -> [u8; 32] {
+    pub(crate) fn token_secret(&self, client: &ClientId) -> [u8; 32] {
         self.token_mac(client).finalize().into_bytes().into()
     }
 
@@ -218,7 +165,7 @@ impl Engine {
 
     /// Lets in whoever has the token, with a certificate that `issue` makes for the public key; `key` is the key's hash.
     /// The same token with the same key again is answered with the same certificate.
-    pub async fn enroll_client(
+    pub(crate) async fn enroll(
         &self,
         token: &EnrollmentToken,
         key: &str,
@@ -226,8 +173,8 @@ impl Engine {
         issue: impl FnOnce(&ClientRecord) -> Result<ClientCertificate, EngineError>,
     ) -> Result<(ClientRecord, ClientCertificate), EngineError> {
         self.token_mac(&token.client).verify_slice(&token.secret).map_err(|_| token_refused())?;
-        let _changing = self.access.changing.lock().await;
-        let client = self.access.read().clients.get(&token.client).cloned().ok_or_else(token_refused)?;
+        let _changing = self.changing.lock().await;
+        let client = self.read().clients.get(&token.client).cloned().ok_or_else(token_refused)?;
         let waits = client.enrolled_at_ms.is_none() && now_ms() < client.token_expires_at_ms;
         let is_same = |known: &&ClientCertificate| known.key == key && now_ms() < known.expires_at_ms;
         let same = client.certificates.iter().rev().find(is_same);
@@ -253,23 +200,23 @@ impl Engine {
         let entry = entry(&client, "EnrollClient", who, event.at_ms);
         let (id, kept) = (client.id, certificate.clone());
         let at_ms = event.at_ms;
-        self.store(move |store| store.enroll_client(&id, &kept, at_ms, &entry, &event)).await?;
+        self.store.run(move |store| store.enroll_client(&id, &kept, at_ms, &entry, &event)).await?;
         client.enrolled_at_ms = Some(at_ms);
         client.certificates.push(certificate.clone());
-        self.access.put(client.clone());
+        self.put(client.clone());
         Ok((client, certificate))
     }
 
     /// A new certificate for a client. With the key of its newest one, if that is young, that one again: a retry.
-    pub async fn renew_certificate(
+    pub(crate) async fn renew(
         &self,
         who: &Requester,
         key: &str,
         issue: impl FnOnce(&ClientRecord) -> Result<ClientCertificate, EngineError>,
     ) -> Result<ClientCertificate, EngineError> {
-        let _changing = self.access.changing.lock().await;
-        let mut client = self.access.read().by_name(&who.name).cloned().ok_or_else(no_certificate)?;
-        let young = now_ms().saturating_add(milliseconds(self.settings.access.certificate_life()) / 3 * 2);
+        let _changing = self.changing.lock().await;
+        let mut client = self.read().by_name(&who.name).cloned().ok_or_else(no_certificate)?;
+        let young = now_ms().saturating_add(milliseconds(self.certificate_life) / 3 * 2);
         let newest = client.certificates.last();
         if let Some(same) = newest.filter(|newest| newest.key == key && newest.expires_at_ms > young) {
             return Ok(same.clone());
@@ -285,56 +232,10 @@ impl Engine {
         let event = event(&client, AccessChange::CertificateRenewed, who);
         let entry = entry(&client, "RenewCertificate", who.clone(), event.at_ms);
         let (id, kept) = (client.id, certificate.clone());
-        self.store(move |store| store.add_certificate(&id, &kept, &entry, &event)).await?;
+        self.store.run(move |store| store.add_certificate(&id, &kept, &entry, &event)).await?;
         client.certificates.push(certificate.clone());
-        self.access.put(client);
+        self.put(client);
         Ok(certificate)
-    }
-
-    /// Takes the access of a client away, or its token, by name or id. It is known at once: calls of the client that are
-    /// open end ([`Self::access_ended`]), and new ones are refused.
-    pub async fn revoke_client(&self, asked: &Asked, client: &str) -> Result<OperationRecord, EngineError> {
-        self.once(asked, || async {
-            let _changing = self.access.changing.lock().await;
-            let mut client = self.active_client(client)?;
-            let event = event(&client, AccessChange::Revoked, &asked.requester);
-            let (id, at_ms) = (client.id, event.at_ms);
-            let write = move |store: &Store, operation: &OperationRecord| {
-                store.revoke_client(&id, at_ms, operation, &event)
-            };
-            let (kind, name) = (OperationKind::RevokeClient, client.name.clone());
-            let record = self.at_once(asked, kind, id.to_string(), name.as_str(), write).await?;
-            client.revoked_at_ms = Some(at_ms);
-            self.access.put(client);
-            self.access.revocations.send_replace(());
-            Ok(record)
-        })
-        .await
-    }
-
-    fn active_client(&self, reference: &str) -> Result<ClientRecord, EngineError> {
-        let registry = self.access.read();
-        let by_id = reference.parse().ok().and_then(|id: ClientId| registry.clients.get(&id));
-        let found = registry.by_name(reference).or(by_id).filter(|client| client.revoked_at_ms.is_none());
-        found.cloned().ok_or_else(|| {
-            let shown: String = reference.chars().take(80).collect();
-            EngineError::new(Reason::ClientNotFound, format!("there is no client {shown:?}"))
-        })
-    }
-
-    /// Entries of the audit log, newest first.
-    pub async fn audit_entries(&self, filter: AuditFilter) -> Result<Vec<AuditLine>, EngineError> {
-        self.store(move |store| store.audit(&filter)).await
-    }
-
-    /// Checks the chain of the audit log.
-    pub async fn verify_audit(&self) -> Result<AuditCheck, EngineError> {
-        self.store(Store::verify_audit).await
-    }
-
-    /// Notes that somebody known was refused something.
-    pub async fn note_refusal(&self, entry: AuditEntry) -> Result<(), EngineError> {
-        self.store(move |store| store.append_audit(&entry)).await
     }
 }
 
@@ -347,7 +248,7 @@ fn requester(client: &ClientRecord, peer: &str) -> Requester {
     }
 }
 
-fn event(client: &ClientRecord, change: AccessChange, by: &Requester) -> Event {
+pub(crate) fn event(client: &ClientRecord, change: AccessChange, by: &Requester) -> Event {
     let body = EventBody::Access {
         change,
         client: client.name.clone(),
@@ -380,6 +281,6 @@ fn no_certificate() -> EngineError {
     EngineError::new(Reason::ClientNotFound, "only a client that has enrolled has a certificate to renew")
 }
 
-fn milliseconds(duration: Duration) -> i64 {
+pub(crate) fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

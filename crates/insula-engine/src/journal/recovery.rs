@@ -14,12 +14,12 @@ use insula_runtime::{
 use insula_storage::{LoopPoolConfig, Pool, Volume};
 use insula_store::Store;
 use insula_types::{
-    ByteSize, DesiredPower, ExitReason, ExitRecord, Failure, OperationRecord, OperationState, Profile,
-    ProfileName, Reason, SnapshotInfo, VpsId, VpsSpec, VpsState,
+    ByteSize, DesiredPower, ExitReason, ExitRecord, OperationRecord, OperationState, Profile, ProfileName,
+    Reason, SnapshotInfo, VpsId, VpsSpec, VpsState,
 };
 use tokio::sync::watch;
 
-use crate::host::clients::Access;
+use crate::host::clients::Clients;
 use crate::host::database::Database;
 use crate::host::nested::{choose_driver, fit_ids, observe_id_mapping, observe_nesting};
 use crate::journal::execution::{Operations, Right};
@@ -220,8 +220,10 @@ impl Engine {
             .map_err(|error| EngineError::internal("failed to read the journal", error))?;
         if record.state == OperationState::Running && job.recovery() == Recovery::TakeBack {
             record.state = OperationState::Undoing;
-            let message = "the agent ended in the middle; it was taken back";
-            record.error = Some(Failure::new(Reason::Interrupted, message));
+            record.error = Some((
+                Reason::Interrupted.to_string(),
+                "the agent ended in the middle; it was taken back".to_owned(),
+            ));
         }
         let work = Work::new(record.id, record.kind, job.vps());
         let handle = |vps: Option<VpsId>| vps.and_then(|vps| self.table.by_id(&vps));
@@ -334,7 +336,7 @@ fn open_host(mut settings: Settings) -> Result<Shared, EngineError> {
         autostarts: Arc::new(Autostarts::new(store.clone(), table.clone(), is_nested)),
         profiles: RwLock::new(profiles_of(&store)?),
         secret: store.secret(),
-        access: Access::load(&store)?,
+        clients: Arc::new(Clients::load(store.clone(), settings.access.certificate_life())?),
         retries: Retries::default(),
         events: Arc::new(Events::new(store.clone(), told)),
         store,
