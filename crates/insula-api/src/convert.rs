@@ -10,7 +10,7 @@ mod file;
 pub use access::role;
 pub use file::{file_item, path_fields, path_of, skip};
 use insula_types::{
-    Autostart, ByteSize, CpuCount, CrashPolicy, ExitReason, ExitRecord, Features, ImageInfo, Limits,
+    Autostart, ByteSize, CpuCount, CrashPolicy, ExitReason, ExitRecord, Failure, Features, ImageInfo, Limits,
     LimitsError, Nic, OperationRecord, OperationState, Profile, Reason, SnapshotInfo, Supervision,
     Suspension, VpsSpec, VpsState,
 };
@@ -331,6 +331,7 @@ impl From<OperationState> for v1::operation::State {
             OperationState::Queued => Self::Queued,
             OperationState::Running => Self::Running,
             OperationState::Undoing => Self::Undoing,
+            OperationState::InDoubt => Self::InDoubt,
             OperationState::Succeeded => Self::Succeeded,
             OperationState::Failed => Self::Failed,
         }
@@ -347,7 +348,7 @@ impl From<&OperationRecord> for v1::Operation {
             state: v1::operation::State::from(record.state).into(),
             percent: record.progress.percent.into(),
             message: record.progress.message.clone(),
-            error: record.error.as_ref().map(|error| (&recorded_error(error)).into()),
+            error: record.error.as_ref().map(|failure| (&recorded_error(failure)).into()),
             create_time: Some(timestamp_ms(record.created_at_ms)),
             update_time: Some(timestamp_ms(record.updated_at_ms)),
             steps: record.steps.clone(),
@@ -360,17 +361,14 @@ impl From<&OperationRecord> for v1::Operation {
     }
 }
 
-/// The error of an operation as the journal keeps it: a reason of the table, and the chain, an error on each line,
-/// outermost first; a last line `hint: …` is the hint.
-pub fn recorded_error((reason, chain): &(String, String)) -> ApiError {
-    let (chain, hint) = match chain.rsplit_once("\nhint: ") {
-        Some((chain, hint)) => (chain, Some(hint)),
-        None => (&**chain, None),
-    };
-    let mut lines = chain.lines().map(str::to_owned);
-    let reason = reason.parse().unwrap_or(Reason::Internal);
-    let error = ApiError::new(reason, lines.next().unwrap_or_default()).with_causes(lines);
-    hint.into_iter().fold(error, ApiError::with_hint)
+/// The error of an operation as the journal keeps it. What went wrong when it was taken back follows its causes.
+pub fn recorded_error(failure: &Failure) -> ApiError {
+    let reason = failure.reason.parse().unwrap_or(Reason::Internal);
+    let mut messages = failure.messages.iter().cloned();
+    let error = ApiError::new(reason, messages.next().unwrap_or_default());
+    let undo = failure.undo.iter().map(|chain| format!("and taking it back: {chain}"));
+    let error = error.with_causes(messages.chain(undo));
+    failure.hint.iter().fold(error, ApiError::with_hint)
 }
 
 #[cfg(test)]
@@ -496,8 +494,15 @@ mod tests {
             state: OperationState::Failed,
             step: 0,
             progress: Progress::default(),
-            error: Some(("POOL_FULL".into(), "failed to create VPS web1\nno room".into())),
+            error: Some(Failure {
+                messages: vec!["failed to create VPS web1".into(), "no room".into()],
+                hint: Some("delete a snapshot".into()),
+                undo: vec!["the pool refused: EIO".into()],
+                ..Failure::new(Reason::PoolFull, "")
+            }),
             steps: vec![],
+            step_names: vec![],
+            outputs: Default::default(),
             notes: vec![],
             requester: insula_types::Requester::root(),
             request_id: None,
@@ -509,6 +514,8 @@ mod tests {
         let message = v1::Operation::from(&record);
         let error = ApiError::from(&message.error.unwrap());
         assert_eq!(error.reason(), Some(Reason::PoolFull));
-        assert_eq!(error.chain, ["failed to create VPS web1", "no room"]);
+        let chain = ["failed to create VPS web1", "no room", "and taking it back: the pool refused: EIO"];
+        assert_eq!(error.chain, chain);
+        assert_eq!(error.hint(), Some("delete a snapshot"));
     }
 }

@@ -42,6 +42,8 @@ fn journal(store: &Store) -> Result<(), Box<dyn Error>> {
         progress: Progress::default(),
         error: None,
         steps: vec!["a step".to_owned(); STEPS as usize],
+        step_names: vec![],
+        outputs: Default::default(),
         notes: vec![],
         requester: Requester::root(),
         request_id: None,

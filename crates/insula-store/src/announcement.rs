@@ -10,9 +10,12 @@ use crate::event::append_event;
 
 /// Tells the audit log and the watchers, within a change, that an operation was accepted or is over.
 pub(crate) fn announce(change: &Change<'_>, operation: &OperationRecord) -> rusqlite::Result<()> {
-    let reason = operation.error.as_ref().map(|(reason, _)| reason.clone());
+    let reason = operation.error.as_ref().map(|failure| failure.reason.clone());
     let result = match operation.state {
-        OperationState::Queued | OperationState::Running | OperationState::Undoing => "ACCEPTED",
+        OperationState::Queued
+        | OperationState::Running
+        | OperationState::Undoing
+        | OperationState::InDoubt => "ACCEPTED",
         OperationState::Succeeded => "SUCCEEDED",
         OperationState::Failed => reason.as_deref().unwrap_or(Reason::Internal.as_str()),
     };
@@ -62,7 +65,7 @@ mod tests {
     use super::*;
     use crate::samples::{operation, store, tenant};
     use crate::{AuditFilter, EventFilter};
-    use insula_types::VpsId;
+    use insula_types::{Failure, VpsId};
 
     #[test]
     fn an_operation_is_told_once_when_it_is_accepted_and_once_when_it_is_over() {
@@ -75,7 +78,7 @@ mod tests {
         start.step = 1;
         store.update_operation(&start).unwrap();
         start.state = OperationState::Failed;
-        start.error = Some(("START_FAILED".to_owned(), "no init".to_owned()));
+        start.error = Some(Failure::new(Reason::StartFailed, "no init"));
         start.updated_at_ms = 9;
         for _ in 0..2 {
             store.update_operation(&start).unwrap();

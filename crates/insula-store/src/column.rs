@@ -47,6 +47,15 @@ pub(crate) fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rus
     row.get(column).map(|Json(value)| value)
 }
 
+/// The JSON in a column, where there is any.
+pub(crate) fn from_json_if_any<T: DeserializeOwned>(
+    row: &Row<'_>,
+    column: &str,
+) -> rusqlite::Result<Option<T>> {
+    let value: Option<Json<T>> = row.get(column)?;
+    Ok(value.map(|Json(value)| value))
+}
+
 /// The text in a column, parsed.
 pub(crate) fn parsed<T: FromStr<Err: Error + Send + Sync + 'static>>(
     row: &Row<'_>,

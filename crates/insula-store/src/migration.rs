@@ -9,6 +9,8 @@
 //! are off meanwhile, because a table that others refer to is changed by making it anew
 //! (<https://sqlite.org/lang_altertable.html#otheralter>); whether all references hold is asked before the end.
 
+mod errors;
+
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Transaction};
@@ -28,6 +30,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { sql: include_str!("schema/1.sql"), code: None },
     Migration { sql: include_str!("schema/2.sql"), code: None },
     Migration { sql: include_str!("schema/3.sql"), code: None },
+    Migration { sql: include_str!("schema/4.sql"), code: Some(errors::give_errors_a_structure) },
 ];
 
 /// Takes the database to the newest schema. A copy is kept beside it first, unless it is new.

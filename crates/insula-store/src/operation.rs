@@ -6,16 +6,16 @@ use insula_types::{
 use rusqlite::{OptionalExtension, Row, named_params};
 
 use crate::announcement::announce;
-use crate::column::{from_json, from_word, parsed, parsed_if_any, to_json, to_word};
+use crate::column::{from_json, from_json_if_any, from_word, parsed, parsed_if_any, to_json, to_word};
 use crate::selection::Selection;
 use crate::{Change, Store, StoreError};
 
-const COLUMNS: &str = "id, kind, target, target_name, request, state, step, percent, message, error_reason, error_text, \
-                       steps, notes, requester, requester_role, requester_tenant, requester_peer, request_id, digest, \
+const COLUMNS: &str = "id, kind, target, target_name, request, state, step, percent, message, error, steps, \
+                       step_names, outputs, notes, requester, requester_role, requester_tenant, requester_peer, request_id, digest, \
                        tenant, created_at_ms, updated_at_ms";
 
 /// The condition of the index of unfinished operations, word for word: so SQLite sees that the index will do.
-const UNFINISHED: &str = "state IN ('queued', 'running', 'undoing')";
+const UNFINISHED: &str = "state IN ('queued', 'running', 'undoing', 'in-doubt')";
 
 /// Which operations are asked for. The default is none: `count` is 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,10 +51,13 @@ impl Store {
         self.write("journal an operation", |change| insert_operation(change, operation))
     }
 
-    /// Notes how far an operation is: all that may change, which is state, step, progress, error, request and notes.
+    /// Notes how far an operation is: all that may change, which is state, steps, outputs, progress, error, request and
+    /// notes.
     pub fn update_operation(&self, operation: &OperationRecord) -> Result<(), StoreError> {
-        // Its beginning and what comes of it are on disk before anybody hears of them.
-        match operation.state == OperationState::Running && operation.step > 0 {
+        // Its beginning and what comes of it are on disk before anybody hears of them. So is what its steps were given: a
+        // step that is repeated may be given something else.
+        let is_soon_enough = operation.step > 0 && operation.outputs.is_empty();
+        match operation.state == OperationState::Running && is_soon_enough {
             true => self.write_soon("journal a step", |change| update_operation(change, operation)),
             false => self.write("journal an operation", |change| update_operation(change, operation)),
         }
@@ -128,10 +131,9 @@ fn query(filter: &OperationFilter) -> (String, Selection) {
 pub(crate) fn insert_operation(change: &Change<'_>, operation: &OperationRecord) -> rusqlite::Result<()> {
     let sql = format!(
         "INSERT INTO operation ({COLUMNS}) VALUES (:id, :kind, :target, :target_name, :request, :state, :step, :percent, \
-         :message, :error_reason, :error_text, :steps, :notes, :requester, :requester_role, :requester_tenant, \
+         :message, :error, :steps, :step_names, :outputs, :notes, :requester, :requester_role, :requester_tenant, \
          :requester_peer, :request_id, :digest, :tenant, :created_at_ms, :updated_at_ms)"
     );
-    let (reason, text) = operation.error.clone().unzip();
     let requester = &operation.requester;
     change.prepare_cached(&sql)?.execute(named_params! {
         ":id": operation.id.to_string(),
@@ -143,9 +145,10 @@ pub(crate) fn insert_operation(change: &Change<'_>, operation: &OperationRecord)
         ":step": operation.step,
         ":percent": operation.progress.percent,
         ":message": operation.progress.message,
-        ":error_reason": reason,
-        ":error_text": text,
+        ":error": operation.error.as_ref().map(to_json),
         ":steps": to_json(&operation.steps),
+        ":step_names": to_json(&operation.step_names),
+        ":outputs": to_json(&operation.outputs),
         ":notes": to_json(&operation.notes),
         ":requester": requester.name,
         ":requester_role": to_word(&requester.role),
@@ -165,12 +168,11 @@ pub(crate) fn update_operation(change: &Change<'_>, operation: &OperationRecord)
     let id = operation.id.to_string();
     let unfinished = format!("SELECT 1 FROM operation WHERE id = ?1 AND {UNFINISHED}");
     let ends = operation.state.is_final() && change.prepare_cached(&unfinished)?.exists([&id])?;
-    let (reason, text) = operation.error.clone().unzip();
     change
         .prepare_cached(
             "UPDATE operation SET request = :request, state = :state, step = :step, percent = :percent, \
-             message = :message, error_reason = :error_reason, error_text = :error_text, notes = :notes, \
-             updated_at_ms = :updated_at_ms WHERE id = :id",
+             message = :message, error = :error, steps = :steps, step_names = :step_names, outputs = :outputs, \
+             notes = :notes, updated_at_ms = :updated_at_ms WHERE id = :id",
         )?
         .execute(named_params! {
             ":id": id,
@@ -179,8 +181,10 @@ pub(crate) fn update_operation(change: &Change<'_>, operation: &OperationRecord)
             ":step": operation.step,
             ":percent": operation.progress.percent,
             ":message": operation.progress.message,
-            ":error_reason": reason,
-            ":error_text": text,
+            ":error": operation.error.as_ref().map(to_json),
+            ":steps": to_json(&operation.steps),
+            ":step_names": to_json(&operation.step_names),
+            ":outputs": to_json(&operation.outputs),
             ":notes": to_json(&operation.notes),
             ":updated_at_ms": operation.updated_at_ms,
         })?;
@@ -188,7 +192,6 @@ pub(crate) fn update_operation(change: &Change<'_>, operation: &OperationRecord)
 }
 
 fn operation(row: &Row<'_>) -> rusqlite::Result<OperationRecord> {
-    let (reason, text): (Option<_>, Option<_>) = (row.get("error_reason")?, row.get("error_text")?);
     Ok(OperationRecord {
         id: parsed(row, "id")?,
         kind: from_word(row, "kind")?,
@@ -198,8 +201,10 @@ fn operation(row: &Row<'_>) -> rusqlite::Result<OperationRecord> {
         state: from_word(row, "state")?,
         step: row.get("step")?,
         progress: Progress { percent: row.get("percent")?, message: row.get("message")? },
-        error: reason.zip(text),
+        error: from_json_if_any(row, "error")?,
         steps: from_json(row, "steps")?,
+        step_names: from_json(row, "step_names")?,
+        outputs: from_json(row, "outputs")?,
         notes: from_json(row, "notes")?,
         requester: Requester {
             name: row.get("requester")?,
@@ -219,7 +224,8 @@ fn operation(row: &Row<'_>) -> rusqlite::Result<OperationRecord> {
 mod tests {
     use super::*;
     use crate::samples::{assert_uses_indexes, operation as record, store, tenant};
-    use insula_types::{OperationKind, OperationState, Role};
+    use insula_types::{Failure, OperationKind, OperationState, Reason, Role};
+    use std::collections::BTreeMap;
 
     #[test]
     fn the_journal_gives_back_what_it_got() {
@@ -237,7 +243,13 @@ mod tests {
         assert_eq!(store.operation(&create.id).unwrap().as_ref(), Some(&create));
         create.step = 3;
         create.state = OperationState::Failed;
-        create.error = Some(("HOST_DISK_FULL".to_owned(), "no space".to_owned()));
+        create.error = Some(Failure {
+            hint: Some("make room".to_owned()),
+            undo: vec!["no space to undo".to_owned()],
+            ..Failure::new(Reason::HostDiskFull, "no space")
+        });
+        create.step_names = vec!["clone-root".to_owned()];
+        create.outputs = BTreeMap::from([("clone-root".to_owned(), "7".to_owned())]);
         create.progress = Progress { percent: 40, message: "cloning".to_owned() };
         create.request = r#"{"alias":"a"}"#.to_owned();
         create.notes = vec!["the memory changes at the next start".to_owned()];

@@ -62,6 +62,8 @@ pub(crate) fn operation(kind: OperationKind) -> OperationRecord {
         progress: Progress::default(),
         error: None,
         steps: vec!["clone".to_owned(), "launch".to_owned()],
+        step_names: vec![],
+        outputs: Default::default(),
         notes: vec![],
         requester: Requester::root(),
         request_id: None,

@@ -35,7 +35,7 @@ pub use name::{
     SnapshotName, TenantName, VpsName,
 };
 pub use network::{AddressAssignment, MacAddress, NetworkSpec, Nic};
-pub use operation::{OperationKind, OperationRecord, OperationState, Progress};
+pub use operation::{Failure, OperationKind, OperationRecord, OperationState, Progress};
 pub use profile::Profile;
 pub use reason::{Reason, UnknownReason};
 pub use size::{ByteSize, SizeError};

@@ -1,9 +1,10 @@
 //! Jobs that take longer than a call.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::{OperationId, RequestId, Requester, TenantName};
+use crate::{OperationId, Reason, RequestId, Requester, TenantName};
 
 /// What an operation does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -122,6 +123,9 @@ pub enum OperationState {
     Running,
     /// Its steps are being taken back.
     Undoing,
+    /// Whether its step was done has to be asked elsewhere first, and there was no answer yet.
+    #[serde(rename = "in-doubt")]
+    InDoubt,
     /// It was done.
     Succeeded,
     /// It was not done, and nothing of it is left.
@@ -144,6 +148,29 @@ pub struct Progress {
     pub message: String,
 }
 
+/// Why an operation failed, as the journal keeps it. Fields may come, none may go: old rows are read for as long as
+/// operations are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The stable reason, which a newer agent may know and this one may not.
+    pub reason: String,
+    /// What was being done to what, then each cause below it. Never empty.
+    pub messages: Vec<String>,
+    /// What a person can do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// What went wrong while it was taken back: an error chain each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undo: Vec<String>,
+}
+
+impl Failure {
+    /// A failure without causes.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason: reason.to_string(), messages: vec![message.into()], hint: None, undo: vec![] }
+    }
+}
+
 /// An operation as the journal keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperationRecord {
@@ -163,10 +190,15 @@ pub struct OperationRecord {
     pub step: u32,
     /// How far it is.
     pub progress: Progress,
-    /// Why it failed: a stable reason, then the error's chain.
-    pub error: Option<(String, String)>,
+    /// Why it failed, or is being taken back.
+    pub error: Option<Failure>,
     /// What it does, step by step, for people.
     pub steps: Vec<String>,
+    /// The names of these steps: a newer agent, whose plan may be another, knows by them what was done. Empty when an agent
+    /// wrote it that gave steps no names.
+    pub step_names: Vec<String>,
+    /// What steps found out or were given, by the step's name, as JSON.
+    pub outputs: BTreeMap<String, String>,
     /// What the requester should know about the result.
     pub notes: Vec<String>,
     /// Who asked.

@@ -10,12 +10,13 @@
 //! A record is written to the journal before its step begins, so a dead agent's operations are found by the next one
 //! ([`crate::journal::recovery`]) in the state `queued`, `running` or `undoing` with the step that may be half done.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use insula_store::Store;
 use insula_types::{
-    OperationId, OperationKind, OperationRecord, OperationState, Progress, Reason, Requester, TenantName,
+    Failure, OperationId, OperationKind, OperationRecord, OperationState, Progress, Reason, Requester,
+    TenantName,
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -138,6 +139,8 @@ pub(crate) fn blank_record(
         progress: Progress::default(),
         error: None,
         steps: vec![],
+        step_names: vec![],
+        outputs: BTreeMap::new(),
         notes: vec![],
         requester: asked.requester.clone(),
         request_id: asked.request_id.clone(),
@@ -348,9 +351,7 @@ impl Execution {
 
     fn add_to_error(&self, text: &str) {
         self.record.send_modify(|record| {
-            let (reason, first) =
-                record.error.take().unwrap_or_else(|| (Reason::Interrupted.to_string(), String::new()));
-            record.error = Some((reason, format!("{first}; and taking it back: {text}")));
+            record.error.get_or_insert_with(interrupted).undo.push(text.to_owned());
         });
     }
 
@@ -365,8 +366,6 @@ impl Execution {
                 if state == OperationState::Succeeded {
                     record.progress = Progress { percent: 100, message: "done".to_owned() };
                 } else {
-                    let interrupted =
-                        || (Reason::Interrupted.to_string(), "the agent ended in the middle".to_owned());
                     record.error.get_or_insert_with(interrupted);
                 }
             })
@@ -416,9 +415,17 @@ async fn cancellation(cancelled: &mut watch::Receiver<Option<Requester>>) -> Eng
     }
 }
 
-/// An error as the journal keeps it: the chain, an error on each line, outermost first, and the hint.
-fn describe(error: &EngineError) -> (String, String) {
-    let mut text: Vec<String> = error.messages().iter().map(|line| line.replace('\n', " / ")).collect();
-    text.extend(error.hint_text().map(|hint| format!("hint: {hint}")));
-    (error.reason().to_string(), text.join("\n"))
+/// An error as the journal keeps it.
+fn describe(error: &EngineError) -> Failure {
+    Failure {
+        reason: error.reason().to_string(),
+        messages: error.messages(),
+        hint: error.hint_text().map(str::to_owned),
+        undo: vec![],
+    }
+}
+
+/// Why an operation ends of which nothing else is known.
+fn interrupted() -> Failure {
+    Failure::new(Reason::Interrupted, "the agent ended in the middle")
 }

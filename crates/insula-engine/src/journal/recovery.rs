@@ -14,8 +14,8 @@ use insula_runtime::{
 use insula_storage::{LoopPoolConfig, Pool, Volume};
 use insula_store::Store;
 use insula_types::{
-    ByteSize, DesiredPower, ExitReason, ExitRecord, OperationRecord, OperationState, Profile, ProfileName,
-    Reason, SnapshotInfo, VpsId, VpsSpec, VpsState,
+    ByteSize, DesiredPower, ExitReason, ExitRecord, Failure, OperationRecord, OperationState, Profile,
+    ProfileName, Reason, SnapshotInfo, VpsId, VpsSpec, VpsState,
 };
 use tokio::sync::watch;
 
@@ -220,10 +220,8 @@ impl Engine {
             .map_err(|error| EngineError::internal("failed to read the journal", error))?;
         if record.state == OperationState::Running && job.recovery() == Recovery::TakeBack {
             record.state = OperationState::Undoing;
-            record.error = Some((
-                Reason::Interrupted.to_string(),
-                "the agent ended in the middle; it was taken back".to_owned(),
-            ));
+            let message = "the agent ended in the middle; it was taken back";
+            record.error = Some(Failure::new(Reason::Interrupted, message));
         }
         let work = Work::new(record.id, record.kind, job.vps());
         let handle = |vps: Option<VpsId>| vps.and_then(|vps| self.table.by_id(&vps));

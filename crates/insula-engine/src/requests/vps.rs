@@ -172,7 +172,9 @@ impl Engine {
         match (record.state, job) {
             (OperationState::Succeeded | OperationState::Failed, _) => return refused("is over"),
             (OperationState::Undoing, _) => return refused("is being taken back already"),
-            (OperationState::Running, Some(job)) if !job.plan().is_cancellable(record.step as usize) => {
+            (OperationState::Running | OperationState::InDoubt, Some(job))
+                if !job.plan().is_cancellable(record.step as usize) =>
+            {
                 return refused("is beyond the point where it could be taken back");
             }
             _ => {}
