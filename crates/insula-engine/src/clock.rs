@@ -2,6 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// A day in milliseconds.
+pub(crate) const DAY_MS: i64 = 86_400_000;
+
 /// Milliseconds since 1970, UTC.
 pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

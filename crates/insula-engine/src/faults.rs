@@ -15,8 +15,9 @@ use insula_store::OperationFilter;
 use insula_types::{OperationRecord, OperationState};
 
 use self::host::{Host, prepare};
+use crate::jobs::Job;
 use crate::journal::faults::Fault;
-use crate::model::job::{Job, Plan};
+use crate::model::plan::Plan;
 use crate::model::step::Step;
 use crate::{Engine, EngineError, Power};
 

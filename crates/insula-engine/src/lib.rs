@@ -2,13 +2,14 @@
 //!
 //! Its rooms, each a folder:
 //!
-//! * `model`: jobs as lists of steps, and the policy of what is allowed when. Pure data.
+//! * `model`: plans as lists of steps, and the policy of what is allowed when. Pure data.
+//! * `jobs`: what operations do. A file each: what is asked for, one check, the plan.
 //! * `host`: what the host has: settings, networks, ids, features, clients of the API.
 //! * `vps`: all VPSes in memory, and the task of each that owns what is observed of it.
 //! * `watch`: what happens and what is used, and who steps back while the host is full.
 //! * `journal`: jobs carried out with a journal, retries, and what goes on where a dead agent stopped.
 //! * `steps`: what each step does, and its undo.
-//! * `requests`: what can be asked for.
+//! * `requests`: how a job is accepted, and what can be asked for beside jobs.
 //! * `session`: programs, consoles and files inside of VPSes.
 //!
 //! The engine knows nothing of gRPC, and decides nobody's rights: it only notes who asked.
@@ -20,6 +21,7 @@ mod error;
 #[cfg(test)]
 mod faults;
 mod host;
+mod jobs;
 mod journal;
 mod model;
 mod requests;
@@ -30,21 +32,18 @@ mod watch;
 
 pub use engine::{Engine, Shared};
 pub use error::EngineError;
-pub use host::features::FeatureChange;
 pub use host::settings::{
     AccessSettings, GrpcWebSettings, NetworkSettings, PoolDriver, PoolSettings, Settings, TlsSettings,
 };
 pub use host::views::{NetworkView, PoolView, read_profiles};
 pub use insula_store::{AuditCheck, AuditFilter, EventFilter, OperationFilter};
-pub use journal::retries::Asked;
-pub use model::job::Boot;
-pub use requests::changes::{LimitChange, SupervisionChange, UpdateVps};
+pub use jobs::{BuildImage, CloneVps, CreateVps};
+pub use model::asked::Asked;
+pub use model::changes::{FeatureChange, LimitChange, SupervisionChange, UpdateVps};
+pub use model::plan::Boot;
 pub use requests::clients::NewClient;
-pub use requests::clone::CloneVps;
-pub use requests::create::CreateVps;
-pub use requests::images::BuildImage;
+pub use requests::operations::OperationPage;
 pub use requests::profiles::UpdateProfile;
-pub use requests::vps::OperationPage;
 pub use session::exec::{ConsoleSession, ExecInput, ExecOutput, ExecOutputs, ExecRequest, ExecSession};
 pub use session::files::{FileAnswer, FileSession, FileSink, FileSource};
 pub use vps::handle::{Observed, Power, VpsHandle, VpsView, Work};
@@ -54,4 +53,4 @@ pub use watch::events::EventStream;
 pub use watch::usage::Usage;
 
 pub(crate) use blocking::blocking;
-pub(crate) use clock::now_ms;
+pub(crate) use clock::{DAY_MS, now_ms};

@@ -1,15 +1,13 @@
-//! What can be asked of the engine: checked, turned into a job, and handed to the journal.
+//! How what is asked for is accepted, and what can be asked for that is no job with steps.
 
+pub(crate) mod acceptance;
 pub(crate) mod audit;
 pub(crate) mod autostart;
-pub(crate) mod changes;
 pub(crate) mod clients;
-pub(crate) mod clone;
-pub(crate) mod create;
 pub(crate) mod events;
+pub(crate) mod housekeeping;
 pub(crate) mod images;
+pub(crate) mod operations;
 pub(crate) mod profiles;
-pub(crate) mod snapshots;
-pub(crate) mod trash;
 pub(crate) mod usage;
 pub(crate) mod vps;

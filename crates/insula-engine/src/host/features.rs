@@ -6,29 +6,8 @@ use insula_runtime::plan::wanted_devices;
 use insula_runtime::{HostDevice, observe_device};
 use insula_types::{Features, Reason};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 
 use crate::{Engine, EngineError};
-
-/// A change of a VPS's features.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FeatureChange {
-    /// Those of its profile.
-    OfProfile,
-    /// These, whatever its profile has.
-    Own(Features),
-}
-
-impl FeatureChange {
-    /// The VPS's own features from now on.
-    pub(crate) fn own(&self) -> Option<Features> {
-        match self {
-            Self::OfProfile => None,
-            Self::Own(features) => Some(features.clone()),
-        }
-    }
-}
 
 impl Engine {
     /// A feature that this host does not have is refused, never ignored.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use insula_storage::QuotaKind;
 use insula_types::{ByteSize, NetworkSpec, PoolName, Profile, Reason};
 
-use crate::requests::create::list;
+use crate::model::checks::list;
 use crate::{Engine, EngineError};
 
 /// A network and how full it is.

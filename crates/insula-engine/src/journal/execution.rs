@@ -20,9 +20,10 @@ use insula_types::{
 };
 use tokio::sync::{Semaphore, watch};
 
-use crate::journal::retries::Asked;
-use crate::model::job::{Job, Plan};
-use crate::model::policy::admit;
+use crate::jobs::Job;
+use crate::jobs::spec::{Context, Moment};
+use crate::model::asked::Asked;
+use crate::model::plan::Plan;
 use crate::model::step::Step;
 use crate::vps::handle::{Claim, Place, Work};
 use crate::{Engine, EngineError, now_ms};
@@ -115,7 +116,7 @@ pub(crate) fn new_record(
         progress: Progress { percent: 0, message: first },
         steps,
         tenant,
-        ..blank_record(job.kind(), job.target(), target_name, asked, digest)
+        ..blank_record(job.kind(), job.target().to_string(), target_name, asked, digest)
     }
 }
 
@@ -252,11 +253,11 @@ impl Execution {
         drop(permit);
     }
 
-    /// Waits for the VPS, and asks the policy again: the VPS may be in another state by now. `false`: nothing to do.
+    /// Waits for the VPS, and checks the job again: the VPS may be another by now. `false`: nothing to do.
     async fn take_turn(&mut self, place: Place) -> Result<bool, EngineError> {
-        let work = {
+        let (work, requester) = {
             let record = self.record.borrow();
-            Work::new(record.id, record.kind, self.job.vps())
+            (Work::new(record.id, record.kind, self.job.target().vps()), record.requester.clone())
         };
         let mut cancelled = self.cancelled.clone();
         let claim = tokio::select! {
@@ -265,17 +266,17 @@ impl Execution {
         };
         self.claims.push(claim);
         let handle = self.engine.target(&self.job)?;
-        let accepted = match self.job.request() {
-            // Of the VPS as it was left: that it is being worked on, by this operation, is a state of its own.
-            Some(request) => admit(request, handle.name().as_str(), handle.resting_state())?,
-            None => true,
-        };
+        let context = Context::new(&self.engine, &handle, &requester, Moment::AtItsTurn);
+        let admission = context.judge(&mut *self.job)?;
         self.claims.iter().for_each(Claim::accept);
-        self.job = self.engine.refresh(self.job.clone(), &handle)?;
         self.plan = self.job.plan();
         let request = serde_json::to_string(&self.job).expect("jobs have JSON forms");
-        self.journal(|record| (record.state, record.request) = (OperationState::Running, request)).await?;
-        Ok(accepted)
+        self.journal(|record| {
+            (record.state, record.request, record.notes) =
+                (OperationState::Running, request, admission.notes);
+        })
+        .await?;
+        Ok(admission.is_needed)
     }
 
     /// Ends it before it began.

@@ -22,11 +22,11 @@ use tokio::sync::watch;
 use crate::host::clients::Clients;
 use crate::host::database::Database;
 use crate::host::nested::{choose_driver, fit_ids, observe_id_mapping, observe_nesting};
+use crate::jobs::Job;
 use crate::journal::execution::{Operations, Right};
 use crate::journal::retries::Retries;
-use crate::model::job::{Job, Recovery};
-use crate::requests::vps::is_on;
-use crate::vps::handle::{VpsHandle, Work};
+use crate::model::plan::Recovery;
+use crate::vps::handle::{VpsHandle, Work, is_on};
 use crate::vps::link::MonitorLink;
 use crate::vps::spares::Spares;
 use crate::vps::table::Table;
@@ -223,9 +223,9 @@ impl Engine {
             let message = "the agent ended in the middle; it was taken back";
             record.error = Some(Failure::new(Reason::Interrupted, message));
         }
-        let work = Work::new(record.id, record.kind, job.vps());
+        let work = Work::new(record.id, record.kind, job.target().vps());
         let handle = |vps: Option<VpsId>| vps.and_then(|vps| self.table.by_id(&vps));
-        let right = match (record.state, handle(job.vps())) {
+        let right = match (record.state, handle(job.target().vps())) {
             (OperationState::Queued, Some(handle)) => Right::Later(handle.queue()?),
             // Whoever waits for a boot does not work on the VPS: another may have it.
             (OperationState::Running, _) if job.plan().is_waiting(record.step as usize) => Right::Now(vec![]),

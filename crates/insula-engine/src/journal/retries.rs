@@ -1,4 +1,4 @@
-//! Who asks, and what makes a retry safe.
+//! What makes a retry safe.
 //!
 //! A client that does not know whether its request arrived sends it again with the same request id (AIP-155), and gets
 //! the same operation. Requests with one id are dealt with one after the other; a keyed hash of the body tells a
@@ -16,29 +16,8 @@ use insula_types::{
 use sha2::Sha256;
 
 use crate::journal::execution::blank_record;
+use crate::model::asked::Asked;
 use crate::{Engine, EngineError, VpsHandle, now_ms};
-
-/// Who asks for a change, and how.
-#[derive(Debug, Clone)]
-pub struct Asked {
-    /// Who.
-    pub requester: Requester,
-    /// The client's own id for the request.
-    pub request_id: Option<RequestId>,
-    /// The method and the encoded request: what a retry must be equal in.
-    pub body: Vec<u8>,
-    /// The version that the client has seen of what it wants to change.
-    pub etag: Option<String>,
-    /// Whether all is checked and nothing done.
-    pub validate_only: bool,
-}
-
-impl Asked {
-    /// By somebody who retries nothing.
-    pub fn by(requester: Requester) -> Self {
-        Self { requester, request_id: None, body: vec![], etag: None, validate_only: false }
-    }
-}
 
 /// The requests that are being dealt with, by who asks and id: one at a time.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use insula_types::{Reason, Requester};
 
-use crate::journal::retries::Asked;
+use crate::model::asked::Asked;
 use crate::watch::autostart::Starter;
 use crate::{Engine, EngineError, Power, VpsHandle};
 

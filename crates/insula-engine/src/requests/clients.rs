@@ -9,7 +9,7 @@ use insula_types::{
 };
 
 use crate::host::clients::{event, milliseconds};
-use crate::journal::retries::Asked;
+use crate::model::asked::Asked;
 use crate::{Engine, EngineError, now_ms};
 
 /// How long a token can be used where nothing else is said.

@@ -1,29 +1,13 @@
-//! Images: found by alias or fingerprint, built, named, removed.
+//! Images: found by alias or fingerprint, named, kept and forgotten.
 
-use insula_image::ImageDefinition;
-use insula_store::Store;
-use insula_types::{
-    Fingerprint, ImageAlias, ImageInfo, ImageRef, OperationId, OperationKind, OperationRecord, Reason,
-};
 use std::sync::PoisonError;
 
-use crate::journal::execution::{Right, new_record};
-use crate::journal::retries::Asked;
-use crate::model::job::Job;
-use crate::requests::create::list;
-use crate::requests::vps::journal;
-use crate::{Engine, EngineError};
+use insula_store::Store;
+use insula_types::{Fingerprint, ImageAlias, ImageInfo, ImageRef, OperationKind, OperationRecord, Reason};
 
-/// What is asked for.
-#[derive(Debug, Clone)]
-pub struct BuildImage {
-    /// The text of the definition.
-    pub definition: String,
-    /// Another alias than the definition's name.
-    pub alias: Option<ImageAlias>,
-    /// Build also when the same definition has been built already.
-    pub rebuild: bool,
-}
+use crate::model::asked::Asked;
+use crate::model::checks::list;
+use crate::{Engine, EngineError};
 
 impl Engine {
     /// All images, oldest first.
@@ -58,31 +42,6 @@ impl Engine {
                 .hint(format!("there are {known}; build one: insula image build images/debian-12.yaml")))
             }
         }
-    }
-
-    /// Builds an image. The same definition again is done at once.
-    pub async fn build_image(
-        &self,
-        asked: &Asked,
-        request: BuildImage,
-    ) -> Result<OperationRecord, EngineError> {
-        self.once(asked, || async {
-            let definition = ImageDefinition::parse(&request.definition).map_err(|error| {
-                EngineError::invalid("definition", "the image definition can't be used").caused_by(error)
-            })?;
-            let alias = request.alias.unwrap_or_else(|| definition.name.clone());
-            let digest = definition.digest();
-            let staging = OperationId::new(); // of its own, so that two builds never meet
-            let job = Job::BuildImage { definition: request.definition, alias: alias.clone(), staging };
-            let record = new_record(asked, self.digest(asked), &job, alias.as_str(), None);
-            let built = self.images().into_iter().rev().find(|image| image.definition == digest);
-            if let Some(image) = built.filter(|_| !request.rebuild) {
-                self.keep_image(named(image, alias)).await?;
-                return self.spawn_done(record).await;
-            }
-            self.begin(record, job, journal, |_| Ok(Right::Now(vec![]))).await
-        })
-        .await
     }
 
     /// Points an alias to an image, wherever it pointed before.
@@ -127,19 +86,9 @@ impl Engine {
         .await
     }
 
-    /// Removes an image. VPSes that were cloned from it keep what they have.
-    pub async fn delete_image(
-        &self,
-        asked: &Asked,
-        reference: &ImageRef,
-    ) -> Result<OperationRecord, EngineError> {
-        self.once(asked, || async {
-            let image = self.image(reference)?;
-            let job = Job::DeleteImage { image: image.fingerprint };
-            let record = new_record(asked, self.digest(asked), &job, &reference.to_string(), None);
-            self.begin(record, job, journal, |_| Ok(Right::Now(vec![]))).await
-        })
-        .await
+    /// Keeps an image under one more alias.
+    pub(crate) async fn keep_image_as(&self, image: ImageInfo, alias: ImageAlias) -> Result<(), EngineError> {
+        self.keep_image(named(image, alias)).await
     }
 
     /// Keeps an image and its aliases, in the database and in memory.

@@ -6,10 +6,10 @@ use insula_types::{
     Features, Limits, NetworkName, OperationKind, OperationRecord, Profile, ProfileName, Reason, Supervision,
 };
 
-use crate::journal::retries::Asked;
-use crate::requests::changes::{LimitChange, SupervisionChange};
-use crate::requests::create::list;
-use crate::requests::vps::check_etag;
+use crate::model::asked::Asked;
+use crate::model::changes::{LimitChange, SupervisionChange};
+use crate::model::checks::list;
+use crate::requests::acceptance::check_etag;
 use crate::{Engine, EngineError};
 
 /// What is to be changed of a profile; `None`: nothing.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use insula_image::ImageDefinition;
 use insula_net::{observe_host_dns, render_resolv_conf};
-use insula_runtime::cgroup::{CgroupError, CgroupValue, plan_limits};
-use insula_runtime::{GuestRoot, GuestRootError, ensure_ssh_keys, make_anonymous, set_password};
+use insula_runtime::cgroup::{CgroupValue, plan_limits};
+use insula_runtime::{GuestRoot, ensure_ssh_keys, make_anonymous, set_password};
 use insula_storage::{Driver, Volume, VolumeError};
 use insula_types::{
     ByteSize, DesiredPower, Fingerprint, ImageAlias, Limits, OperationId, OperationRecord, Reason,
@@ -13,10 +13,10 @@ use insula_types::{
 };
 use tokio::sync::watch;
 
+use crate::jobs::Job;
 use crate::journal::execution::Reporter;
-use crate::model::job::Job;
 use crate::model::step::{Change, CloneSource, Step};
-use crate::requests::changes::{password_error, ssh_keys_error};
+use crate::steps::errors::{limit_error, not_prepared, password_error, ssh_keys_error};
 use crate::{Engine, EngineError, Power, VpsHandle, now_ms};
 
 impl Engine {
@@ -138,7 +138,7 @@ impl Engine {
     /// The VPS that the job works on.
     pub(crate) fn target(&self, job: &Job) -> Result<Arc<VpsHandle>, EngineError> {
         let gone = || EngineError::new(Reason::VpsNotFound, format!("VPS {} is no more", job.target()));
-        job.vps().and_then(|vps| self.table.by_id(&vps)).ok_or_else(gone)
+        job.target().vps().and_then(|vps| self.table.by_id(&vps)).ok_or_else(gone)
     }
 
     async fn clone_root(&self, spec: &VpsSpec, from: Volume) -> Result<(), EngineError> {
@@ -241,7 +241,7 @@ impl Engine {
     /// Writes what the guest must find on its first boot.
     async fn write_guest_files(&self, spec: &VpsSpec, job: &Job) -> Result<(), EngineError> {
         let mut files = self.guest_files(spec)?;
-        if let Job::CloneVps { .. } = job {
+        if let Job::CloneVps(_) = job {
             files.retain(|(path, ..)| *path != SSH_KEYS); // the root has those of the VPS it was cloned from
         }
         self.in_root(spec.id, move |root| {
@@ -374,20 +374,3 @@ fn snapshot_names(handle: &VpsHandle) -> Vec<SnapshotName> {
 
 /// Where sshd looks for the keys that may log in as root.
 const SSH_KEYS: &str = "root/.ssh/authorized_keys";
-
-fn not_prepared(error: GuestRootError) -> EngineError {
-    EngineError::new(Reason::Internal, "failed to prepare the root").caused_by(error)
-}
-
-/// A limit that the kernel refuses to something that runs is no fault of ours.
-fn limit_error(error: CgroupError) -> EngineError {
-    let reason = match &error {
-        CgroupError::InUse { .. } => Reason::LimitRefused,
-        _ => Reason::Internal,
-    };
-    let failed = EngineError::new(reason, "failed to change the limits").caused_by(error);
-    match reason {
-        Reason::LimitRefused => failed.hint("choose a higher limit, or stop the VPS first"),
-        _ => failed,
-    }
-}

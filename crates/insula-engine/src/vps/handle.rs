@@ -291,6 +291,11 @@ fn resting_state(spec: &VpsSpec, observed: &Observed) -> VpsState {
     }
 }
 
+/// Whether it has processes, or is about to have some.
+pub(crate) fn is_on(state: VpsState) -> bool {
+    state.is_alive() || matches!(state, VpsState::Starting | VpsState::Waiting)
+}
+
 /// A place in the line of those who wait to work on a VPS.
 #[derive(Debug)]
 pub(crate) struct Place {

@@ -3,14 +3,18 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use insula_types::{DesiredPower, OperationRecord, SnapshotName, VpsId, VpsName, VpsSpec};
+use insula_types::{
+    DesiredPower, OperationId, OperationKind, OperationRecord, SnapshotName, VpsId, VpsName, VpsSpec,
+};
+use serde::{Deserialize, Serialize};
 
-use crate::journal::retries::Asked;
-use crate::model::job::{Boot, Job};
-use crate::model::policy::{Request, admit};
-use crate::model::step::CloneSource;
-use crate::requests::create::check_hostname;
-use crate::requests::snapshots::check_snapshot;
+use crate::jobs::spec::{Context, JobSpec, Moment, Target};
+use crate::model::asked::Asked;
+use crate::model::checks::check_hostname;
+use crate::model::plan::{Boot, Plan};
+use crate::model::policy::Request;
+use crate::model::step::{CloneSource, Step};
+use crate::vps::handle::Work;
 use crate::{Engine, EngineError, VpsHandle, now_ms};
 
 /// What a clone is to be.
@@ -26,6 +30,41 @@ pub struct CloneVps {
     pub addresses: Vec<Ipv4Addr>,
     /// Boot it, and how.
     pub boot: Option<Boot>,
+}
+
+/// Make the VPS whose spec was journaled with it, from another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CloneJob {
+    pub vps: VpsId,
+    pub source: CloneSource,
+    pub boot: Option<Boot>,
+}
+
+impl JobSpec for CloneJob {
+    fn target(&self) -> Target {
+        Target::Vps(self.vps)
+    }
+
+    fn source(&self) -> Option<VpsId> {
+        Some(self.source.vps)
+    }
+
+    fn plan(&self) -> Plan {
+        let cloned = Step::CloneFrom(self.source.clone());
+        Plan::undoable([Step::ReserveVps, Step::GuardAddresses, cloned, Step::WriteGuestFiles])
+            .and_then(self.boot.into_iter().flat_map(Boot::steps))
+    }
+}
+
+impl CloneJob {
+    /// Whether the root is there to be cloned, as it is or was.
+    fn check_source(&self, context: &Context<'_>) -> Result<(), EngineError> {
+        context.admit(Some(Request::Snapshot))?;
+        match &self.source.snapshot {
+            Some(snapshot) => context.check_snapshot(snapshot),
+            None => context.engine.check_copyable(context.vps),
+        }
+    }
 }
 
 impl Engine {
@@ -45,12 +84,13 @@ impl Engine {
         source: &Arc<VpsHandle>,
         request: CloneVps,
     ) -> Result<OperationRecord, EngineError> {
+        let id = VpsId::new();
+        let cloned = CloneSource { vps: source.id, snapshot: request.snapshot };
+        let job = CloneJob { vps: id, source: cloned, boot: request.boot };
+        let work = Work::new(OperationId::new(), OperationKind::CloneVps, Some(id));
+        let claim = source.claim(work)?; // what is checked of it stays so
+        job.check_source(&Context::new(self, source, &asked.requester, Moment::AtItsTurn))?;
         let model = source.spec();
-        admit(Request::Snapshot, model.name.as_str(), source.state())?;
-        match &request.snapshot {
-            Some(snapshot) => check_snapshot(source, snapshot)?,
-            None => self.check_copyable(source)?,
-        }
         let hostname = check_hostname(request.hostname.as_deref().unwrap_or(request.name.as_str()))?;
         let networks = model.nics.iter().map(|nic| self.network(nic.network.as_str()));
         let networks = networks.collect::<Result<Vec<_>, _>>()?;
@@ -58,7 +98,6 @@ impl Engine {
 
         let assigning = self.assigning.lock().await;
         self.check_name(&request.name)?;
-        let id = VpsId::new();
         let nics = self.assign_addresses(&id, &networks, &request.addresses).await?;
         let spec = VpsSpec {
             id,
@@ -73,9 +112,7 @@ impl Engine {
             revision: 1,
             ..(*model).clone()
         };
-        let cloned = CloneSource { vps: source.id, snapshot: request.snapshot };
-        let job = Job::CloneVps { vps: id, source: cloned, boot: request.boot };
-        let record = self.reserve(asked, spec, job, Some(source)).await?;
+        let record = self.reserve(asked, work, spec, job, Some(claim)).await?;
         drop(assigning);
         Ok(record)
     }

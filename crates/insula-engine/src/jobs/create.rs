@@ -2,24 +2,25 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
 use insula_net::{check_address, next_address};
 use insula_runtime::cgroup::plan_limits;
+use insula_runtime::hash_password;
 use insula_storage::QuotaKind;
-use insula_store::{Store, StoreError};
 use insula_types::{
     DesiredPower, Features, ImageRef, InterfaceName, Labels, Limits, MacAddress, NetworkName, NetworkSpec,
-    Nic, OperationRecord, Profile, ProfileName, Reason, Supervision, TenantName, VpsId, VpsName, VpsSpec,
+    Nic, OperationId, OperationKind, OperationRecord, Profile, ProfileName, Reason, Supervision, TenantName,
+    VpsId, VpsName, VpsSpec,
 };
+use serde::{Deserialize, Serialize};
 
-use crate::journal::execution::{Right, new_record};
-use crate::journal::retries::Asked;
-use crate::model::job::{Boot, Job};
-use crate::requests::changes::hashed;
+use crate::jobs::spec::{JobSpec, Target};
+use crate::model::asked::Asked;
+use crate::model::checks::{check_hostname, check_ssh_key, list, name_taken};
+use crate::model::plan::{Boot, Plan};
+use crate::model::step::Step;
 use crate::vps::handle::Work;
-use crate::vps::task::Found;
-use crate::{Engine, EngineError, VpsHandle, now_ms};
+use crate::{Engine, EngineError, now_ms};
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -56,6 +57,32 @@ pub struct CreateVps {
     pub delete_protection: bool,
     /// What differs from the profile of what follows when it crashes or the host boots.
     pub supervision: Supervision,
+}
+
+/// Make the VPS whose spec was journaled with it. It has no turn to wait for: the VPS is there from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CreateJob {
+    pub vps: VpsId,
+    /// The hash of root's password; none when it is over.
+    pub password: Option<String>,
+    pub boot: Option<Boot>,
+}
+
+impl JobSpec for CreateJob {
+    fn target(&self) -> Target {
+        Target::Vps(self.vps)
+    }
+
+    fn plan(&self) -> Plan {
+        let password = self.password.clone();
+        let password = password.map(|hash| Step::SetPassword { user: "root".into(), hash });
+        let made = [Step::ReserveVps, Step::GuardAddresses, Step::CloneRoot, Step::WriteGuestFiles];
+        Plan::undoable(made.into_iter().chain(password)).and_then(self.boot.into_iter().flat_map(Boot::steps))
+    }
+
+    fn forget_secrets(&mut self) {
+        self.password = None;
+    }
 }
 
 impl Engine {
@@ -118,7 +145,9 @@ impl Engine {
             revision: 1,
         };
         let boot = request.start.then_some(Boot { wait_ready: request.wait_ready });
-        let record = self.reserve(asked, spec, Job::CreateVps { vps: id, password, boot }, None).await?;
+        let work = Work::new(OperationId::new(), OperationKind::CreateVps, Some(id));
+        let job = CreateJob { vps: id, password, boot };
+        let record = self.reserve(asked, work, spec, job, None).await?;
         drop(assigning);
         Ok(record)
     }
@@ -128,35 +157,6 @@ impl Engine {
             Ok(_) => Err(name_taken(name)),
             Err(_) => Ok(()),
         }
-    }
-
-    /// Writes the VPS down together with the operation, and begins. Nobody else may work on `source` meanwhile.
-    pub(crate) async fn reserve(
-        &self,
-        asked: &Asked,
-        spec: VpsSpec,
-        job: Job,
-        source: Option<&Arc<VpsHandle>>,
-    ) -> Result<OperationRecord, EngineError> {
-        let digest = self.digest(asked);
-        let record = new_record(asked, digest, &job, spec.name.as_str(), spec.tenant.clone());
-        if asked.validate_only {
-            return Ok(record);
-        }
-        let work = Work::new(record.id, record.kind, Some(spec.id));
-        let source = source.map(|source| source.claim(work)).transpose()?;
-        let kept = spec.clone();
-        let write = move |store: &Store, record: &OperationRecord| {
-            store.insert_vps(&kept, record).map_err(|error| match &error {
-                StoreError::Taken { what, .. } if what.contains("vps.name") => name_taken(&kept.name),
-                _ => EngineError::from(error),
-            })
-        };
-        let right = move |engine: &Engine| {
-            let claim = engine.adopt(spec, vec![], Found::default()).claim(work)?;
-            Ok(Right::Now(source.into_iter().chain([claim]).collect()))
-        };
-        self.begin(record, job, write, right).await
     }
 
     pub(crate) fn networks_of(
@@ -284,82 +284,11 @@ fn check_asked(
     Ok(asked.to_vec())
 }
 
-/// RFC 1123 section 2.1: labels of letters, digits and hyphens; at most 64 bytes in all, `HOST_NAME_MAX` of Linux.
-pub(crate) fn check_hostname(text: &str) -> Result<String, EngineError> {
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    match text.len() <= 64 && text.split('.').all(label) {
-        true => Ok(text.to_owned()),
-        false => {
-            let shown: String = text.chars().take(80).collect();
-            let rule = "expected labels of letters, digits and hyphens with dots between them, 64 characters at most";
-            Err(EngineError::invalid("hostname", format!("invalid host name {shown:?}: {rule}")))
-        }
-    }
-}
-
-/// One line of authorized_keys (sshd(8)) without options: a type, the key, perhaps a comment.
-pub(crate) fn check_ssh_key(text: &str) -> Result<String, EngineError> {
-    const KINDS: [&str; 4] = ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"];
-    let key = text.trim();
-    let mut words = key.split(' ');
-    let kind = words.next().is_some_and(|kind| KINDS.iter().any(|known| kind.starts_with(known)));
-    let body = words.next().is_some_and(|body| {
-        body.len() >= 16 && body.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='))
-    });
-    match kind && body && key.len() <= 16_384 && !key.contains(char::is_control) {
-        true => Ok(key.to_owned()),
-        false if key.contains("PRIVATE KEY") => Err(EngineError::invalid(
-            "ssh_keys",
-            "this is a private key; keep it, and use the file that ends in .pub",
-        )),
-        false => Err(EngineError::invalid("ssh_keys", "not a public key in the form of authorized_keys")
-            .hint("expected a line such as: ssh-ed25519 AAAA… comment")),
-    }
-}
-
-pub(crate) fn name_taken(name: &VpsName) -> EngineError {
-    EngineError::new(Reason::VpsExists, format!("there is a VPS {:?} already", name.as_str()))
-        .hint("choose another name, or delete it")
-}
-
-/// Names for a hint.
-pub(crate) fn list<T: std::fmt::Display>(names: impl Iterator<Item = T>) -> String {
-    let names: Vec<String> = names.map(|name| name.to_string()).collect();
-    match names.is_empty() {
-        true => "none".to_owned(),
-        false => names.join(", "),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn host_names_are_labels_with_dots() {
-        for good in ["web1", "web1.example.com", "A-1"] {
-            assert!(check_hostname(good).is_ok(), "{good}");
-        }
-        for bad in ["", ".", "a..b", "-a", "a-", "a b", "a\nb", "a_b", &"a".repeat(65)] {
-            assert!(check_hostname(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn keys_are_public_and_one_line() {
-        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ admin@example";
-        assert_eq!(check_ssh_key(&format!(" {key}\n")).unwrap(), key);
-        let private = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Blbn";
-        assert!(check_ssh_key(private).unwrap_err().to_string().contains("private"));
-        for bad in
-            ["", "ssh-ed25519", "ssh-ed25519 short", "command=\"x\" ssh-rsa AAAA", &format!("{key}\n{key}")]
-        {
-            assert!(check_ssh_key(bad).is_err(), "{bad}");
-        }
-    }
+/// The hash of a password. It is slow on purpose.
+pub(crate) async fn hashed(password: &str) -> Result<String, EngineError> {
+    let password = password.to_owned();
+    crate::blocking("hash a password", move || {
+        hash_password(&password).map_err(|error| EngineError::invalid("password", error))
+    })
+    .await
 }
