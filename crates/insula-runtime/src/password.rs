@@ -1,7 +1,6 @@
 //! Passwords of a guest's users, set from the host: shadow(5), crypt(5). A guest may run meanwhile.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
+use insula_sys::clock::now_ms;
 use rustix::rand::{GetRandomFlags, getrandom};
 use sha_crypt::{Sha512Params, sha512_crypt_b64};
 
@@ -93,7 +92,7 @@ fn crypt(password: &str, salt: &str) -> Result<String, PasswordError> {
 
 /// Days since 1970.
 fn today() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / (24 * 60 * 60)
+    now_ms().unsigned_abs() / (24 * 60 * 60 * 1000)
 }
 
 /// The file with another hash and day in the user's first line, which is the one that counts; `None` if there is none.

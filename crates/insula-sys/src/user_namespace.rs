@@ -24,7 +24,7 @@ pub fn observe_ids() -> io::Result<(Vec<Extent>, Vec<Extent>)> {
     Ok((read("/proc/self/uid_map")?, read("/proc/self/gid_map")?))
 }
 
-/// Whether this process is root of less than the machine: in a container, say.
+/// Whether this process has less than all ids of the machine, as in a container.
 pub fn is_nested() -> io::Result<bool> {
     let whole = Extent { start: 0, outside: 0, length: u32::MAX };
     Ok(observe_ids()?.0 != [whole])

@@ -10,12 +10,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use insula_api::access::{Action, Decision, Effect, Method, Object, Refusal, authorize};
 use insula_api::{ApiError, Reason};
 use insula_engine::Engine;
+use insula_sys::clock::now_ms;
 use insula_types::{AuditEntry, Requester};
 use tonic::Status;
 use tonic::body::Body;
@@ -254,9 +255,4 @@ fn limit(taken: Result<(), Duration>) -> Result<(), Status> {
     let mut details = status.get_error_details();
     details.set_retry_info(Some(wait));
     Err(Status::with_error_details(status.code(), status.message(), details))
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

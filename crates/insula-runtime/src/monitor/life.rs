@@ -1,8 +1,9 @@
 //! Boot, readiness, shutdown and end of the guest.
 
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use insula_sys::clock::now_ms;
 use insula_sys::process::{ended_child, send_signal, trim_heap};
 use insula_types::{ExitReason, ExitRecord};
 use rustix::net::{RecvFlags, recv};
@@ -260,11 +261,6 @@ impl Monitor {
             eprintln!("insula-monitor: {}: {}", self.plan.id, chain_of(&error).0.join(": "));
         }
     }
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Whether a process catches or blocks the signal. The kernel drops what an init neither catches nor blocks.
