@@ -15,16 +15,17 @@
 //! when it is started, and its children are born there.
 
 mod change;
+mod device_rule;
 mod groups;
 mod guards;
 mod layout;
 mod limits;
+mod programs;
 mod usage;
 mod watch;
 
+pub use device_rule::{DeviceKind, DeviceRule};
 pub use groups::{CgroupError, SpareName};
-pub(crate) use guards::is_in_user_namespace;
-pub use guards::{DeviceKind, DeviceRule};
 pub use layout::{CgroupLayout, Controller, LayoutError, LegacyHierarchy};
 pub use limits::{CgroupLimitError, CgroupValue, plan_limits};
 pub use usage::Usage;

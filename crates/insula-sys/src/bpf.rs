@@ -1,9 +1,13 @@
 //! Programs of cgroups: bpf(2), `linux/bpf.h`. They decide over what the processes of a group, and of all groups below,
 //! may do. They end with the group.
 
+mod assembler;
+
 use std::ffi::{CStr, c_long};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+pub use assembler::{Assembler, Label, Register};
 
 /// An instruction, as the kernel takes it: `struct bpf_insn`.
 #[repr(C)]

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use insula_sys::process::{CloneRequest, clone_process};
+use insula_sys::user_namespace::is_nested;
 use insula_types::IdRange;
 use nix::sched::CloneFlags;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Uid, chmodat, chownat, fstat, makedev, mknodat};
@@ -17,7 +18,7 @@ use rustix::net::SocketFlags;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::filesystem::clone_mount_at;
-use crate::cgroup::{DeviceKind, is_in_user_namespace};
+use crate::cgroup::DeviceKind;
 use crate::plan::{DeviceNode, OwnNode, StartPlan};
 use crate::protocol::{StartFailure, StartPhase};
 use crate::seqpacket;
@@ -115,7 +116,7 @@ fn make_node(
     };
     let device = makedev(node.major, node.minor);
     match mknodat(directory, name, kind, Mode::empty(), device) {
-        Err(Errno::PERM) if is_in_user_namespace() => return Ok(None),
+        Err(Errno::PERM) if is_nested().unwrap_or_default() => return Ok(None),
         result => result?,
     }
     let (user, group) = (Uid::from_raw(ids.start), Gid::from_raw(ids.start));
