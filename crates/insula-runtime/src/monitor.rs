@@ -101,7 +101,10 @@ fn live() -> i32 {
 
 /// Leaves the caller's session and takes the control socket off the standard input.
 fn detach() -> io::Result<OwnedFd> {
-    close_from(3)?; // what the agent's parent forgot to close
+    // What the agent's parent forgot to close.
+    #[allow(unsafe_code)]
+    // SAFETY: the program has just begun, and has opened nothing.
+    unsafe { close_from(3) }?;
     setsid()?;
     rustix::thread::set_name(c"insula-monitor")?; // run from a sealed file, it would be named after a descriptor
     // Neither the monitor nor a child before its execve(2) can be looked into by a guest.

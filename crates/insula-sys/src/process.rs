@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sched::CloneFlags;
@@ -34,9 +35,10 @@ pub struct Cloned {
 }
 
 unsafe extern "C" {
-    /// glibc: whether the process has had one thread only.
+    /// glibc: a `char` that says whether the process has had one thread only. A thread that is being made changes it, so
+    /// it is read as an atomic.
     #[link_name = "__libc_single_threaded"]
-    static LIBC_SINGLE_THREADED: c_char;
+    safe static LIBC_SINGLE_THREADED: AtomicU8;
 }
 
 /// Clones the process like fork(2). The child calls `child` and ends with what that returns; a panic is code 101.
@@ -44,8 +46,7 @@ unsafe extern "C" {
 /// # Errors
 /// The kernel's; `EDEADLK` in a process with several threads, whose locks would stay locked in the child.
 pub fn clone_process(request: &CloneRequest<'_>, child: impl FnOnce() -> i32) -> io::Result<Cloned> {
-    // SAFETY: glibc defines it, and writes it in pthread_create only.
-    if unsafe { LIBC_SINGLE_THREADED } == 0 {
+    if LIBC_SINGLE_THREADED.load(Ordering::Relaxed) == 0 {
         return Err(io::Error::from_raw_os_error(libc::EDEADLK));
     }
     let mut pidfd: RawFd = -1;
@@ -172,39 +173,43 @@ pub fn reset_signals() {
     };
 }
 
-/// Closes every descriptor from `first` on. For the very start of a program, which knows what it was given and has
-/// opened nothing yet: whoever owns one of them later finds it closed.
-pub fn close_from(first: u32) -> io::Result<()> {
-    // SAFETY: takes numbers only.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) })
+/// Closes every descriptor from `first` on: what the caller's parent forgot to close.
+///
+/// # Safety
+/// Nothing in the process may own one of these descriptors: what uses it later would find it closed, or another file in
+/// its place. At the very start of a program, which has opened nothing yet, that is so.
+pub unsafe fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: as the caller promises.
+    unsafe { close_range(first, u32::MAX) }
 }
 
-/// Closes every descriptor but the standard streams and `kept`, for a process that is about to execute another program
-/// by a path that it can't trust: what is open is reached by `/proc/self/fd/<number>`, whatever is to be closed then
-/// (CVE-2024-21626). Whoever owns one of them later finds it closed.
-pub fn close_all_but(kept: BorrowedFd<'_>) -> io::Result<()> {
-    const FIRST: u32 = 3;
-    let kept = kept.as_raw_fd().unsigned_abs();
-    if kept > FIRST {
-        // SAFETY: takes numbers only.
-        check(unsafe { libc::syscall(libc::SYS_close_range, FIRST, kept - 1, 0) })?;
-    }
-    close_from(FIRST.max(kept + 1))
-}
-
-/// Closes every descriptor but the standard streams and these: [`close_all_but`] for who keeps several.
-pub fn close_all_but_these(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+/// Closes every descriptor but the standard streams and `kept`. For a process that is about to look up a path that it
+/// can't trust: what is open is reached by `/proc/self/fd/<number>`, even if it is to be closed later (CVE-2024-21626).
+///
+/// # Safety
+/// Nothing in the process may use one of the closed descriptors from now on, not even to close it: the number may belong
+/// to another file by then. In a child of [`clone_process`], which never returns to its parent's work, that is so if the
+/// child itself uses none but the kept ones.
+pub unsafe fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut kept: Vec<u32> = kept.iter().map(|kept| kept.as_raw_fd().unsigned_abs()).collect();
     kept.sort_unstable();
     let mut first = 3;
     for kept in kept {
         if kept > first {
-            // SAFETY: takes numbers only.
-            check(unsafe { libc::syscall(libc::SYS_close_range, first, kept - 1, 0) })?;
+            // SAFETY: as the caller promises.
+            unsafe { close_range(first, kept - 1) }?;
         }
         first = first.max(kept + 1);
     }
-    close_from(first)
+    // SAFETY: as the caller promises.
+    unsafe { close_range(first, u32::MAX) }
+}
+
+/// # Safety
+/// Nothing in the process may use these descriptors from now on.
+unsafe fn close_range(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: takes numbers only, and nobody uses what they stand for.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })
 }
 
 /// Gives free memory of the heap back to the kernel.

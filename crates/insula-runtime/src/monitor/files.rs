@@ -12,7 +12,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use insula_files::{Job, OpenDescriptors, Place, serve};
-use insula_sys::process::close_all_but_these;
+use insula_sys::process::close_all_but;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::process::setsid;
 use rustix::thread::{
@@ -80,8 +80,10 @@ fn enter(input: &FilesInput<'_>) -> Result<Place, (ExecFailure, Vec<String>)> {
     let [stdin, stdout] = input.streams;
     rustix::stdio::dup2_stdin(stdin).map_err(failed("set the standard input"))?;
     rustix::stdio::dup2_stdout(stdout).map_err(failed("set the standard output"))?;
-    close_all_but_these(&[input.socket.as_fd(), descriptors.as_fd()])
-        .map_err(failed("close all descriptors"))?;
+    #[allow(unsafe_code)]
+    // SAFETY: what the monitor owns is not touched in this child, which owns nothing but these two by now.
+    let closed = unsafe { close_all_but(&[input.socket.as_fd(), descriptors.as_fd()]) };
+    closed.map_err(failed("close all descriptors"))?;
     rustix::process::umask(Mode::empty());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, "/", flags, Mode::empty()).map_err(failed("open the guest's root"))?;

@@ -12,7 +12,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use insula_sys::process::{CloneRequest, SealedProgram, clone_process, close_from};
+use insula_sys::process::{CloneRequest, SealedProgram, clone_process};
 use insula_testkit::frozen::protocol_2::{Event, Request, VERSION};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
@@ -45,7 +45,6 @@ fn live() -> io::Result<()> {
 }
 
 fn serve() -> io::Result<()> {
-    close_from(3)?;
     rustix::process::setsid()?;
     let control = fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let Some((layout, _)) = receive(&control)? else { return Ok(()) };
