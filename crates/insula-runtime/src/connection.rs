@@ -39,6 +39,16 @@ pub enum ConnectionError {
     /// No event came in time.
     #[error("no event came from the monitor in time")]
     TimedOut,
+    /// It does not know what it would be asked for.
+    #[error(
+        "the monitor is of an older version ({version}) that does not know what is asked for (version {needed})"
+    )]
+    TooOld {
+        /// Its version of the protocol.
+        version: u32,
+        /// The version that is needed.
+        needed: u32,
+    },
 }
 
 /// A connection to a monitor. It does not block: wait until [`AsFd::as_fd`] is readable, then call

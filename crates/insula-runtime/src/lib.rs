@@ -33,7 +33,10 @@ pub use host_device::{HostDevice, observe_device};
 pub use id_mapping::observe_id_mapping;
 pub use parked::{MonitorConfig, MonitorProgram, ParkedMonitor, SpawnError, spawn_parked};
 pub use password::{MAX_PASSWORD_LENGTH, PasswordError, hash_password, set_password};
-pub use plan::{NicInput, PlanError, RebootPolicy, RunFile, StartInput, StartPlan, plan_start};
+pub use plan::{
+    GuestInput, GuestNic, HostInput, PlanError, RebootPolicy, RootPlan, RunFile, StartEnd, StartInput,
+    StartPlan, plan_start,
+};
 pub use protocol::{Event, Phase, Request, Status};
 pub use run_dir::{VpsDirectory, observe_run_dir};
 pub use ssh_keys::ensure_ssh_keys;

@@ -30,9 +30,12 @@ mod exit;
 mod files;
 mod filesystem;
 mod life;
+mod namespace;
+mod owner;
 mod prompt;
 mod reboots;
 mod requests;
+mod root;
 mod server;
 
 pub(crate) use filesystem::clone_mount_at;
@@ -43,12 +46,12 @@ use std::process::ExitCode;
 
 use insula_sys::process::{CloneRequest, clone_process, close_from};
 use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
-use rustix::io::fcntl_dupfd_cloexec;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior, setsid};
 
 use crate::cgroup::{CgroupLayout, SpareName};
 use crate::file_worker;
-use crate::plan::StartPlan;
+use crate::plan::{StartEnd, StartPlan};
 use crate::protocol::{Event, PROTOCOL_VERSION, Request, StartFailure, StartPhase};
 use crate::seqpacket;
 use server::Monitor;
@@ -128,6 +131,7 @@ fn park(control: &OwnedFd, layout: &[u8]) -> Result<Option<StartPlan>, StartFail
     seqpacket::send(control.as_fd(), &parked, &[]).map_err(failed("tell the agent"))?;
     while let Some((request, _)) = receive()? {
         if let Ok(Request::Start { plan }) = serde_json::from_slice(&request) {
+            refuse_restore(&plan)?;
             layout.claim(&name, &plan.id).map_err(|error| StartFailure::new(StartPhase::Cgroup, &error))?;
             // From here on it is one client of several, and nobody may hold the others up.
             fcntl_setfl(control, OFlags::NONBLOCK)
@@ -136,4 +140,16 @@ fn park(control: &OwnedFd, layout: &[u8]) -> Result<Option<StartPlan>, StartFail
         }
     }
     Ok(None)
+}
+
+/// A plan that ends with a restore is no boot, and nothing else can be done here yet.
+fn refuse_restore(plan: &StartPlan) -> Result<(), StartFailure> {
+    match &plan.end {
+        StartEnd::Boot => Ok(()),
+        StartEnd::Restore(restore) => {
+            let what =
+                format!("restore the guest from {}, which no monitor can do yet", restore.images.display());
+            Err(StartFailure::at(StartPhase::Prepare, what)(Errno::OPNOTSUPP.into()))
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use insula_sys::process::SealedProgram;
 use rustix::fs::fcntl_setfl;
@@ -115,9 +115,28 @@ impl ParkedMonitor {
         self.version.get().copied().unwrap_or(PROTOCOL_VERSION)
     }
 
-    /// Hands the plan over. The events on the connection tell what becomes of it: [`Event::Phase`],
+    /// The version as the monitor itself has said: this blocks until it is parked.
+    fn told_version(&self) -> Result<u32, ConnectionError> {
+        const PARKING: Duration = Duration::from_secs(10);
+        if self.version.get().is_none() {
+            self.wait(Instant::now() + PARKING).map_err(|error| match error {
+                SpawnError::Connection(error) => error,
+                _ => ConnectionError::Closed, // it has said why, and ends
+            })?;
+        }
+        Ok(self.version())
+    }
+
+    /// Hands the plan over, unless the monitor is of a version that would carry out another one. The events on the connection tell what becomes of it: [`Event::Phase`],
     /// [`Event::StartFailed`], [`Event::Exited`]; the end of the connection is the end of the monitor.
     pub fn start(self, plan: &StartPlan) -> Result<MonitorConnection, ConnectionError> {
+        let needed = plan.needed_protocol();
+        if needed > 1 {
+            let version = self.told_version()?;
+            if version < needed {
+                return Err(ConnectionError::TooOld { version, needed });
+            }
+        }
         self.connection.send(&Request::Start { plan: Box::new(plan.clone()) }, &[])?;
         Ok(self.connection)
     }

@@ -1,332 +1,81 @@
-//! The start of a VPS as data. [`plan_start`] decides everything; who carries the plan out decides nothing.
+//! The start of a VPS as data. [`plan_start`] decides everything; the monitor that carries the plan out decides nothing.
 //!
-//! A [`StartPlan`] is complete by itself: the monitor boots the guest again from it while nobody else is there.
+//! A [`StartPlan`] has two parts. The [`GuestSpec`] is what the guest is, on any host; [`plan_guest`] makes it from the VPS's
+//! spec alone. The [`HostBinding`] is what one host gives to it; [`plan_host`] makes it from what was observed there.
+//!
+//! A plan is complete by itself: the monitor boots the guest again from it while nobody else is there.
 
 mod apparmor;
 mod budget;
+mod calls;
 mod capability;
 mod device;
+mod error;
 mod feature;
 mod filesystem;
+mod guest;
+mod host;
 mod init;
 mod reboots;
 mod seccomp;
+mod start;
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
-
-use insula_types::{Features, IdRange, InitKind, InterfaceName, Limits, MacAddress, VpsId};
-use serde::{Deserialize, Serialize};
-
-use crate::cgroup::{CgroupLayout, CgroupLimitError, CgroupValue, DeviceRule, plan_limits};
-use crate::host_device::HostDevice;
+use insula_types::VpsId;
 
 pub use apparmor::{
     AppArmorPlan, DENIED_FILES, DENIED_MOUNTS, DeniedFiles, DeniedMount, GUEST_PROFILE, render_profile,
 };
 pub use budget::{BUDGETS, Budget, PlannedBudget};
+pub use calls::{
+    ArgumentTest, DENIED_CALLS, DENIED_IOCTLS, DeniedCall, DeniedIoctl, DeniedWhen, NEWEST_CALL,
+};
 pub use capability::{DROPPED_CAPABILITIES, DroppedCapability};
 pub use device::{DeviceNode, OwnNode};
+pub use error::{MAX_INTERFACES, PlanError};
 pub use feature::{CLOSED_CALLS, ClosedCall, OPENED_CALLS, OpenedCall, wanted_devices};
 pub use filesystem::{MountStep, RunFile, Symlink};
-pub use init::plan_init;
+pub use guest::{GuestInput, GuestNic, GuestSpec, plan_guest};
+pub use host::{HostBinding, HostInput, HostNic, RootPlan, host_interface_name, plan_host};
+pub use init::{DEFAULT_PATH, InitPlan, ReadyMode, plan_init};
 pub use reboots::RebootPolicy;
-pub use seccomp::{
-    ArgumentTest, DENIED_CALLS, DENIED_IOCTLS, DeniedCall, DeniedIoctl, DeniedWhen, NEWEST_CALL,
-    SeccompFilter,
-};
-
-/// The version of [`StartPlan`] that this crate writes and carries out.
-pub const PLAN_VERSION: u32 = 1;
-
-/// How a VPS is started: all that the monitor needs to know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StartPlan {
-    /// [`PLAN_VERSION`] of the writer.
-    pub version: u32,
-    /// Whose start it is.
-    pub id: VpsId,
-    /// Below it `vps/<id>/` holds the monitor's socket and files.
-    pub run_dir: PathBuf,
-    /// Where the VPS's cgroups are.
-    pub layout: CgroupLayout,
-    /// What is written to its cgroups, in this order.
-    pub cgroup_values: Vec<CgroupValue>,
-    /// The guest's user and group ids on the host.
-    pub ids: IdRange,
-    /// The root volume on the host; its files have the guest's own ids, unless
-    /// [`has_shifted_root`](Self::has_shifted_root).
-    pub root: PathBuf,
-    /// The files of the root have the guest's ids on the host: they are not mapped when the root is mounted.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub has_shifted_root: bool,
-    /// What is mounted in the guest, in this order.
-    pub mounts: Vec<MountStep>,
-    /// The host's device nodes that the guest gets, below `/dev`.
-    pub devices: Vec<DeviceNode>,
-    /// The devices that may be opened, wherever their nodes are.
-    pub device_rules: Vec<DeviceRule>,
-    /// What the guest may have of things that the kernel counts by user namespace. With one, it can raise none.
-    pub budgets: Vec<PlannedBudget>,
-    /// The beginnings of the names of sysctls that it may write where the kernel lets it; with budgets only.
-    #[serde(default = "sysctls_of_old")]
-    pub writable_sysctls: Vec<String>,
-    /// Symbolic links below `/dev`.
-    pub links: Vec<Symlink>,
-    /// Files below `/run`.
-    pub run_files: Vec<RunFile>,
-    /// Paths that are covered with nothing, where they exist.
-    pub masked: Vec<String>,
-    /// Paths that can't be written, where they exist.
-    pub read_only: Vec<String>,
-    /// The guest's name for itself.
-    pub hostname: String,
-    /// Its network interfaces.
-    pub interfaces: Vec<Interface>,
-    /// The capabilities that no process of the guest ever has, by their numbers.
-    pub dropped_capabilities: Vec<u32>,
-    /// The system calls that are refused.
-    pub seccomp: SeccompFilter,
-    /// The policy of AppArmor, where the host has it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub apparmor: Option<AppArmorPlan>,
-    /// What is executed.
-    pub init: InitPlan,
-    /// What follows when the guest reboots or crashes.
-    #[serde(default)]
-    pub reboots: RebootPolicy,
-}
-
-/// The guest's init.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InitPlan {
-    /// The program's path in the guest, and its arguments.
-    pub argv: Vec<String>,
-    /// Its whole environment, as `NAME=value`.
-    pub environment: Vec<String>,
-    /// The number of the signal that makes it shut the guest down.
-    pub stop_signal: i32,
-    /// How it says that the guest has booted.
-    pub ready: ReadyMode,
-    /// Whether it drops the signal at times, though it listens to it: then it is told again until it ends.
-    #[serde(default)]
-    pub tell_again: bool,
-    /// Whether its standard streams are the console, as a kernel hands them to its init, instead of `/dev/null`.
-    #[serde(default)]
-    pub console_streams: bool,
-}
-
-/// How a guest says that it has booted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReadyMode {
-    /// By `READY=1` on the socket `/run/host/notify`, as in sd_notify(3).
-    Notify,
-    /// By the prompt of a getty(8) on the console: a line that begins with `<word> login:`. `READY=1` counts, too.
-    LoginPrompt,
-}
-
-/// A network interface of the guest: a veth pair.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Interface {
-    /// Its name in the guest.
-    pub name: InterfaceName,
-    /// The name of the host's end.
-    pub host_name: InterfaceName,
-    /// Its Ethernet address.
-    pub mac: MacAddress,
-    /// The bridge that the host's end is plugged into.
-    pub bridge: InterfaceName,
-    /// Its addresses with the lengths of their prefixes.
-    pub addresses: Vec<(IpAddr, u8)>,
-    /// Where the default route goes.
-    pub gateway: Option<Ipv4Addr>,
-}
-
-/// An interface to plan: what the network says about it.
-#[derive(Debug, Clone)]
-pub struct NicInput {
-    /// Its name in the guest.
-    pub name: InterfaceName,
-    /// Its Ethernet address.
-    pub mac: MacAddress,
-    /// The bridge that it is plugged into.
-    pub bridge: InterfaceName,
-    /// Its addresses with the lengths of their prefixes.
-    pub addresses: Vec<(IpAddr, u8)>,
-    /// Where the default route goes.
-    pub gateway: Option<Ipv4Addr>,
-}
+pub use seccomp::SeccompFilter;
+pub use start::{PLAN_VERSION, RestorePlan, StartEnd, StartPlan};
 
 /// What a start is planned from.
 #[derive(Debug, Clone)]
 pub struct StartInput<'a> {
     /// The VPS's id.
     pub id: VpsId,
-    /// The guest's name for itself.
-    pub hostname: &'a str,
-    /// Its user and group ids on the host.
-    pub ids: IdRange,
-    /// What it may use.
-    pub limits: &'a Limits,
-    /// What is open to it.
-    pub features: &'a Features,
-    /// The devices of the host that its features name ([`wanted_devices`]), as observed.
-    pub host_devices: &'a [HostDevice],
-    /// Which init its image boots.
-    pub init: InitKind,
-    /// Its interfaces, at most [`MAX_INTERFACES`].
-    pub nics: Vec<NicInput>,
-    /// The root volume on the host: an absolute path.
-    pub root: &'a Path,
-    /// Whether its files have the guest's ids on the host already.
-    pub has_shifted_root: bool,
-    /// Whether the host is a container itself: the budgets of the VPS around it hold, and it can lock none of its own.
-    pub is_nested: bool,
-    /// The cgroups as observed.
-    pub layout: &'a CgroupLayout,
-    /// Files for its `/run`.
-    pub run_files: Vec<RunFile>,
-    /// The agent's run directory: an absolute path.
-    pub run_dir: &'a Path,
-    /// What init's environment has beyond the usual, as `NAME=value`.
-    pub environment: Vec<String>,
-    /// What follows when the guest reboots or crashes.
-    pub reboots: RebootPolicy,
-    /// The compiled policy of AppArmor: an absolute path. `None` where the host has no AppArmor.
-    pub policy: Option<&'a Path>,
-}
-
-/// The most interfaces that a VPS can have: as many as there are names for the host's ends.
-pub const MAX_INTERFACES: usize = 8;
-
-/// Why a start can't be planned.
-#[derive(Debug, thiserror::Error)]
-pub enum PlanError {
-    /// A limit that the host can't enforce.
-    #[error("the limits can't be enforced")]
-    Limit(#[from] CgroupLimitError),
-    /// The system call filter can't be compiled.
-    #[error("failed to compile the system call filter")]
-    Seccomp(#[source] libseccomp::error::SeccompError),
-    /// The system call filter can't be read back from the library.
-    #[error("failed to export the system call filter")]
-    SeccompExport(#[source] std::io::Error),
-    /// A path that depends on the working directory, or can't be written as JSON.
-    #[error("the path {path:?} is not absolute or not UTF-8")]
-    Path {
-        /// The path.
-        path: PathBuf,
-    },
-    /// More interfaces than names.
-    #[error("{count} network interfaces are more than {MAX_INTERFACES}")]
-    Interfaces {
-        /// How many.
-        count: usize,
-    },
-    /// A file for `/run` whose path leaves it.
-    #[error("the path {path:?} of a file for /run is not relative and plain")]
-    RunFile {
-        /// The path.
-        path: String,
-    },
-    /// A device that a feature names and the host does not have.
-    #[error("the host has no device /dev/{name}")]
-    Device {
-        /// Its path below `/dev`.
-        name: String,
-    },
-    /// A name for the guest that the kernel would refuse.
-    #[error("the host name {hostname:?} is empty or longer than 64 bytes")]
-    Hostname {
-        /// The name.
-        hostname: String,
-    },
+    /// What the VPS's spec says.
+    pub guest: GuestInput<'a>,
+    /// What the host has for it.
+    pub host: HostInput<'a>,
+    /// What the start ends with.
+    pub end: StartEnd,
 }
 
 /// Plans the start of a VPS. Pure, but for the compilation of the system call filter by libseccomp.
 pub fn plan_start(input: &StartInput<'_>) -> Result<StartPlan, PlanError> {
-    check(input)?;
-    let features = input.features;
-    let given = feature::plan_host_devices(features, input.host_devices)?;
+    if let StartEnd::Restore(RestorePlan { images, .. }) = &input.end {
+        return Err(PlanError::Restore { images: images.clone() });
+    }
     Ok(StartPlan {
         version: PLAN_VERSION,
         id: input.id,
-        run_dir: input.run_dir.to_owned(),
-        layout: input.layout.clone(),
-        cgroup_values: plan_limits(input.layout, input.limits)?,
-        ids: input.ids,
-        root: input.root.to_owned(),
-        has_shifted_root: input.has_shifted_root,
-        mounts: filesystem::plan_mounts(input.limits.memory, features),
-        devices: device::plan_devices(&given),
-        device_rules: device::plan_device_rules(&given),
-        budgets: if input.is_nested { vec![] } else { budget::plan_budgets(features) },
-        writable_sysctls: feature::plan_writable_sysctls(features),
-        links: filesystem::plan_links(),
-        run_files: input.run_files.clone(),
-        masked: filesystem::plan_masked(features),
-        read_only: filesystem::READ_ONLY.map(str::to_owned).to_vec(),
-        hostname: input.hostname.to_owned(),
-        interfaces: plan_interfaces(&input.id, &input.nics)?,
-        dropped_capabilities: DROPPED_CAPABILITIES.iter().map(|dropped| dropped.number).collect(),
-        seccomp: SeccompFilter::of(features)?,
-        apparmor: input.policy.map(|policy| AppArmorPlan { policy: policy.to_owned() }),
-        init: plan_init(input.init, &input.environment),
-        reboots: input.reboots.clone(),
+        guest: plan_guest(&input.guest)?,
+        host: plan_host(&input.id, &input.guest, &input.host)?,
+        end: input.end.clone(),
     })
 }
-
-/// What guests could write before plans said so.
-fn sysctls_of_old() -> Vec<String> {
-    ["net/", "kernel/", "fs/"].map(str::to_owned).to_vec()
-}
-
-fn check(input: &StartInput<'_>) -> Result<(), PlanError> {
-    for path in [input.root, input.run_dir].into_iter().chain(input.policy) {
-        if !path.is_absolute() || path.to_str().is_none() {
-            return Err(PlanError::Path { path: path.to_owned() });
-        }
-    }
-    if !(1..=64).contains(&input.hostname.len()) {
-        return Err(PlanError::Hostname { hostname: input.hostname.to_owned() });
-    }
-    match input.run_files.iter().find(|file| !file.has_plain_path()) {
-        Some(file) => Err(PlanError::RunFile { path: file.path.clone() }),
-        None => Ok(()),
-    }
-}
-
-fn plan_interfaces(id: &VpsId, nics: &[NicInput]) -> Result<Vec<Interface>, PlanError> {
-    let too_many = || PlanError::Interfaces { count: nics.len() };
-    let plan = |(index, nic): (usize, &NicInput)| {
-        Ok(Interface {
-            name: nic.name.clone(),
-            host_name: host_interface_name(id, index).ok_or_else(too_many)?,
-            mac: nic.mac,
-            bridge: nic.bridge.clone(),
-            addresses: nic.addresses.clone(),
-            gateway: nic.gateway,
-        })
-    };
-    nics.iter().enumerate().map(plan).collect()
-}
-
-/// The name of the host's end of a VPS's veth pair: `ins…` for the first, then `int…` up to `inz…`, because the
-/// kernel's 15 characters have no room for a number behind the id.
-pub fn host_interface_name(id: &VpsId, index: usize) -> Option<InterfaceName> {
-    let first = id.veth_name();
-    let letter = ('s'..='z').nth(index)?;
-    format!("in{letter}{}", &first.as_str()[3..]).parse().ok()
-}
-
-/// Where programs are found in a guest.
-pub const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::{Controller, LegacyHierarchy};
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::path::Path;
+
+    use crate::cgroup::{CgroupLayout, Controller, LegacyHierarchy};
+    use insula_types::{Features, IdRange, InitKind, Limits, MacAddress};
 
     fn layout() -> CgroupLayout {
         CgroupLayout {
@@ -342,27 +91,36 @@ mod tests {
         let id: VpsId = "0193a1b2-c3d4-7e5f-8a9b-0123456789ab".parse().unwrap();
         StartInput {
             id,
-            hostname: "web1",
-            ids: IdRange { start: 1_000_000, length: 65_536 },
-            limits,
-            features: no_features(),
-            host_devices: &[],
-            init: InitKind::Systemd,
-            nics: vec![nic("eth0", 0), nic("eth1", 1)],
-            root: Path::new("/var/lib/insula/pools/default/vps/x/root"),
-            has_shifted_root: false,
-            is_nested: false,
-            layout,
-            run_files: vec![RunFile {
-                path: "systemd/network/a".into(),
-                mode: 0o644,
-                contents: "[Match]".into(),
-            }],
-            run_dir: Path::new("/run/insula"),
-            environment: vec!["LANG=C.UTF-8".into()],
-            reboots: RebootPolicy::default(),
-            policy: None,
+            guest: GuestInput {
+                hostname: "web1",
+                limits,
+                features: no_features(),
+                init: InitKind::Systemd,
+                nics: vec![nic("eth0", 0), nic("eth1", 1)],
+                run_files: vec![RunFile {
+                    path: "systemd/network/a".into(),
+                    mode: 0o644,
+                    contents: "[Match]".into(),
+                }],
+                environment: vec!["LANG=C.UTF-8".into()],
+            },
+            host: HostInput {
+                ids: IdRange { start: 1_000_000, length: 65_536 },
+                root: root("/var/lib/insula/pools/default/vps/x/root"),
+                bridges: vec!["insbr0".parse().unwrap(); 2],
+                devices: &[],
+                is_nested: false,
+                layout,
+                run_dir: Path::new("/run/insula"),
+                reboots: RebootPolicy::default(),
+                policy: None,
+            },
+            end: StartEnd::Boot,
         }
+    }
+
+    fn root(upper: &str) -> RootPlan {
+        RootPlan { upper: upper.into(), lower: vec![], has_shifted_ids: false }
     }
 
     fn no_features() -> &'static Features {
@@ -370,11 +128,10 @@ mod tests {
         &NONE
     }
 
-    fn nic(name: &str, index: u8) -> NicInput {
-        NicInput {
+    fn nic(name: &str, index: u8) -> GuestNic {
+        GuestNic {
             name: name.parse().unwrap(),
             mac: MacAddress([2, 0, 0, 0, 0, index]),
-            bridge: "insbr0".parse().unwrap(),
             addresses: vec![(IpAddr::from([10, 90, index, 2]), 24)],
             gateway: (index == 0).then(|| Ipv4Addr::new(10, 90, 0, 1)),
         }
@@ -389,8 +146,8 @@ mod tests {
             ..Limits::default()
         };
         let mut plan = plan_start(&input(&layout(), &limits)).unwrap();
-        assert!(!plan.seccomp.0.is_empty());
-        plan.seccomp = SeccompFilter(vec![]); // depends on the library's version
+        assert!(!plan.guest.seccomp.0.is_empty());
+        plan.guest.seccomp = SeccompFilter(vec![]); // depends on the library's version
         insta::assert_json_snapshot!(plan);
     }
 
@@ -401,8 +158,9 @@ mod tests {
         let frozen: serde_json::Value = serde_json::from_str(include_str!("plan/frozen-1.json")).unwrap();
         let plan: StartPlan = serde_json::from_value(frozen.clone()).unwrap();
         assert_eq!(plan.version, 1);
-        assert_eq!((plan.hostname.as_str(), plan.interfaces.len(), plan.init.stop_signal), ("web1", 2, 37));
-        assert_eq!(plan.reboots, RebootPolicy::default());
+        assert_eq!((plan.guest.hostname.as_str(), plan.guest.init.stop_signal), ("web1", 37));
+        assert_eq!((plan.guest.nics.len(), plan.host.nics.len()), (2, 2));
+        assert_eq!((&plan.host.reboots, &plan.end), (&RebootPolicy::default(), &StartEnd::Boot));
         // Nothing of it is lost.
         let again = serde_json::to_value(&plan).unwrap();
         for (key, value) in frozen.as_object().unwrap() {
@@ -425,20 +183,79 @@ mod tests {
     }
 
     #[test]
-    fn a_shifted_root_is_in_the_plan_and_others_are_as_they_were() {
+    fn what_a_root_has_beyond_one_volume_is_in_the_plan_and_others_are_as_they_were() {
         let (layout, limits) = (layout(), Limits::default());
-        let json = |input| serde_json::to_value(plan_start(&input).unwrap()).unwrap();
-        let shifted = json(StartInput { has_shifted_root: true, ..input(&layout, &limits) });
-        assert_eq!(shifted["has_shifted_root"], true);
-        assert!(serde_json::from_value::<StartPlan>(shifted).unwrap().has_shifted_root);
-        assert!(json(input(&layout, &limits)).get("has_shifted_root").is_none());
+        let plan = |root| {
+            let input = input(&layout, &limits);
+            plan_start(&StartInput { host: HostInput { root, ..input.host.clone() }, ..input }).unwrap()
+        };
+        let shifted = plan(RootPlan { has_shifted_ids: true, ..root("/x") });
+        let layered = plan(RootPlan { lower: vec!["/a".into(), "/b".into()], ..root("/x") });
+        assert_eq!((shifted.needed_protocol(), layered.needed_protocol()), (1, 5));
+        let json = |plan: &StartPlan| serde_json::to_value(plan).unwrap();
+        assert_eq!(json(&shifted)["has_shifted_root"], true);
+        assert_eq!(json(&layered)["lower_layers"], serde_json::json!(["/a", "/b"]));
+        for plan in [shifted, layered] {
+            assert_eq!(serde_json::from_value::<StartPlan>(json(&plan)).unwrap(), plan);
+        }
+        let usual = json(&plan(root("/x")));
+        let later = ["has_shifted_root", "lower_layers", "restore"];
+        assert!(later.iter().all(|field| usual.get(field).is_none()), "{usual}");
+    }
+
+    #[test]
+    fn a_restore_is_refused_until_it_is_built() {
+        let (layout, limits) = (layout(), Limits::default());
+        let restore = StartEnd::Restore(RestorePlan {
+            images: "/images".into(),
+            console: (0x8803, 0x1b),
+            boots: 2,
+            started_at_ms: 5,
+            ready_at_ms: None,
+        });
+        let refused = plan_start(&StartInput { end: restore.clone(), ..input(&layout, &limits) });
+        assert!(matches!(refused, Err(PlanError::Restore { images }) if images == Path::new("/images")));
+        // A plan says so in a way that no monitor takes for a boot.
+        let plan = StartPlan { end: restore, ..plan_start(&input(&layout, &limits)).unwrap() };
+        assert_eq!(plan.needed_protocol(), 5);
+        let json = serde_json::to_value(&plan).unwrap();
+        assert_eq!(serde_json::from_value::<StartPlan>(json).unwrap(), plan);
+    }
+
+    /// The same guest on two hosts: its spec is the same, and has no word of either.
+    #[test]
+    fn a_guest_is_the_same_on_every_host() {
+        let (here, limits) = (layout(), Limits { memory: Some("1G".parse().unwrap()), ..Limits::default() });
+        let legacy = LegacyHierarchy { mount: "/cg/memory".into(), controllers: vec![Controller::Memory] };
+        let there = CgroupLayout { unified: "/cg/unified".into(), legacy: vec![legacy], ..layout() };
+        let input = input(&here, &limits);
+        let other = HostInput {
+            ids: IdRange { start: 7_000_000, length: 65_536 },
+            root: root("/tank/x"),
+            bridges: vec!["other0".parse().unwrap(); 2],
+            layout: &there,
+            run_dir: Path::new("/run/other"),
+            ..input.host.clone()
+        };
+        let plan = plan_start(&input).unwrap();
+        let moved = plan_start(&StartInput { host: other, ..input }).unwrap();
+        assert_eq!(plan.guest, moved.guest);
+        assert_ne!(plan.host.cgroup_values, moved.host.cgroup_values);
+        let text = serde_json::to_string(&plan.guest).unwrap();
+        for word in ["/var/lib", "/run/insula", "insbr0", "1000000", "/sys/fs/cgroup\""] {
+            assert!(!text.contains(word), "{word}: {text}");
+        }
+        assert_eq!(serde_json::from_str::<GuestSpec>(&text).unwrap(), plan.guest);
     }
 
     #[test]
     fn a_vps_in_a_vps_has_the_budgets_of_that_around_it() {
         let (layout, limits) = (layout(), Limits::default());
-        let budgets =
-            |is_nested| plan_start(&StartInput { is_nested, ..input(&layout, &limits) }).unwrap().budgets;
+        let budgets = |is_nested| {
+            let input = input(&layout, &limits);
+            let host = HostInput { is_nested, ..input.host };
+            plan_start(&StartInput { host, ..input }).unwrap().host.budgets
+        };
         assert_eq!((budgets(true).len(), budgets(false).len()), (0, BUDGETS.len()));
     }
 
@@ -461,29 +278,27 @@ mod tests {
         };
         let memory = Limits { memory: Some("1G".parse().unwrap()), ..Limits::default() };
         let run_file = |path: &str| vec![RunFile { path: path.into(), mode: 0o644, contents: String::new() }];
+        let host = |host| StartInput { host, ..input() };
+        let guest = |guest| StartInput { guest, ..input() };
         let refused = [
-            StartInput { root: Path::new("pools/x"), ..input() },
-            StartInput { run_dir: Path::new("run"), ..input() },
-            StartInput { policy: Some(Path::new("apparmor.policy")), ..input() },
-            StartInput { hostname: "", ..input() },
-            StartInput { run_files: run_file("../etc/passwd"), ..input() },
-            StartInput { run_files: run_file("/etc/passwd"), ..input() },
-            StartInput { run_files: run_file(""), ..input() },
-            StartInput { nics: (0..9).map(|index| nic("eth0", index)).collect(), ..input() },
-            StartInput { layout: &bare, limits: &memory, ..input() },
+            host(HostInput { root: root("pools/x"), ..input().host }),
+            host(HostInput { root: RootPlan { lower: vec!["x".into()], ..root("/x") }, ..input().host }),
+            host(HostInput { run_dir: Path::new("run"), ..input().host }),
+            host(HostInput { policy: Some(Path::new("apparmor.policy")), ..input().host }),
+            host(HostInput { bridges: vec![], ..input().host }),
+            guest(GuestInput { hostname: "", ..input().guest }),
+            guest(GuestInput { run_files: run_file("../etc/passwd"), ..input().guest }),
+            guest(GuestInput { run_files: run_file("/etc/passwd"), ..input().guest }),
+            guest(GuestInput { run_files: run_file(""), ..input().guest }),
+            guest(GuestInput { nics: (0..9).map(|index| nic("eth0", index)).collect(), ..input().guest }),
+            StartInput {
+                guest: GuestInput { limits: &memory, ..input().guest },
+                host: HostInput { layout: &bare, ..input().host },
+                ..input()
+            },
         ];
         for input in refused {
             assert!(plan_start(&input).is_err(), "{input:?}");
         }
-    }
-
-    #[test]
-    fn every_interface_has_a_name_of_its_own_on_the_host() {
-        let id: VpsId = "0193a1b2-c3d4-7e5f-8a9b-0123456789ab".parse().unwrap();
-        assert_eq!(host_interface_name(&id, 0), Some(id.veth_name()));
-        let names: std::collections::BTreeSet<_> =
-            (0..MAX_INTERFACES).map(|index| host_interface_name(&id, index).unwrap()).collect();
-        assert_eq!(names.len(), MAX_INTERFACES);
-        assert_eq!(host_interface_name(&id, MAX_INTERFACES), None);
     }
 }

@@ -13,8 +13,9 @@ use crate::cgroup::CgroupValue;
 use crate::plan::StartPlan;
 
 /// The version of the protocol: higher when something new can be asked for or is told. 2: [`Request::SetLimits`]. 3:
-/// [`Request::SetOnCrash`], [`Status::boot_at_ms`], [`Status::last_end`]. 4: [`Request::Files`].
-pub const PROTOCOL_VERSION: u32 = 4;
+/// [`Request::SetOnCrash`], [`Status::boot_at_ms`], [`Status::last_end`]. 4: [`Request::Files`]. 5:
+/// plans with layers of a root, or with something to restore.
+pub const PROTOCOL_VERSION: u32 = 5;
 
 /// The first byte of a packet with bytes of the console.
 pub(crate) const CONSOLE_PACKET: u8 = 0;

@@ -177,15 +177,15 @@ fn a_full_root_still_starts() {
 fn a_failed_start_names_its_phase_and_leaves_nothing() {
     let host = ScratchHost::new();
     let mut no_init = host.plan();
-    no_init.init.argv = vec!["/sbin/no-such-init".into()];
+    no_init.guest.init.argv = vec!["/sbin/no-such-init".into()];
     let mut no_root = host.plan();
-    no_root.root = "/nonexistent".into();
+    no_root.host.root.upper = "/nonexistent".into();
     let mut no_bridge = host.plan();
-    no_bridge.interfaces[0].bridge = "nobridge".parse().unwrap();
+    no_bridge.host.nics[0].bridge = "nobridge".parse().unwrap();
     let mut no_mount = host.plan();
-    no_mount.mounts[0].filesystem = "nofs".into();
+    no_mount.guest.mounts[0].filesystem = "nofs".into();
     let mut no_limit = host.plan();
-    no_limit.cgroup_values[0].file = "cpu.nosuchfile".into();
+    no_limit.host.cgroup_values[0].file = "cpu.nosuchfile".into();
     for (plan, phase, word) in [
         (no_init, StartPhase::Execute, "/sbin/no-such-init"),
         (no_root, StartPhase::Root, "/nonexistent"),

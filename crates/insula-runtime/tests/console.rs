@@ -43,7 +43,7 @@ fn what_is_typed_reaches_the_guest() {
     let host = ScratchHost::new();
     let mut plan = host.plan();
     let script = "exec </dev/console >/dev/console; echo ready; while read line; do echo \"<$line>\" $(stty size); done; sleep 1000";
-    plan.init.argv = ["/bin/sh", "-c", script].map(String::from).into();
+    plan.guest.init.argv = ["/bin/sh", "-c", script].map(String::from).into();
     let connection = host.park().start(&plan).unwrap();
     wait_for_phase(&connection, Phase::Running);
     let viewer = view(&host);

@@ -89,10 +89,10 @@ fn covers_are_on_the_kernels_files_whatever_the_root_has() {
     // What is called null and is another device, or a file of the host, covers nothing.
     end(&host, &connection);
     let mut plan = host.plan();
-    plan.devices[0].source = "/dev/zero".into();
+    plan.host.devices[0].source = "/dev/zero".into();
     let failure = fail_to_start(&host, &plan);
     assert!(failure.to_string().contains("cover /proc/"), "{failure}");
-    plan.devices[0].source = "/etc/hostname".into();
+    plan.host.devices[0].source = "/etc/hostname".into();
     let failure = fail_to_start(&host, &plan);
     assert!(failure.to_string().contains("the device /etc/hostname"), "{failure}");
 }
@@ -178,9 +178,9 @@ fn only_devices_that_are_listed_can_be_opened() {
     for (is_unified, has_full) in [(false, true), (false, false), (true, true), (true, false)] {
         let mut plan = host.plan();
         if is_unified {
-            plan.layout.legacy.retain(|hierarchy| !hierarchy.controllers.contains(&Controller::Devices));
+            plan.host.layout.legacy.retain(|hierarchy| !hierarchy.controllers.contains(&Controller::Devices));
         }
-        plan.device_rules.retain(|rule| has_full || *rule != full);
+        plan.host.device_rules.retain(|rule| has_full || *rule != full);
         let connection = host.park().start(&plan).unwrap();
         wait_for_phase(&connection, Phase::Running);
         let output = run(&connection, &["sh", "-c", script]);
@@ -198,7 +198,7 @@ fn a_guest_cannot_raise_its_budgets() {
     let mut plan = host.plan();
     let most = |name: &str, most| PlannedBudget { name: name.into(), most };
     // One is the guest's own.
-    plan.budgets = vec![most("max_net_namespaces", 3), most("max_uts_namespaces", 9)];
+    plan.host.budgets = vec![most("max_net_namespaces", 3), most("max_uts_namespaces", 9)];
     let connection = host.park().start(&plan).unwrap();
     wait_for_phase(&connection, Phase::Running);
     let script = "cat /proc/sys/user/max_net_namespaces /proc/sys/user/max_uts_namespaces; \

@@ -159,7 +159,7 @@ fn a_guests_own_reboot_keeps_changed_limits() {
     set_limits(&host, &connection, &limits);
     host.layout.change_limits(&host.id, &limits).unwrap();
     let plan: StartPlan = serde_json::from_slice(&fs::read(host.directory.plan()).unwrap()).unwrap();
-    assert_eq!(plan.cgroup_values, plan_limits(&host.layout, &limits).unwrap());
+    assert_eq!(plan.host.cgroup_values, plan_limits(&host.layout, &limits).unwrap());
     run(&connection, &["systemctl", "--no-block", "reboot"]);
     drop(connection);
     host.connect_when(|status| status.boots == 2 && status.phase == Phase::Ready);

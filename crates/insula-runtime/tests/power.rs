@@ -75,7 +75,7 @@ fn a_stop_right_behind_the_start_is_not_lost() {
 fn a_guest_that_does_not_stop_in_time_is_killed() {
     let host = ScratchHost::new();
     let mut plan = host.plan();
-    plan.init.argv = ["/bin/sh", "-c", "trap '' TERM RTMIN+3; while :; do sleep 1000 & wait; done"]
+    plan.guest.init.argv = ["/bin/sh", "-c", "trap '' TERM RTMIN+3; while :; do sleep 1000 & wait; done"]
         .map(String::from)
         .into();
     let connection = host.park().start(&plan).unwrap();
@@ -97,7 +97,8 @@ fn a_frozen_guest_is_killed_all_the_same() {
 fn an_init_that_exits_is_told_with_its_last_words() {
     let host = ScratchHost::new();
     let mut plan = host.plan();
-    plan.init.argv = ["/bin/sh", "-c", "echo last words >/dev/console; exit 7"].map(String::from).into();
+    plan.guest.init.argv =
+        ["/bin/sh", "-c", "echo last words >/dev/console; exit 7"].map(String::from).into();
     let connection = host.park().start(&plan).unwrap();
     let record = wait_for_end(&connection);
     assert_eq!(record.reason, ExitReason::Exited(7));

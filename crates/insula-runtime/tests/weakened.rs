@@ -27,7 +27,7 @@ struct Wall {
 const WALLS: [Wall; 7] = [
     Wall {
         name: "the filter of system calls",
-        take_away: |plan| plan.seccomp = SeccompFilter::compile(&[], &[], &[]).unwrap(),
+        take_away: |plan| plan.guest.seccomp = SeccompFilter::compile(&[], &[], &[]).unwrap(),
         attempts: &[
             "keys",
             "io_uring",
@@ -38,21 +38,25 @@ const WALLS: [Wall; 7] = [
     },
     Wall {
         name: "the bound of capabilities",
-        take_away: |plan| plan.dropped_capabilities.clear(),
+        take_away: |plan| plan.guest.dropped_capabilities.clear(),
         attempts: &["dropped_capabilities"],
     },
     Wall {
         name: "ids of its own, and behind them the list of sysctls",
         take_away: |plan| {
-            plan.ids = IdRange { start: 0, length: IdRange::DEFAULT_LENGTH };
-            plan.writable_sysctls.push("kernel/".to_owned());
+            plan.host.ids = IdRange { start: 0, length: IdRange::DEFAULT_LENGTH };
+            plan.guest.writable_sysctls.push("kernel/".to_owned());
         },
         attempts: &["core_pattern", "host_sysctls"],
     },
-    Wall { name: "the covers of paths", take_away: |plan| plan.masked.clear(), attempts: &["covered_paths"] },
+    Wall {
+        name: "the covers of paths",
+        take_away: |plan| plan.guest.masked.clear(),
+        attempts: &["covered_paths"],
+    },
     Wall {
         name: "the list of devices",
-        take_away: |plan| plan.device_rules.push(DeviceRule::character(10, 237)),
+        take_away: |plan| plan.host.device_rules.push(DeviceRule::character(10, 237)),
         attempts: &["devices_of_the_host"],
     },
     Wall {
@@ -71,7 +75,7 @@ const PROCESSES_LIMIT: u32 = 100;
 const MEMORY_MIB: u64 = 128;
 
 fn without(plan: &mut StartPlan, controller: Controller) {
-    plan.cgroup_values.retain(|value| value.controller != controller);
+    plan.host.cgroup_values.retain(|value| value.controller != controller);
 }
 
 #[test]
@@ -101,14 +105,15 @@ fn attempts_succeed_where_their_wall_is_missing() {
 /// A plan with a device too many that everybody may open, but for the list of devices, which does not have it.
 fn plan(host: &ScratchHost) -> StartPlan {
     let mut plan = host.plan();
-    plan.init.argv = ["/bin/sh", "-c", QUICK_INIT].map(str::to_owned).to_vec();
+    plan.guest.init.argv = ["/bin/sh", "-c", QUICK_INIT].map(str::to_owned).to_vec();
     let source = host.run_dir.join("loop-control");
     if !source.exists() {
         let (everybody, number) = (Mode::from_bits_truncate(0o666), makedev(10, 237));
         mknod(&source, SFlag::S_IFCHR, everybody, number).unwrap();
         std::fs::set_permissions(&source, PermissionsExt::from_mode(0o666)).unwrap();
     }
-    plan.devices.push(DeviceNode { name: "loop-control".into(), source, own: None });
+    plan.guest.devices.push("loop-control".into());
+    plan.host.devices.push(DeviceNode { source, own: None });
     plan
 }
 

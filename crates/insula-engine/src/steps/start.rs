@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use insula_net::{observe_host_dns, render_guest_network};
-use insula_runtime::{NicInput, RebootPolicy, RunFile, StartInput, StartPlan, plan_start};
+use insula_runtime::{
+    GuestInput, GuestNic, HostInput, RebootPolicy, RootPlan, RunFile, StartEnd, StartInput, StartPlan,
+    plan_start,
+};
 use insula_storage::Volume;
 use insula_types::{DesiredPower, NetworkSpec, Nic, Reason, VpsSpec};
 
@@ -32,34 +35,42 @@ impl Engine {
             mode: file.mode,
             contents: file.contents,
         });
-        let host_devices = observe_devices(&spec.features)?;
-        let root = self.pool.path(&Volume::Root(spec.id));
-        let has_shifted_root = self.pool.owner(spec.id)?.is_some();
+        let devices = observe_devices(&spec.features)?;
+        let root = RootPlan {
+            upper: self.pool.path(&Volume::Root(spec.id)),
+            lower: vec![],
+            has_shifted_ids: self.pool.owner(spec.id)?.is_some(),
+        };
         let input = StartInput {
             id: spec.id,
-            hostname: &spec.hostname,
-            ids: spec.ids,
-            limits: &spec.limits,
-            features: &spec.features,
-            host_devices: &host_devices,
-            init: spec.init,
-            nics: nics
-                .iter()
-                .enumerate()
-                .map(|(index, (nic, network))| nic_input(index, nic, network))
-                .collect(),
-            root: &root,
-            has_shifted_root,
-            is_nested: self.is_nested,
-            layout: &self.layout,
-            run_files: files.collect(),
-            run_dir: &self.settings.run_dir,
-            environment: vec![],
-            reboots: RebootPolicy {
-                on_crash: spec.supervision.on_crash.unwrap_or_default(),
-                ..self.settings.reboots.policy()
+            guest: GuestInput {
+                hostname: &spec.hostname,
+                limits: &spec.limits,
+                features: &spec.features,
+                init: spec.init,
+                nics: nics
+                    .iter()
+                    .enumerate()
+                    .map(|(index, (nic, network))| guest_nic(index, nic, network))
+                    .collect(),
+                run_files: files.collect(),
+                environment: vec![],
             },
-            policy: self.policy.as_deref().ok(),
+            host: HostInput {
+                ids: spec.ids,
+                root,
+                bridges: nics.iter().map(|(_, network)| network.bridge.clone()).collect(),
+                devices: &devices,
+                is_nested: self.is_nested,
+                layout: &self.layout,
+                run_dir: &self.settings.run_dir,
+                reboots: RebootPolicy {
+                    on_crash: spec.supervision.on_crash.unwrap_or_default(),
+                    ..self.settings.reboots.policy()
+                },
+                policy: self.policy.as_deref().ok(),
+            },
+            end: StartEnd::Boot,
         };
         plan_start(&input).map_err(|error| {
             EngineError::new(
@@ -71,13 +82,12 @@ impl Engine {
     }
 }
 
-/// An interface for the plan. The first one leads to the world.
-fn nic_input(index: usize, nic: &Nic, network: &NetworkSpec) -> NicInput {
+/// An interface as the guest sees it. The first one leads to the world.
+fn guest_nic(index: usize, nic: &Nic, network: &NetworkSpec) -> GuestNic {
     let prefix = network.subnet.prefix_len();
-    NicInput {
+    GuestNic {
         name: nic.name.clone(),
         mac: nic.mac,
-        bridge: network.bridge.clone(),
         addresses: nic.addresses.iter().map(|address| ((*address).into(), prefix)).collect(),
         gateway: (index == 0).then(|| network.gateway()),
     }

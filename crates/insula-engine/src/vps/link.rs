@@ -101,3 +101,14 @@ impl MonitorLink {
         }
     }
 }
+
+/// A monitor could not be used: it is too old for what was asked, or something is wrong with it.
+pub(crate) fn monitor_failed(doing: &str, error: ConnectionError) -> EngineError {
+    let what = format!("failed to {doing}");
+    match error {
+        ConnectionError::TooOld { .. } => EngineError::new(Reason::MonitorTooOld, what)
+            .caused_by(error)
+            .hint("restart the VPS: it gets a monitor of this version then"),
+        error => EngineError::internal(what, error),
+    }
+}

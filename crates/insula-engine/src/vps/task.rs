@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::host::database::Database;
 use crate::vps::command::Command;
 use crate::vps::limit_bell::{LimitBell, limit_met};
-use crate::vps::link::MonitorLink;
+use crate::vps::link::{MonitorLink, monitor_failed};
 use crate::vps::news::News;
 use crate::vps::spares::Spares;
 use crate::vps::table::Table;
@@ -200,7 +200,7 @@ impl VpsTask {
             match monitor.start(plan) {
                 Err(ConnectionError::Closed) if tries > 0 => continue,
                 result => {
-                    let failed = |error| EngineError::internal("failed to use a monitor", error);
+                    let failed = |error| monitor_failed("use a monitor", error);
                     break (result.map_err(failed)?, version);
                 }
             }

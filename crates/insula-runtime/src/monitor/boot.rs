@@ -5,22 +5,21 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use insula_sys::mount::{MountAttrFlags, set_attributes};
 use insula_sys::netlink::{self, NetlinkError, VethPair};
 use insula_sys::process::{CloneRequest, Cloned, clone_process, send_signal};
-use insula_types::IdRange;
 use nix::sched::CloneFlags;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
-use rustix::thread::{CapabilitiesSecureBits, Uid, set_capabilities_secure_bits, set_thread_res_uid};
 
 use super::child::{ChildInput, ChildMessage, HOST_IS_READY, ROOT_IS_READY, become_init};
 use super::device::clone_devices;
-use super::filesystem::{clone_mount, clone_mount_at};
+use super::filesystem::clone_mount;
+use super::owner::as_owner;
+use super::root::mount_root;
 use crate::apparmor::AppArmor;
-use crate::plan::{Interface, StartPlan};
+use crate::plan::{HostNic, StartPlan};
 use crate::protocol::{StartFailure, StartPhase};
 use crate::seqpacket;
 
@@ -38,21 +37,26 @@ pub(super) struct Guest {
 
 /// Boots the guest. `terminal` is the slave of its console. After a failure no process of it is left.
 pub(super) fn boot(plan: &StartPlan, terminal: &OwnedFd) -> Result<Guest, StartFailure> {
-    plan.layout
-        .make_unified(&plan.id, plan.ids)
-        .and_then(|()| plan.layout.apply_values(&plan.id, &plan.cgroup_values))
+    plan.host
+        .layout
+        .make_unified(&plan.id, plan.host.ids)
+        .and_then(|()| plan.host.layout.apply_values(&plan.id, &plan.host.cgroup_values))
         .map_err(|error| StartFailure::new(StartPhase::Cgroup, &error))?;
     let devices = clone_devices(plan)?; // before none can be made any more
-    plan.layout
-        .guard_devices(&plan.id, &plan.device_rules)
+    plan.host
+        .layout
+        .guard_devices(&plan.id, &plan.host.device_rules)
         .map_err(|error| StartFailure::new(StartPhase::Cgroup, &error))?;
-    if let Some(apparmor) = &plan.apparmor {
-        AppArmor::of(&plan.layout.root_name)
+    if let Some(apparmor) = &plan.host.apparmor {
+        AppArmor::of(&plan.host.layout.root_name)
             .ensure_loaded(&plan.id, &apparmor.policy)
             .map_err(|error| StartFailure::new(StartPhase::Security, &error))?;
     }
-    let payload =
-        plan.layout.open_payload(&plan.id).map_err(|error| StartFailure::new(StartPhase::Cgroup, &error))?;
+    let payload = plan
+        .host
+        .layout
+        .open_payload(&plan.id)
+        .map_err(|error| StartFailure::new(StartPhase::Cgroup, &error))?;
     let console =
         clone_mount(terminal).map_err(|errno| at(StartPhase::Console, "clone the console's mount", errno))?;
     let (init, socket) = clone_init(plan, &payload, &devices, &console)?;
@@ -90,23 +94,11 @@ fn clone_init(
         drop(our_end.take());
         become_init(&ChildInput { plan, socket: its, devices, console })
     };
-    let init = as_owner(plan.ids, || clone_process(&request, child))
+    let init = as_owner(plan.host.ids, || clone_process(&request, child))
         .map_err(failed(StartPhase::Clone, "clone init into its namespaces and cgroup"))?;
     let socket =
         ours.ok_or_else(|| failed(StartPhase::Clone, "keep the socket")(io::ErrorKind::NotConnected.into()))?;
     Ok((init, socket))
-}
-
-/// Acts with the guest's root as the effective user, with all capabilities: who makes a user namespace owns it, and what
-/// is in it counts against the owner's limits on the host (128 inotify instances, 200 keys). Owned by the host's root, all
-/// guests would share one such budget, and the 17th would not boot.
-fn as_owner<T>(ids: IdRange, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    let unchanged = None::<Uid>;
-    set_capabilities_secure_bits(CapabilitiesSecureBits::NO_SETUID_FIXUP)?; // keeps the capabilities
-    set_thread_res_uid(unchanged, Uid::from_raw(ids.start), unchanged)?;
-    let result = act();
-    set_thread_res_uid(unchanged, Uid::ROOT, unchanged)?;
-    result
 }
 
 /// Gives the child what only the host can: its ids, its root, its interfaces.
@@ -117,7 +109,7 @@ fn prepare(plan: &StartPlan, init: &Cloned, socket: &OwnedFd) -> Result<(), Star
     let root = mount_root(plan, init.pid)?;
     send(socket, ROOT_IS_READY, &[root.as_fd()])?;
     // Meanwhile the child mounts.
-    connect_interfaces(&plan.interfaces, init.pid)
+    connect_interfaces(plan, init.pid)
 }
 
 fn send(socket: &OwnedFd, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), StartFailure> {
@@ -129,15 +121,15 @@ fn send(socket: &OwnedFd, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), 
 
 /// Locks what the child has written of its budgets, and lets it go on.
 fn release(plan: &StartPlan, socket: &OwnedFd) -> Result<(), StartFailure> {
-    if !plan.budgets.is_empty() {
-        let guarded = plan.layout.guard_sysctls(&plan.id, &plan.writable_sysctls);
+    if !plan.host.budgets.is_empty() {
+        let guarded = plan.host.layout.guard_sysctls(&plan.id, &plan.guest.writable_sysctls);
         guarded.map_err(|error| StartFailure::new(StartPhase::Cgroup, &error))?;
     }
     send(socket, HOST_IS_READY, &[])
 }
 
 fn write_id_maps(plan: &StartPlan, pid: i32) -> io::Result<()> {
-    let map = format!("0 {} {}\n", plan.ids.start, plan.ids.length);
+    let map = format!("0 {} {}\n", plan.host.ids.start, plan.host.ids.length);
     fs::write(format!("/proc/{pid}/uid_map"), &map)?;
     fs::write(format!("/proc/{pid}/gid_map"), &map)
 }
@@ -150,44 +142,26 @@ pub(super) fn reset_memory_kill_score(process: impl std::fmt::Display) -> io::Re
     }
 }
 
-/// A detached mount of the root volume through which the guest's ids are those that are stored, if they are not yet.
-fn mount_root(plan: &StartPlan, pid: i32) -> Result<OwnedFd, StartFailure> {
-    let failed = |what: &str| StartFailure::at(StartPhase::Root, format!("{what} {}", plan.root.display()));
-    let root = clone_mount_at(&plan.root).map_err(|errno| failed("clone the mount of")(errno.into()))?;
-    if plan.has_shifted_root {
-        set_attributes(root.as_fd(), MountAttrFlags::MOUNT_ATTR_NODEV, None)
-            .map_err(failed("take the devices from"))?;
-        return Ok(root);
-    }
-    let ids =
-        fs::File::open(format!("/proc/{pid}/ns/user")).map_err(failed("open the user namespace for"))?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_IDMAP | MountAttrFlags::MOUNT_ATTR_NODEV;
-    set_attributes(root.as_fd(), attributes, Some(ids.as_fd()))
-        .map_err(failed("map the ids (does the file system know idmapped mounts?) of"))?;
-    Ok(root)
-}
-
 /// Makes the veth pairs, the guests' ends inside the guest's network namespace.
-fn connect_interfaces(interfaces: &[Interface], pid: i32) -> Result<(), StartFailure> {
-    if interfaces.is_empty() {
+fn connect_interfaces(plan: &StartPlan, pid: i32) -> Result<(), StartFailure> {
+    if plan.guest.nics.is_empty() {
         return Ok(());
     }
     let failed = |error: NetlinkError| StartFailure::new(StartPhase::Network, &error);
     let netns = fs::File::open(format!("/proc/{pid}/ns/net"))
         .map_err(StartFailure::at(StartPhase::Network, "open the guest's network namespace"))?;
     let netlink = netlink::Socket::open().map_err(failed)?;
-    for interface in interfaces {
-        let bridge =
-            netlink.interface_index(interface.bridge.as_str()).map_err(failed)?.ok_or_else(|| {
-                let what = format!("plug {} into bridge {}", interface.name, interface.bridge);
-                StartFailure::at(StartPhase::Network, what)(io::Error::from_raw_os_error(libc::ENODEV))
-            })?;
+    for (guest, host) in plan.nics() {
+        let bridge = netlink.interface_index(host.bridge.as_str()).map_err(failed)?.ok_or_else(|| {
+            let what = format!("plug {} into bridge {}", guest.name, host.bridge);
+            StartFailure::at(StartPhase::Network, what)(io::Error::from_raw_os_error(libc::ENODEV))
+        })?;
         let pair = VethPair {
-            host_name: interface.host_name.as_str(),
-            guest_name: interface.name.as_str(),
+            host_name: host.host_name.as_str(),
+            guest_name: guest.name.as_str(),
             guest_netns: netns.as_fd(),
             bridge_index: Some(bridge),
-            mac: interface.mac.0,
+            mac: guest.mac.0,
             mtu: None,
         };
         create_veth(&netlink, &pair).map_err(failed)?;
@@ -207,13 +181,13 @@ fn create_veth(netlink: &netlink::Socket, pair: &VethPair<'_>) -> Result<(), Net
 }
 
 /// Deletes the host's ends of the interfaces, if they are still there.
-pub(super) fn disconnect_interfaces(interfaces: &[Interface]) -> Result<(), NetlinkError> {
-    if interfaces.is_empty() {
+pub(super) fn disconnect_interfaces(nics: &[HostNic]) -> Result<(), NetlinkError> {
+    if nics.is_empty() {
         return Ok(());
     }
     let netlink = netlink::Socket::open()?;
-    let delete = |interface: &Interface| netlink.delete_interface(interface.host_name.as_str()).map(drop);
-    interfaces.iter().map(delete).fold(Ok(()), Result::and)
+    let delete = |nic: &HostNic| netlink.delete_interface(nic.host_name.as_str()).map(drop);
+    nics.iter().map(delete).fold(Ok(()), Result::and)
 }
 
 /// Waits until the child has executed init: the socket closes by execve(2). Returns the notification socket.

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::confine::confine;
 use super::filesystem;
 use crate::apparmor::AppArmor;
-use crate::plan::{Interface, StartPlan};
+use crate::plan::{GuestNic, StartPlan};
 use crate::protocol::{StartFailure, StartPhase};
 use crate::seqpacket;
 
@@ -64,28 +64,28 @@ fn try_to_become_init(input: &ChildInput<'_>) -> Result<std::convert::Infallible
     let root = wait_for(&input.socket, ROOT_IS_READY)?.ok_or_else(|| {
         StartFailure::at(StartPhase::Root, "receive the root mount")(io::ErrorKind::InvalidData.into())
     })?;
-    if plan.apparmor.is_some() {
+    if plan.host.apparmor.is_some() {
         // While this is still the host's /proc.
-        AppArmor::of(&plan.layout.root_name)
+        AppArmor::of(&plan.host.layout.root_name)
             .enter_at_exec(&plan.id)
             .map_err(StartFailure::at(StartPhase::Security, "enter the AppArmor policy"))?;
     }
-    become_root(plan.init.console_streams)?;
+    become_root(plan.guest.init.console_streams)?;
     filesystem::assemble(plan, &root, input.devices, input.console)
         .map_err(|failure| failure.into_start_failure())?;
     drop(root);
     open_notify_socket(&input.socket)?;
     wait_for(&input.socket, HOST_IS_READY)?;
-    configure_network(&plan.interfaces).map_err(|error| StartFailure::new(StartPhase::Network, &error))?;
-    rustix::system::sethostname(plan.hostname.as_bytes())
+    configure_network(&plan.guest.nics).map_err(|error| StartFailure::new(StartPhase::Network, &error))?;
+    rustix::system::sethostname(plan.guest.hostname.as_bytes())
         .map_err(at(StartPhase::Prepare, "set the host name"))?;
-    settle(&input.socket, plan.init.console_streams)?;
+    settle(&input.socket, plan.guest.init.console_streams)?;
     let (program, argv, environment) = strings(plan)?;
-    confine(&plan.dropped_capabilities, &plan.seccomp)
+    confine(&plan.guest.dropped_capabilities, &plan.guest.seccomp)
         .map_err(|(what, error)| StartFailure::at(StartPhase::Security, what)(error))?;
     tell(&input.socket, &ChildMessage::Executing, &[])?;
     let Err(errno) = nix::unistd::execve(&program, &argv, &environment);
-    Err(StartFailure::at(StartPhase::Execute, format!("execute {}", plan.init.argv[0]))(errno.into()))
+    Err(StartFailure::at(StartPhase::Execute, format!("execute {}", plan.guest.init.argv[0]))(errno.into()))
 }
 
 fn at(phase: StartPhase, what: &'static str) -> impl FnOnce(rustix::io::Errno) -> StartFailure {
@@ -143,17 +143,17 @@ fn open_notify_socket(socket: &OwnedFd) -> Result<(), StartFailure> {
     tell(socket, &ChildMessage::Notify, &[notify.as_fd()])
 }
 
-fn configure_network(interfaces: &[Interface]) -> Result<(), netlink::NetlinkError> {
+fn configure_network(nics: &[GuestNic]) -> Result<(), netlink::NetlinkError> {
     const LOOPBACK: u32 = 1; // the first interface of every network namespace
     let netlink = netlink::Socket::open()?;
     netlink.set_up(LOOPBACK)?;
-    for interface in interfaces {
-        let Some(index) = netlink.interface_index(interface.name.as_str())? else { continue };
-        for &(address, prefix_length) in &interface.addresses {
+    for nic in nics {
+        let Some(index) = netlink.interface_index(nic.name.as_str())? else { continue };
+        for &(address, prefix_length) in &nic.addresses {
             netlink.add_address(index, address, prefix_length)?;
         }
         netlink.set_up(index)?;
-        if let Some(gateway) = interface.gateway {
+        if let Some(gateway) = nic.gateway {
             netlink.add_default_route(gateway, index)?;
         }
     }
@@ -196,8 +196,8 @@ fn strings(plan: &StartPlan) -> Result<(CString, Vec<CString>, Vec<CString>), St
     };
     let all =
         |texts: &[String]| texts.iter().map(|text| CString::new(&**text)).collect::<Result<Vec<_>, _>>();
-    let argv = all(&plan.init.argv).map_err(invalid)?;
-    let environment = all(&plan.init.environment).map_err(invalid)?;
+    let argv = all(&plan.guest.init.argv).map_err(invalid)?;
+    let environment = all(&plan.guest.init.environment).map_err(invalid)?;
     let program = argv.first().cloned().unwrap_or_default();
     Ok((program, argv, environment))
 }

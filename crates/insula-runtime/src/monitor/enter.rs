@@ -75,9 +75,9 @@ fn report(input: &EnterInput<'_>, result: Result<(), Failed>) -> i32 {
 
 fn help(input: &EnterInput<'_>) -> Result<(), Failed> {
     reset_memory_kill_score("self").map_err(failed("reset oom_score_adj"))?;
-    if input.plan.apparmor.is_some() {
+    if input.plan.host.apparmor.is_some() {
         // Here, in front of the host's /proc: the program's process inherits it.
-        let apparmor = AppArmor::of(&input.plan.layout.root_name);
+        let apparmor = AppArmor::of(&input.plan.host.layout.root_name);
         apparmor.enter_at_exec(&input.plan.id).map_err(failed("enter the AppArmor policy"))?;
     }
     let all = ThreadNameSpaceType::USER
@@ -126,7 +126,7 @@ fn execute(input: &EnterInput<'_>) -> Result<std::convert::Infallible, Failed> {
     reset_signals();
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let (argv, environment) = (strings(argv)?, strings(environment)?);
-    confine(&input.plan.dropped_capabilities, &input.plan.seccomp)
+    confine(&input.plan.guest.dropped_capabilities, &input.plan.guest.seccomp)
         .map_err(|(what, error)| failed(what)(error))?;
     tell(&input.socket, &EnterMessage::Executing, &[])
         .map_err(|failure| (ExecFailure::Other, failure.chain))?;

@@ -188,6 +188,7 @@ fn clone_into_group(
 ) -> Result<(Cloned, OwnedFd), StartFailure> {
     let failed = StartFailure::at;
     let cgroup = plan
+        .host
         .layout
         .open_exec_group(&plan.id)
         .map_err(|error| StartFailure::new(StartPhase::Cgroup, &error))?;

@@ -61,8 +61,8 @@ fn enter(input: &FilesInput<'_>) -> Result<Place, (ExecFailure, Vec<String>)> {
     reset_memory_kill_score("self").map_err(failed("reset oom_score_adj"))?;
     rustix::thread::set_name(c"insula-files").map_err(failed("take a name"))?;
     let descriptors = OpenDescriptors::open().map_err(failed("open /proc/self/fd"))?;
-    if input.plan.apparmor.is_some() {
-        let apparmor = AppArmor::of(&input.plan.layout.root_name);
+    if input.plan.host.apparmor.is_some() {
+        let apparmor = AppArmor::of(&input.plan.host.layout.root_name);
         apparmor.enter(&input.plan.id).map_err(failed("enter the AppArmor policy"))?;
     }
     let all_but_processes = ThreadNameSpaceType::USER
@@ -87,7 +87,7 @@ fn enter(input: &FilesInput<'_>) -> Result<Place, (ExecFailure, Vec<String>)> {
     rustix::process::umask(Mode::empty());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, "/", flags, Mode::empty()).map_err(failed("open the guest's root"))?;
-    confine(&input.plan.dropped_capabilities, &input.plan.seccomp)
+    confine(&input.plan.guest.dropped_capabilities, &input.plan.guest.seccomp)
         .map_err(|(what, error)| failed(what)(error))?;
     Ok(Place::new(root, descriptors))
 }

@@ -53,21 +53,21 @@ pub(super) fn assemble(
         .map_err(failed("make all mounts private"))?;
     attach(root, CWD, "/").map_err(failed("mount the root volume"))?;
     let mut mounts = Mounts { root, mounted: vec![] };
-    for step in &plan.mounts {
+    for step in &plan.guest.mounts {
         mounts.mount(step).map_err(cannot_mount(step))?;
     }
     fill_dev(plan, &mounts, devices, console)?;
     let run = mounts.open("run").map_err(failed("open /run"))?;
-    for file in &plan.run_files {
+    for file in &plan.guest.run_files {
         write_run_file(&run, file).map_err(failed(format!("write /run/{}", file.path)))?;
     }
-    for path in &plan.masked {
+    for path in &plan.guest.masked {
         unless_missing(mounts.mask(path)).map_err(failed(format!("cover /{path}")))?;
     }
-    for path in &plan.read_only {
+    for path in &plan.guest.read_only {
         unless_missing(mounts.make_read_only(path)).map_err(failed(format!("make /{path} read-only")))?;
     }
-    for budget in &plan.budgets {
+    for budget in &plan.host.budgets {
         let written = mounts.write(&format!("proc/sys/user/{}", budget.name), &budget.most.to_string());
         unless_missing(written).map_err(failed(format!("limit {}", budget.name)))?;
     }
@@ -208,7 +208,7 @@ fn fill_dev(
     console: &OwnedFd,
 ) -> Result<(), Failure> {
     let dev = mounts.open("dev").map_err(failed("open /dev"))?;
-    let names = plan.devices.iter().map(|device| &*device.name).chain(["console"]);
+    let names = plan.guest.devices.iter().map(String::as_str).chain(["console"]);
     for (name, mount) in names.zip(devices.iter().chain([console])) {
         let (parent, file) = name.rsplit_once('/').unwrap_or((".", name));
         let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
@@ -217,7 +217,7 @@ fn fill_dev(
             .and_then(|file| attach(mount, file, ""))
             .map_err(failed(format!("mount the device /dev/{name}")))?;
     }
-    for link in &plan.links {
+    for link in &plan.guest.links {
         symlinkat(&*link.target, &dev, &*link.name).map_err(failed(format!("link /dev/{}", link.name)))?;
     }
     Ok(())

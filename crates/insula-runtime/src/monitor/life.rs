@@ -47,7 +47,7 @@ impl Monitor {
         let failed = StartFailure::at;
         let terminal = self
             .console
-            .open(self.plan.ids)
+            .open(self.plan.host.ids)
             .map_err(failed(StartPhase::Console, "make the console's terminal"))?;
         if let Some(master) = self.console.master() {
             self.watch(master, Source::Console).map_err(failed(StartPhase::Console, "watch the console"))?;
@@ -101,13 +101,13 @@ impl Monitor {
     /// Tells init to stop as soon as it listens, and kills the guest when its time is over.
     pub fn go_on_stopping(&mut self, now: Instant) {
         let (Some(stop), Some(guest)) = (&mut self.stop, &self.guest) else { return };
-        let signal = self.plan.init.stop_signal;
+        let signal = self.plan.guest.init.stop_signal;
         if !stop.is_told || stop.next.is_some_and(|next| next <= now) {
             // One that waits in sigtimedwait(2) seems to listen to nothing, and hears it all the same; it is told twice. It
             // may have ended just now: then its end is the next event.
             let sent = send_signal(guest.init.pidfd.as_fd(), signal).is_ok();
             stop.is_told = sent && listens_to(guest.init.pid, signal);
-            stop.next = self.plan.init.tell_again.then(|| now + TELL_AGAIN);
+            stop.next = self.plan.guest.init.tell_again.then(|| now + TELL_AGAIN);
         }
         if stop.deadline <= now {
             self.kill();
@@ -116,7 +116,7 @@ impl Monitor {
 
     /// Kills every process of the guest; the end of init follows as an event.
     pub fn kill(&mut self) {
-        if let Err(error) = self.plan.layout.kill(&self.plan.id) {
+        if let Err(error) = self.plan.host.layout.kill(&self.plan.id) {
             eprintln!("insula-monitor: {}: {}", self.plan.id, chain_of(&error).0.join(": "));
         }
         if let Some(guest) = &self.guest {
@@ -178,12 +178,12 @@ impl Monitor {
             (false, Phase::Stopping) => Asked::Stop,
             (false, _) => Asked::Nothing,
         };
-        let was_short_of_memory = self.plan.layout.observe_memory_kills(&self.plan.id) > 0;
+        let was_short_of_memory = self.plan.host.layout.observe_memory_kills(&self.plan.id) > 0;
         self.guest = None;
         self.status.init_pid = None;
         self.end_files();
         self.serve_console_to_its_end();
-        match judge(end, asked, was_short_of_memory, self.plan.reboots.on_crash) {
+        match judge(end, asked, was_short_of_memory, self.plan.host.reboots.on_crash) {
             Verdict::Again(reason) => self.boot_again(reason),
             Verdict::Over(reason) => {
                 let is_fault =
@@ -199,7 +199,7 @@ impl Monitor {
         let detail = (!is_reboot).then(|| "init ended by itself".to_owned());
         self.status.last_end = Some(self.record_of(reason, detail));
         (self.status.started_at_ms, self.status.ready_at_ms) = (None, None);
-        match self.reboots.count(&self.plan.reboots, self.booted_at.elapsed()) {
+        match self.reboots.count(&self.plan.host.reboots, self.booted_at.elapsed()) {
             Next::Now => self.boot(),
             Next::After(pause) => {
                 self.boot_at = Some(Instant::now() + pause);
@@ -246,10 +246,10 @@ impl Monitor {
         let json = serde_json::to_vec(&record).unwrap_or_default();
         self.report(self.directory.write(&self.directory.exit_record(), &json));
         self.clients.broadcast(&Event::Exited { record });
-        self.report(disconnect_interfaces(&self.plan.interfaces));
-        self.report(self.plan.layout.kill(&self.plan.id).map(drop)); // a helper may be left, outside of the pid namespace
-        self.report(self.plan.layout.remove_unified(&self.plan.id));
-        self.report(AppArmor::of(&self.plan.layout.root_name).ensure_absent(&self.plan.id));
+        self.report(disconnect_interfaces(&self.plan.host.nics));
+        self.report(self.plan.host.layout.kill(&self.plan.id).map(drop)); // a helper may be left, outside of the pid namespace
+        self.report(self.plan.host.layout.remove_unified(&self.plan.id));
+        self.report(AppArmor::of(&self.plan.host.layout.root_name).ensure_absent(&self.plan.id));
         self.report(std::fs::remove_file(self.directory.plan()));
         self.report(std::fs::remove_file(self.directory.socket()));
         0

@@ -79,11 +79,11 @@ impl Monitor {
 
     /// The next boot applies these values, also one that another reads from the plan's file.
     fn set_limits(&mut self, client: u32, values: Vec<CgroupValue>) {
-        let old = std::mem::replace(&mut self.plan.cgroup_values, values);
+        let old = std::mem::replace(&mut self.plan.host.cgroup_values, values);
         match self.write_plan() {
             Ok(()) => self.clients.send(client, &Event::LimitsSet, &[]),
             Err(error) => {
-                self.plan.cgroup_values = old;
+                self.plan.host.cgroup_values = old;
                 self.refuse(client, format!("failed to write the plan: {error}"));
             }
         }
@@ -91,11 +91,11 @@ impl Monitor {
     }
 
     fn set_on_crash(&mut self, client: u32, on_crash: CrashPolicy) {
-        let old = std::mem::replace(&mut self.plan.reboots.on_crash, on_crash);
+        let old = std::mem::replace(&mut self.plan.host.reboots.on_crash, on_crash);
         match self.write_plan() {
             Ok(()) => self.clients.send(client, &Event::OnCrashSet, &[]),
             Err(error) => {
-                self.plan.reboots.on_crash = old;
+                self.plan.host.reboots.on_crash = old;
                 self.refuse(client, format!("failed to write the plan: {error}"));
             }
         }
@@ -150,7 +150,7 @@ impl Monitor {
         let Some(guest) = &self.guest else {
             return refused(ExecFailure::NotRunning, "the guest is not running");
         };
-        if self.plan.layout.is_frozen(&self.plan.id) {
+        if self.plan.host.layout.is_frozen(&self.plan.id) {
             return refused(ExecFailure::Paused, "the guest is paused");
         }
         if self.execs.len() >= MAX_EXECS {

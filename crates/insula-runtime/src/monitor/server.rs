@@ -107,7 +107,7 @@ impl Monitor {
     /// Makes all that a monitor needs beside its guest: directory, plan file, socket.
     pub fn prepare(plan: StartPlan) -> Result<Self, StartFailure> {
         let failed = |what| StartFailure::at(StartPhase::Prepare, what);
-        let directory = VpsDirectory::new(&plan.run_dir, &plan.id);
+        let directory = VpsDirectory::new(&plan.host.run_dir, &plan.id);
         directory.make().map_err(failed("make the VPS's run directory"))?;
         let _ = std::fs::remove_file(directory.exit_record()); // of the life before
         let listener = open_listener(&directory).map_err(failed("open the monitor's socket"))?;
@@ -207,7 +207,7 @@ impl Monitor {
 
     fn serve_console(&mut self) {
         let may_have_more = self.console.read(|bytes| self.clients.show(bytes));
-        if self.plan.init.ready == ReadyMode::LoginPrompt && self.console.has_prompt() {
+        if self.plan.guest.init.ready == ReadyMode::LoginPrompt && self.console.has_prompt() {
             self.become_ready();
         }
         if may_have_more && let Some(master) = self.console.master() {

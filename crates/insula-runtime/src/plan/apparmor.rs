@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::DROPPED_CAPABILITIES;
+use super::capability::DROPPED_CAPABILITIES;
 
 /// The name of the profile in the namespace of each VPS.
 pub const GUEST_PROFILE: &str = "guest";

@@ -7,11 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::{DeviceKind, DeviceRule};
 use crate::host_device::HostDevice;
 
-/// A device of the host, whose node is mounted at `/dev/<name>` of the guest.
+/// A device of the host, whose node is mounted below the `/dev` of the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceNode {
-    /// Its name below the guest's `/dev`.
-    pub name: String,
     /// The host's node.
     pub source: PathBuf,
     /// The guest's own node for it, in the place of the host's: that belongs to ids which the guest does not have.
@@ -40,15 +38,16 @@ const STANDARD: [(&str, u32, u32); 6] =
 const TERMINALS: [DeviceRule; 2] =
     [DeviceRule::character(5, 2), DeviceRule { kind: DeviceKind::Character, major: 136, minor: None }];
 
-/// The nodes of every guest, and those of the devices that it is given with their permissions.
+/// The names of the nodes of every guest, and of those that it is given.
+pub(super) fn plan_names<'a>(given: impl Iterator<Item = &'a str>) -> Vec<String> {
+    STANDARD.map(|(name, ..)| name).into_iter().chain(given).map(str::to_owned).collect()
+}
+
+/// The host's nodes for [`plan_names`]: those of every guest, and those of the devices that it is given, with their
+/// permissions.
 pub(super) fn plan_devices(given: &[(&HostDevice, u32)]) -> Vec<DeviceNode> {
-    let standard = STANDARD.map(|(name, ..)| DeviceNode {
-        name: name.to_owned(),
-        source: Path::new("/dev").join(name),
-        own: None,
-    });
+    let standard = STANDARD.map(|(name, ..)| DeviceNode { source: Path::new("/dev").join(name), own: None });
     let own = |&(device, mode): &(&HostDevice, u32)| DeviceNode {
-        name: device.name.clone(),
         source: device.path(),
         own: Some(OwnNode { kind: device.kind, major: device.major, minor: device.minor, mode }),
     };

@@ -6,8 +6,8 @@
 
 use insula_types::{Feature, Features};
 
-use super::PlanError;
-use super::seccomp::{ArgumentTest, DENIED_CALLS, DeniedCall, DeniedWhen};
+use super::calls::{ArgumentTest, DENIED_CALLS, DeniedCall, DeniedWhen};
+use super::error::PlanError;
 use crate::host_device::HostDevice;
 
 /// A system call of [`DENIED_CALLS`] that a feature opens.
@@ -232,8 +232,13 @@ mod tests {
         let wanted = features(&["fuse", "device:dri/card0"]);
         let devices = plan_host_devices(&wanted, &observed).unwrap();
         let nodes = device::plan_devices(&devices);
-        let modes: Vec<_> =
-            nodes.iter().filter_map(|node| Some((&*node.name, node.own.as_ref()?.mode))).collect();
+        let names = device::plan_names(wanted_devices(&wanted));
+        assert_eq!(names.len(), nodes.len());
+        let modes: Vec<_> = names
+            .iter()
+            .zip(&nodes)
+            .filter_map(|(name, node)| Some((&**name, node.own.as_ref()?.mode)))
+            .collect();
         assert_eq!(modes, [("fuse", 0o666), ("dri/card0", 0o660)]);
         let rules = device::plan_device_rules(&devices);
         assert_eq!(rules.len(), device::plan_device_rules(&[]).len() + 2);

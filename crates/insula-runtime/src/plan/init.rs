@@ -1,8 +1,39 @@
 //! What is executed as init, and how one talks to it.
 
 use insula_types::InitKind;
+use serde::{Deserialize, Serialize};
 
-use super::{DEFAULT_PATH, InitPlan, ReadyMode};
+/// Where programs are found in a guest.
+pub const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The guest's init.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InitPlan {
+    /// The program's path in the guest, and its arguments.
+    pub argv: Vec<String>,
+    /// Its whole environment, as `NAME=value`.
+    pub environment: Vec<String>,
+    /// The number of the signal that makes it shut the guest down.
+    pub stop_signal: i32,
+    /// How it says that the guest has booted.
+    pub ready: ReadyMode,
+    /// Whether it drops the signal at times, though it listens to it: then it is told again until it ends.
+    #[serde(default)]
+    pub tell_again: bool,
+    /// Whether its standard streams are the console, as a kernel hands them to its init, instead of `/dev/null`.
+    #[serde(default)]
+    pub console_streams: bool,
+}
+
+/// How a guest says that it has booted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadyMode {
+    /// By `READY=1` on the socket `/run/host/notify`, as in sd_notify(3).
+    Notify,
+    /// By the prompt of a getty(8) on the console: a line that begins with `<word> login:`. `READY=1` counts, too.
+    LoginPrompt,
+}
 
 /// Signals as the kernel counts them.
 const SIGUSR2: i32 = 12;

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use insula_runtime::protocol::{ExecEnd, ExecRequest, TerminalSize};
 use insula_runtime::{
-    CgroupLayout, Event, GuestRoot, HostDevice, MonitorConfig, MonitorConnection, MonitorProgram, NicInput,
-    ParkedMonitor, Phase, RebootPolicy, Request, RunFile, StartInput, StartPlan, Status, VpsDirectory,
-    plan_start, spawn_parked,
+    CgroupLayout, Event, GuestInput, GuestNic, GuestRoot, HostDevice, HostInput, MonitorConfig,
+    MonitorConnection, MonitorProgram, ParkedMonitor, Phase, RebootPolicy, Request, RootPlan, RunFile,
+    StartEnd, StartInput, StartPlan, Status, VpsDirectory, plan_start, spawn_parked,
 };
 use insula_sys::netlink;
 use insula_sys::program::Program;
@@ -115,35 +115,51 @@ impl ScratchHost {
         }
     }
 
+    /// From now on monitors are of an older version of the protocol, frozen.
+    pub fn use_frozen_monitor(&mut self, version: u32) {
+        self.program = MonitorProgram::load(&insula_testkit::binary("frozen-monitor")).unwrap();
+        std::os::unix::fs::symlink(
+            env!("CARGO_BIN_EXE_insula-monitor"),
+            self.run_dir.join("present-monitor"),
+        )
+        .unwrap();
+        fs::write(self.run_dir.join("frozen-version"), version.to_string()).unwrap();
+    }
+
     pub fn plan(&self) -> StartPlan {
         plan_start(&StartInput {
             id: self.id,
-            hostname: "scratch",
-            ids: self.ids,
-            limits: &self.limits,
-            features: &self.features,
-            host_devices: &self.host_devices,
-            init: InitKind::Systemd,
-            nics: vec![NicInput {
-                name: "eth0".parse().unwrap(),
-                mac: MacAddress::of(&self.id, 0),
-                bridge: "insbr0".parse().unwrap(),
-                addresses: vec![("10.99.0.2".parse().unwrap(), 24)],
-                gateway: Some("10.99.0.1".parse().unwrap()),
-            }],
-            root: &self.root,
-            has_shifted_root: false,
-            is_nested: false,
-            layout: &self.layout,
-            run_files: vec![RunFile {
-                path: "systemd/network/10-eth0.network".into(),
-                mode: 0o644,
-                contents: "[Match]\nName=eth0\n[Network]\nAddress=10.99.0.2/24\nGateway=10.99.0.1\n".into(),
-            }],
-            run_dir: &self.run_dir,
-            policy: None,
-            environment: vec![],
-            reboots: RebootPolicy::default(),
+            guest: GuestInput {
+                hostname: "scratch",
+                limits: &self.limits,
+                features: &self.features,
+                init: InitKind::Systemd,
+                nics: vec![GuestNic {
+                    name: "eth0".parse().unwrap(),
+                    mac: MacAddress::of(&self.id, 0),
+                    addresses: vec![("10.99.0.2".parse().unwrap(), 24)],
+                    gateway: Some("10.99.0.1".parse().unwrap()),
+                }],
+                run_files: vec![RunFile {
+                    path: "systemd/network/10-eth0.network".into(),
+                    mode: 0o644,
+                    contents: "[Match]\nName=eth0\n[Network]\nAddress=10.99.0.2/24\nGateway=10.99.0.1\n"
+                        .into(),
+                }],
+                environment: vec![],
+            },
+            host: HostInput {
+                ids: self.ids,
+                root: RootPlan { upper: self.root.clone(), lower: vec![], has_shifted_ids: false },
+                bridges: vec!["insbr0".parse().unwrap()],
+                devices: &self.host_devices,
+                is_nested: false,
+                layout: &self.layout,
+                run_dir: &self.run_dir,
+                policy: None,
+                reboots: RebootPolicy::default(),
+            },
+            end: StartEnd::Boot,
         })
         .unwrap()
     }

@@ -26,7 +26,8 @@ use serde_json::Value;
 type Message = (Vec<u8>, Vec<OwnedFd>);
 
 /// The fields of plans that came later.
-const LATER: [&str; 4] = ["apparmor", "has_shifted_root", "reboots", "writable_sysctls"];
+const LATER: [&str; 6] =
+    ["apparmor", "has_shifted_root", "lower_layers", "reboots", "restore", "writable_sysctls"];
 
 fn main() -> ExitCode {
     // The agent waits for the first process only.
