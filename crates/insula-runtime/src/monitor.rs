@@ -18,6 +18,7 @@
 //! Single-threaded: it forks. The event loop ([`server`]) is the only place that waits, but for the bounded wait for
 //! execve(2) in [`boot`]. If the monitor dies, init is killed by the kernel, and the guest with it.
 
+mod attach;
 mod boot;
 mod child;
 mod clients;

@@ -13,9 +13,12 @@ use crate::cgroup::CgroupValue;
 use crate::plan::StartPlan;
 
 /// The version of the protocol: higher when something new can be asked for or is told. 2: [`Request::SetLimits`]. 3:
-/// [`Request::SetOnCrash`], [`Status::boot_at_ms`], [`Status::last_end`]. 4: [`Request::Files`]. 5:
+/// [`Request::SetOnCrash`], [`Status::boot_at_ms`], [`Status::last_end`]. 4: [`Request::Files`]. 5: [`Request::AttachMount`];
 /// plans with layers of a root, or with something to restore.
 pub const PROTOCOL_VERSION: u32 = 5;
+
+/// The first version with [`Request::AttachMount`].
+pub const ATTACHES_MOUNTS: u32 = 5;
 
 /// The first byte of a packet with bytes of the console.
 pub(crate) const CONSOLE_PACKET: u8 = 0;
@@ -88,6 +91,17 @@ pub enum Request {
         exec: u32,
         /// What to do.
         job: Job,
+    },
+    /// Attach a mount to the guest while it runs. The descriptor of a detached mount comes along, as a
+    /// [`DetachedMount`](crate::DetachedMount) is. Answered by [`Event::MountAttached`] or [`Event::ExecFailed`].
+    ///
+    /// It is seen in the mount namespace of the guest's init, and wherever that passes mounts on to; a service with a
+    /// private mount namespace of its own does not see it. It ends with the guest's boot.
+    AttachMount {
+        /// The client's number for it, unique on the connection, among programs too.
+        exec: u32,
+        /// Where: a path in the guest, which is there. Links are followed as in the guest; none leads out of it.
+        target: String,
     },
 }
 
@@ -166,6 +180,11 @@ pub enum Event {
         exec: u32,
         /// How.
         end: ExecEnd,
+    },
+    /// The mount of [`Request::AttachMount`] is attached.
+    MountAttached {
+        /// The client's number for it.
+        exec: u32,
     },
     /// The answer to [`Request::AttachConsole`]: what follows is the console.
     ConsoleAttached,

@@ -58,7 +58,7 @@ pub(super) struct EnterInput<'a> {
 
 type Failed = (ExecFailure, Vec<String>);
 
-pub(super) fn failed<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Failed {
+pub(super) fn failed<E: Into<io::Error>>(what: &str) -> impl FnOnce(E) -> Failed {
     move |error| (ExecFailure::Other, vec![what.to_owned(), error.into().to_string()])
 }
 

@@ -15,6 +15,7 @@ use insula_sys::process::{CloneRequest, Cloned, clone_process, send_signal_to};
 use rustix::fs::OFlags;
 use rustix::net::SocketFlags;
 
+use super::attach::{AttachInput, attach};
 use super::enter::{EnterInput, EnterMessage, enter};
 use super::files::{FilesInput, work_with_files};
 use crate::plan::StartPlan;
@@ -40,6 +41,8 @@ pub(super) struct Exec {
     pub deadline: Instant,
     /// Whether the client was told that it runs.
     pub is_started: bool,
+    /// Whether it attaches a mount, and is told to have done so instead of running.
+    pub is_attaching: bool,
     /// Whether its process is outside of the guest's pid namespace.
     pub is_outside: bool,
     /// How it has ended.
@@ -88,6 +91,24 @@ impl Exec {
         Ok(Self { process: Some(worker.pid), is_outside: true, ..Self::new(whose, socket) })
     }
 
+    /// Sends a process into the guest that attaches a mount at a path. `whose`: the client, and its number for it.
+    pub fn begin_attaching(
+        plan: &StartPlan,
+        init: &Cloned,
+        whose: (u32, u32),
+        mount: &OwnedFd,
+        target: &str,
+    ) -> Result<Self, StartFailure> {
+        let child = |socket| attach(&AttachInput { socket, init: &init.pidfd, mount, target });
+        let (helper, socket) = clone_into_group(plan, child)?;
+        Ok(Self {
+            process: Some(helper.pid),
+            is_attaching: true,
+            is_outside: true,
+            ..Self::new(whose, socket)
+        })
+    }
+
     fn new((client, number): (u32, u32), socket: OwnedFd) -> Self {
         Self {
             client,
@@ -95,6 +116,7 @@ impl Exec {
             socket: Some(socket),
             deadline: Instant::now() + ENTER_DEADLINE,
             is_started: false,
+            is_attaching: false,
             is_outside: false,
             end: None,
             helper: None,
@@ -139,7 +161,11 @@ impl Exec {
             let _ = send_signal_to(*process, libc::SIGKILL); // it may have ended just now
         }
         self.socket = None;
-        Entered::Failed(ExecFailure::Other, vec!["the program was not executed in time".into()])
+        let what = match self.is_attaching {
+            true => "the mount was not attached in time",
+            false => "the program was not executed in time",
+        };
+        Entered::Failed(ExecFailure::Other, vec![what.into()])
     }
 
     /// Sends a signal to the program and what it has started in its process group.

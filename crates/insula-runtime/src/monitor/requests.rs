@@ -54,6 +54,7 @@ impl Monitor {
             Request::Kill => self.kill(),
             Request::Exec(request) => self.exec(client, &request, &fds),
             Request::Files { exec, job } => self.begin_files(client, exec, &job, &fds),
+            Request::AttachMount { exec, target } => self.attach_mount(client, exec, &target, &fds),
             Request::ExecSignal { exec, signal } => self.signal_exec(client, exec, signal),
             Request::AttachConsole { replay } => {
                 self.clients.send(client, &Event::ConsoleAttached, &[]);
@@ -134,6 +135,17 @@ impl Monitor {
         self.tell_failure(client, number, result);
     }
 
+    /// Sends a process into the guest that attaches a mount.
+    fn attach_mount(&mut self, client: u32, number: u32, target: &str, mounts: &[OwnedFd]) {
+        let result = match mounts {
+            [mount] => self.try_to_exec(client, number, |plan, init| {
+                Exec::begin_attaching(plan, init, (client, number), mount, target)
+            }),
+            _ => Err((ExecFailure::Other, vec!["one mount is needed".into()])),
+        };
+        self.tell_failure(client, number, result);
+    }
+
     fn tell_failure(&mut self, client: u32, exec: u32, result: Result<(), (ExecFailure, Vec<String>)>) {
         if let Err((reason, chain)) = result {
             self.clients.send(client, &Event::ExecFailed { exec, reason, chain }, &[]);
@@ -196,9 +208,13 @@ impl Monitor {
 
     fn tell_entered(&mut self, number: u32, entered: Entered) {
         let Some(exec) = self.execs.get_mut(&number) else { return };
-        exec.is_started = matches!(entered, Entered::Started(_));
+        let is_attaching = exec.is_attaching;
+        exec.is_started = matches!(entered, Entered::Started(_)) && !is_attaching;
         let (client, exec) = (exec.client, exec.number);
         match entered {
+            Entered::Started(_) if is_attaching => {
+                self.clients.send(client, &Event::MountAttached { exec }, &[]);
+            }
             Entered::Started(terminal) => {
                 let fds: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
                 self.clients.send(client, &Event::ExecStarted { exec }, &fds);
