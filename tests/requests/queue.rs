@@ -86,6 +86,24 @@ fn those_who_wait_come_in_their_order() {
     assert_eq!(names(&host, ""), [""; 0]);
 }
 
+/// It was accepted when it could be deleted, and its turn comes when it no longer can.
+#[test]
+fn a_delete_that_waits_spares_what_was_protected_meanwhile() {
+    let host = host_with_stubborn();
+    let stop = begin_stop(&host);
+    let changes = Some(v1::VpsChanges { delete_protection: true, ..Default::default() });
+    let update_mask = Some(prost_types::FieldMask { paths: vec!["delete_protection".into()] });
+    let protect = v1::UpdateVpsRequest { vps: "web1".into(), changes, update_mask, ..Default::default() };
+    let protected = call!(host, vps.update_vps(protect)).unwrap().operation;
+    let delete = v1::DeleteVpsRequest { vps: "web1".into(), now: true, force: true, ..Default::default() };
+    let deleted = call!(host, vps.delete_vps(delete)).unwrap().operation;
+    end(&host);
+    host.succeeded(Some(stop));
+    host.succeeded(protected);
+    assert_eq!(failure(&host.over(deleted)), Reason::DeleteProtected);
+    assert_eq!(names(&host, ""), ["web1"]);
+}
+
 /// A queue has an end.
 #[test]
 fn too_many_who_wait_are_refused() {

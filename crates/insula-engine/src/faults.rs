@@ -6,6 +6,7 @@
 
 mod cases;
 mod host;
+mod meanwhile;
 
 use std::collections::BTreeSet;
 
