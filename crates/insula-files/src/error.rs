@@ -5,7 +5,7 @@ use std::io;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::item::show;
+use crate::show::show;
 
 /// What a caller branches on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

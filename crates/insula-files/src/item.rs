@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{FileError, FileErrorKind};
+use crate::show::show;
 
 /// The most bytes of a file in one item.
 pub const MAX_CHUNK: usize = 128 << 10;
@@ -135,19 +136,6 @@ pub fn check_relative(path: &[u8]) -> Result<(), FileError> {
     }
 }
 
-/// A path for people: quoted, with what is not text, and what does something to a terminal, written out.
-pub fn show(path: &[u8]) -> String {
-    const LONGEST: usize = 300;
-    let cut = &path[..path.len().min(LONGEST)];
-    let dots = if cut.len() < path.len() { "…" } else { "" };
-    let mut text = String::new();
-    for chunk in cut.utf8_chunks() {
-        text.extend(chunk.valid().chars().flat_map(char::escape_debug));
-        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
-    }
-    format!("\"{text}{dots}\"")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,12 +149,5 @@ mod tests {
         for bad in [&b""[..], b"/", b"/a", b"a/", b"a//b", b"..", b"a/..", b"../a", b"./a", b"a\0", &long] {
             assert_eq!(check_relative(bad).unwrap_err().kind, FileErrorKind::Invalid, "{}", show(bad));
         }
-    }
-
-    #[test]
-    fn a_name_does_nothing_to_a_terminal() {
-        assert_eq!(show(b"gr\xc3\xbcn"), "\"grün\"");
-        assert_eq!(show(b"\x1b[2J\n\xff\""), r#""\u{1b}[2J\n\xff\"""#);
-        assert!(show(&[b'a'; 5000]).len() < 320);
     }
 }

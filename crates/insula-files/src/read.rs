@@ -10,6 +10,7 @@ use rustix::io::{Errno, pread};
 use crate::beneath::{Place, find_beneath};
 use crate::error::{FileError, FileErrorKind};
 use crate::item::{Entry, EntryKind, Item, MAX_CHUNK, MAX_PATH, Skip};
+use crate::show::show;
 
 /// The deepest tree: each directory on the way down is a descriptor.
 const MAX_DEPTH: usize = 200;
@@ -35,9 +36,8 @@ pub fn read(
     let follows = !recursive || path.ends_with(b"/");
     let found = place.find(path, follows).map_err(FileError::refused("open", path))?;
     let stat = fstat(&found).map_err(FileError::refused("look at", path))?;
-    let wrong = |what: &str| {
-        Err(FileError::new(FileErrorKind::WrongKind, format!("{} is {what}", crate::item::show(path))))
-    };
+    let wrong =
+        |what: &str| Err(FileError::new(FileErrorKind::WrongKind, format!("{} is {what}", show(path))));
     match kind_of(&stat) {
         EntryKind::Directory if !recursive => return wrong("a directory"),
         EntryKind::File | EntryKind::Directory | EntryKind::Link => {}

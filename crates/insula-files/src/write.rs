@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::beneath::{OpenDescriptors, Place, find_beneath};
 use crate::error::{FileError, FileErrorKind};
-use crate::item::{Entry, EntryKind, Item, MAX_CHUNK, MAX_PATH, Totals, check_relative, show};
+use crate::item::{Entry, EntryKind, Item, MAX_CHUNK, MAX_PATH, Totals, check_relative};
+use crate::show::show;
 
 /// Where a stream goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
