@@ -4,7 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use insula_testkit::{Command, Image, Outcome, ScratchHost, binary, eventually, project_file};
+use insula_testkit::{
+    Command, Image, Outcome, ScratchHost, binary, copy_plain_state, eventually, project_file,
+};
 
 const IMAGE: Image = Image::Debian12;
 
@@ -143,7 +145,7 @@ fn install_state(host: &ScratchHost) {
     std::fs::create_dir(root.join("etc/insula")).unwrap();
     std::fs::write(root.join("etc/insula/agent.yaml"), "network: {subnet: 10.213.72.0/24}\n").unwrap();
     let state = host.directory().join("inner");
-    IMAGE.copy_plain_state(&state);
+    copy_plain_state(IMAGE, &state);
     Command::new("cp").args(["--archive"]).args([&state, &root.join("var/lib/insula")]).run_ok();
 }
 

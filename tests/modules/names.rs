@@ -22,6 +22,8 @@ struct Module {
     globs: Vec<Names>,
     /// All paths that it has, imports included.
     paths: BTreeSet<Names>,
+    /// Its macros that the whole crate knows.
+    exported: Vec<String>,
 }
 
 /// All modules of a crate.
@@ -36,7 +38,17 @@ impl Sources {
         let mut sources = Self::default();
         let text = read(root).unwrap_or_else(|| panic!("there is no {root}"));
         sources.add(vec![], root, &parse(root, &text).items, read);
+        sources.export_macros();
         sources
+    }
+
+    /// An exported macro is known at the root, whatever module defines it.
+    fn export_macros(&mut self) {
+        let all = self.modules.iter().flat_map(|(at, module)| {
+            module.exported.iter().map(|name| (name.clone(), [&at[..], &[name.clone()]].concat()))
+        });
+        let all: Vec<(String, Names)> = all.collect();
+        self.modules.entry(vec![]).or_default().imported.extend(all);
     }
 
     fn add(&mut self, at: Names, file: &str, items: &[syn::Item], read: &dyn Fn(&str) -> Option<String>) {
@@ -146,6 +158,9 @@ impl<'ast> Visit<'ast> for Module {
             return;
         }
         self.defined.extend(name_of(item));
+        if attributes(item).iter().any(|attribute| attribute.path().is_ident("macro_export")) {
+            self.exported.extend(name_of(item));
+        }
         visit::visit_item(self, item);
     }
 

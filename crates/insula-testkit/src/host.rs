@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use insula_api::{Client, Endpoint, v1};
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,13 +13,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::agent::Agent;
-use crate::namespaces;
+use crate::image::Image;
 use crate::paths::binary;
 use crate::process::{Command, Outcome, Process};
 use crate::slot::Slot;
-use crate::store;
-use crate::template::Image;
 use crate::traces::{self, Traces, remove_directory};
+use crate::{namespaces, store, template};
 
 /// A host with an agent that runs: network and mount namespaces, directories, cgroups and user ids of its own.
 ///
@@ -83,7 +83,7 @@ impl Builder {
     pub fn prepare(self) -> ScratchHost {
         assert!(rustix::process::geteuid().is_root(), "the tests make hosts: run them as root");
         if let Some(image) = self.image {
-            image.ensure_template();
+            ensure_template(image);
         }
         let slot = Slot::take();
         let uplink = namespaces::enter(self.has_uplink);
@@ -95,7 +95,8 @@ impl Builder {
         std::fs::create_dir(&directory).expect("a directory");
         if let Some(image) = self.image {
             let state = directory.join("state");
-            if self.has_plain_pool { image.copy_plain_state(&state) } else { image.copy_state(&state) }
+            let copy = if self.has_plain_pool { template::copy_plain_state } else { template::copy_state };
+            copy(image, &state);
         }
         let settings = self.settings(&slot, &directory, &run_dir);
         let config = directory.join("agent.yaml"); // JSON is YAML, too
@@ -313,7 +314,7 @@ impl ScratchHost {
     }
 
     /// Takes it down and moves its state away, without what only speeds up the next build.
-    pub(crate) fn keep_state(mut self, destination: &Path) {
+    fn keep_state(mut self, destination: &Path) {
         self.tear_down();
         remove_directory(&self.state_dir().join("cache"));
         std::fs::rename(self.state_dir(), destination).expect("the state in its place");
@@ -338,6 +339,24 @@ impl ScratchHost {
             }
         }
     }
+}
+
+/// Sees to it that hosts with this image can be made. To be called from a thread that reaches the network.
+pub(crate) fn ensure_template(image: Image) {
+    template::ensure(image, build_template);
+}
+
+/// Builds an image as a user does, on a host that has none, and keeps that host's state.
+fn build_template(image: Image, template: &Path) {
+    const LIMIT: Duration = Duration::from_secs(900);
+    let host = ScratchHost::builder().uplink().start();
+    let build = host.command("insula").args(["image", "build", "--quiet"]).args([image.definition()]);
+    build.limit(LIMIT).run_ok();
+    // What was deleted on the way takes no room in the copies.
+    let pool = host.pool();
+    Command::new("btrfs").args(["subvolume", "sync"]).args([&pool]).run_ok();
+    Command::new("fstrim").args([&pool]).run_ok();
+    host.keep_state(template);
 }
 
 impl Drop for ScratchHost {

@@ -2,17 +2,15 @@
 //!
 //! It lies in a sparse file below the target directory and is mounted in the mount namespaces of tests only. Where
 //! `INSULA_TEST_STORE` names a file or a block device with a btrfs, that is used instead: a machine that is slow, or reaches
-//! no archive, gets its templates in one that [`make_store`] has filled elsewhere.
+//! no archive, gets its templates in one that `make_store` has filled elsewhere.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock, statfs};
 
-use crate::namespaces;
 use crate::paths::build_directory;
 use crate::process::{Command, eventually};
-use crate::template::Image;
 
 /// The file or device of the file system, where it is not the one below the target directory.
 const GIVEN: &str = "INSULA_TEST_STORE";
@@ -41,30 +39,8 @@ pub fn ensure_mounted() -> PathBuf {
     directory
 }
 
-/// Makes a store with the templates of these images in a new file, for `INSULA_TEST_STORE` on another machine. To be called
-/// from a thread that reaches the network.
-pub fn make_store(file: &Path, images: &[Image]) {
-    images.iter().for_each(|image| image.ensure_template());
-    let fill = || {
-        namespaces::enter_mounts();
-        let new = file.with_extension("new");
-        make(&new);
-        let directory = tempfile::tempdir().expect("a mount point");
-        mount(&new, directory.path());
-        for image in images {
-            let copy = ["--archive", "--sparse=always", "--target-directory"];
-            let template = ensure_mounted().join(image.template());
-            Command::new("cp").args(copy).args([directory.path(), &template]).run_ok();
-        }
-        Command::new("umount").args([directory.path()]).run_ok();
-        std::fs::rename(new, file).expect("the file in its place");
-    };
-    // A thread of its own, because mounts take their thread to another namespace.
-    std::thread::scope(|scope| scope.spawn(fill).join()).expect("a store");
-}
-
 /// Mounts a file or a device. The loop device that others use is taken; one of them may just be giving it back.
-fn mount(source: &Path, directory: &Path) {
+pub fn mount(source: &Path, directory: &Path) {
     let options = if source.is_file() { "loop,noatime,nodatasum" } else { "noatime,nodatasum" };
     eventually("the store can be mounted", || {
         let outcome = Command::new("mount").args(["-o", options]).args([source, directory]).run();
@@ -80,7 +56,8 @@ fn is_btrfs(directory: &Path) -> bool {
     statfs(directory).expect("the mount point").f_type.to_ne_bytes()[..4] == BTRFS.to_ne_bytes()
 }
 
-fn make(file: &Path) {
+/// Makes an empty store in a new file.
+pub fn make(file: &Path) {
     let new = file.with_extension("made");
     File::create(&new).and_then(|file| file.set_len(SIZE)).expect("a sparse file");
     Command::new("mkfs.btrfs").args(["--quiet", "--force"]).args([&new]).run_ok();

@@ -1,7 +1,7 @@
 //! Bombs: taking all there is of something. They hold what they have until their input ends, so that others can be looked at
 //! meanwhile, and are bounded by themselves, in case nothing else bounds them.
 
-use super::Attempt;
+use super::attempt::Attempt;
 
 /// Those that a limit of the VPS stops, which is in `PROCESSES`, `MEMORY_MIB`, `DISK_MIB` of the environment.
 pub const LIMITED_BOMBS: &[Attempt] = &[

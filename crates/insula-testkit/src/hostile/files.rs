@@ -1,6 +1,6 @@
 //! Mounts, device nodes, `/proc` and `/sys`, ways out of the root, and the file system that all guests share.
 
-use super::Attempt;
+use super::attempt::Attempt;
 
 /// All of this kind.
 pub const FILES: &[Attempt] = &[

@@ -1,6 +1,6 @@
 //! Attempts whose success shows outside only: what is sent to others, and what waits for those who enter.
 
-use super::Attempt;
+use super::attempt::Attempt;
 
 /// Sends `forged` to port 4000 of the host with the neighbour's address for a source, then `honest` with its own.
 pub const FORGED_SOURCE: Attempt = Attempt::perl(

@@ -1,6 +1,6 @@
 //! Processes, namespaces, sockets and cgroups: what belongs to others.
 
-use super::Attempt;
+use super::attempt::Attempt;
 
 /// All of this kind.
 pub const PROCESSES: &[Attempt] = &[
