@@ -96,7 +96,7 @@ impl CertificateRequest {
 
     /// SHA-256 of the public key, in hexadecimal digits.
     pub fn key_fingerprint(&self) -> String {
-        hex(&Sha256::digest(self.request.public_key.subject_public_key_info()))
+        format!("{:x}", Sha256::digest(self.request.public_key.subject_public_key_info()))
     }
 }
 
@@ -109,7 +109,7 @@ pub struct Authority {
 
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authority").field("sha256", &hex(&self.fingerprint())).finish_non_exhaustive()
+        f.debug_struct("Authority").field("sha256", &fingerprint(&self.certificate)).finish_non_exhaustive()
     }
 }
 
@@ -199,7 +199,7 @@ impl Authority {
 
 /// SHA-256 of a certificate, in hexadecimal digits: how a connection is known.
 pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
-    hex(&Sha256::digest(certificate))
+    format!("{:x}", Sha256::digest(certificate))
 }
 
 /// Makes a CA. Both files are whole, or not there.
@@ -262,10 +262,6 @@ fn describe(
 fn milliseconds(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The CA, and where the agent can be reached: what tokens and certificates are made with.
@@ -339,7 +335,7 @@ mod tests {
         greedy.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         greedy.distinguished_name.push(DnType::CommonName, "root");
         let parsed = CertificateRequest::parse(&request(greedy, &key)).unwrap();
-        assert_eq!(parsed.key_fingerprint(), hex(&Sha256::digest(key.subject_public_key_info())));
+        assert_eq!(parsed.key_fingerprint(), format!("{:x}", Sha256::digest(key.subject_public_key_info())));
         let issued = authority.issue_client(&client(), parsed, days(1)).unwrap();
         let der = CertificateDer::from_pem_slice(issued.pem.as_bytes()).unwrap();
         assert_eq!(issued.fingerprint, fingerprint(&der));

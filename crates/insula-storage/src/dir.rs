@@ -408,7 +408,7 @@ fn read_text(file: OwnedFd) -> io::Result<String> {
 fn unique() -> io::Result<String> {
     let mut bytes = [0_u8; 16];
     getrandom(&mut bytes, GetRandomFlags::empty())?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
 /// The name of a volume in the making: one for each volume, so that a second attempt finds what the first left.

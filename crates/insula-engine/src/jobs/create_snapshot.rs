@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use insula_types::{OperationRecord, Reason, SnapshotName, VpsId};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::jobs::spec::{Admission, Context, JobSpec, Target};
@@ -69,25 +70,8 @@ impl JobSpec for CreateSnapshotJob {
 
 /// `20261123-101500`: the time in UTC as a snapshot's name, behind a prefix.
 pub(crate) fn time_name(prefix: &str, seconds: i64) -> SnapshotName {
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let (year, month, day) = civil_date(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{prefix}{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}")
-        .parse()
-        .expect("letters, digits and hyphens")
-}
-
-/// Year, month and day of a day counted from 1970-01-01, in the proleptic Gregorian calendar.
-fn civil_date(days: i64) -> (i64, i64, i64) {
-    // Counted from 0000-03-01, so that the day that leap years add is the last of its year.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
+    let time = Timestamp::from_second(seconds).expect("a clock within ten thousand years");
+    format!("{prefix}{}", time.strftime("%Y%m%d-%H%M%S")).parse().expect("letters, digits and hyphens")
 }
 
 #[cfg(test)]

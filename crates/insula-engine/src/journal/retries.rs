@@ -5,7 +5,6 @@
 //! retry from another request.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hmac::{Hmac, Mac};
@@ -85,10 +84,7 @@ impl Engine {
         }
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("a key of any length will do");
         mac.update(&asked.body);
-        mac.finalize().into_bytes().iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}"); // into memory
-            text
-        })
+        format!("{:x}", mac.finalize().into_bytes())
     }
 
     /// A change that is made by writing it down: an operation that is done when it is journaled. `write` puts both into the
