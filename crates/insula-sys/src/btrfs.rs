@@ -14,9 +14,9 @@ pub use quota::{
     qgroups, quota_status, remove_qgroup, rescan_qgroups,
 };
 pub use subvolume::{
-    SubvolumeInfo, child_subvolumes, create_snapshot, create_subvolume, delete_subvolume, filesystem_uuid,
-    open_subvolume, set_readonly, start_commit, subvolume_exists, subvolume_info, wait_for_commit,
-    wait_for_deleted,
+    SubvolumeInfo, child_subvolumes, create_snapshot, create_subvolume, delete_subvolume, deleted_subvolumes,
+    filesystem_uuid, open_subvolume, set_readonly, start_commit, subvolume_exists, subvolume_info,
+    wait_for_commit, wait_for_deleted,
 };
 
 /// The inode number of the top directory of every subvolume (`BTRFS_FIRST_FREE_OBJECTID`).

@@ -11,6 +11,9 @@ use super::wire::{self, QGROUP_INHERIT, SPEC_BY_ID, SUBVOLUME_READONLY, VolumeAr
 const ROOT_TREE: u64 = 1;
 const ROOT_ITEM_KEY: u8 = 132;
 const ROOT_REF_KEY: u8 = 156;
+/// `BTRFS_ORPHAN_OBJECTID`.
+const ORPHANS: u64 = (-5_i64).cast_unsigned();
+const ORPHAN_ITEM_KEY: u8 = 48;
 
 /// What is known of a subvolume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,12 +210,29 @@ pub fn wait_for_commit(filesystem: BorrowedFd<'_>, transaction: u64) -> io::Resu
     Ok(())
 }
 
-/// Waits until all subvolumes that are deleted now are cleaned away, their space freed. Needs Linux 6.13.
+/// The ids of the subvolumes that are deleted and not yet cleaned away: the orphans in the tree of roots.
+pub fn deleted_subvolumes(filesystem: BorrowedFd<'_>) -> io::Result<Vec<u64>> {
+    let first = Key { objectid: ORPHANS, kind: ORPHAN_ITEM_KEY, offset: 0 };
+    let mut deleted = vec![];
+    search(filesystem, ROOT_TREE, first, Key { offset: u64::MAX, ..first }, |key, _| {
+        deleted.push(key.offset);
+    })?;
+    Ok(deleted)
+}
+
+/// Waits until all subvolumes that are deleted now are cleaned away. Their space is free with the next commit. Needs
+/// Linux 6.13.
+///
+/// One after the other: when the kernel is asked to wait for all that are queued, it forgets the one that it is just
+/// cleaning, which is in its queue no longer.
 pub fn wait_for_deleted(filesystem: BorrowedFd<'_>) -> io::Result<()> {
-    let arguments = wire::SubvolumeWaitArgs { id: 0, mode: wire::WAIT_FOR_QUEUED, count: 0 };
-    // SAFETY: the kernel reads one structure of this type.
-    match unsafe { wire::subvolume_sync_wait(filesystem.as_raw_fd(), &arguments) } {
-        Ok(_) | Err(nix::Error::ENOENT) => Ok(()), // there are none
-        Err(errno) => Err(errno.into()),
+    for id in deleted_subvolumes(filesystem)? {
+        let arguments = wire::SubvolumeWaitArgs { id, mode: wire::WAIT_FOR_ONE, count: 0 };
+        // SAFETY: the kernel reads one structure of this type.
+        match unsafe { wire::subvolume_sync_wait(filesystem.as_raw_fd(), &arguments) } {
+            Ok(_) | Err(nix::Error::ENOENT) => {} // it has just gone
+            Err(errno) => return Err(errno.into()),
+        }
     }
+    Ok(())
 }

@@ -19,8 +19,8 @@ pub const QUOTA_ENABLE_SIMPLE: u64 = 4;
 /// `BTRFS_QGROUP_LIMIT_MAX_EXCL`.
 pub const LIMIT_EXCLUSIVE: u64 = 1 << 1;
 
-/// Waits for those that are queued now (`BTRFS_SUBVOL_SYNC_WAIT_FOR_QUEUED`).
-pub const WAIT_FOR_QUEUED: u32 = 1;
+/// Waits for the subvolume with this id (`BTRFS_SUBVOL_SYNC_WAIT_FOR_ONE`).
+pub const WAIT_FOR_ONE: u32 = 0;
 
 /// `struct btrfs_ioctl_vol_args_v2`.
 #[repr(C)]
