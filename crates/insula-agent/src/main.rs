@@ -99,12 +99,12 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// Takes everything down but the data. The pool comes last, when no task uses it any more.
+/// Takes everything down but the data. The pools come last, when no task uses them any longer.
 fn teardown(runtime: tokio::runtime::Runtime, settings: Settings) -> anyhow::Result<()> {
     let run_dir = settings.run_dir.clone();
-    let pool = runtime.block_on(async { Engine::open(settings).await?.teardown().await })?;
+    let pools = runtime.block_on(async { Engine::open(settings).await?.teardown().await })?;
     drop(runtime);
-    if let Some(pool) = pool {
+    for pool in pools {
         pool.close().context("failed to close the pool")?;
     }
     std::fs::remove_dir_all(&run_dir).with_context(|| format!("failed to remove {}", run_dir.display()))

@@ -4,18 +4,17 @@
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
 
 use insula_runtime::CgroupLayout;
-use insula_storage::{Driver, Pool};
 use insula_store::{Store, StoreError};
 use insula_types::{Fingerprint, ImageInfo, NetworkSpec, Profile, ProfileName};
 
-use crate::blocking::blocking;
 use crate::error::EngineError;
 use crate::host::clients::Clients;
 use crate::host::database::Database;
 use crate::host::networks::Firewall;
+use crate::host::pools::Pools;
 use crate::host::settings::Settings;
 use crate::journal::execution::Operations;
 #[cfg(test)]
@@ -40,14 +39,9 @@ pub struct Engine {
 pub struct Shared {
     pub(crate) settings: Settings,
     pub(crate) store: Database,
-    pub(crate) pool: Arc<dyn Driver>,
-    pub(crate) pool_path: PathBuf,
-    /// Whether files get the ids of their VPS when its root is mounted; else when they are copied.
-    pub(crate) maps_ids: bool,
+    pub(crate) pools: Arc<Pools>,
     /// Whether this host is a container.
     pub(crate) is_nested: bool,
-    /// Until somebody closes it.
-    pub(crate) opened_pool: Mutex<Option<Pool>>,
     pub(crate) networks: Vec<NetworkSpec>,
     pub(crate) firewall: Firewall,
     pub(crate) profiles: RwLock<BTreeMap<ProfileName, Profile>>,
@@ -89,15 +83,6 @@ impl Engine {
         work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, EngineError> {
         self.store.run(work).await
-    }
-
-    /// Works with the pool, from a thread that may block.
-    pub(crate) async fn pool<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&dyn Driver) -> Result<T, insula_storage::VolumeError> + Send + 'static,
-    ) -> Result<T, EngineError> {
-        let pool = self.pool.clone();
-        blocking("use the pool", move || work(&*pool).map_err(EngineError::from)).await
     }
 
     /// The settings.

@@ -101,7 +101,7 @@ async fn assert_whole(engine: &Engine, context: &str) {
             handle.snapshots().iter().map(|snapshot| Volume::Snapshot(handle.id, snapshot.name.clone())),
         );
     }
-    let found = engine.pool(|pool| pool.observe()).await.unwrap();
+    let found = engine.pools.default().work(|pool| pool.observe()).await.unwrap();
     assert_eq!(found.volumes.into_iter().collect::<BTreeSet<_>>(), expected, "{context}");
     assert_eq!(found.strays, Vec::<std::path::PathBuf>::new(), "{context}");
     let running: BTreeSet<_> = engine

@@ -6,5 +6,6 @@ pub(crate) mod features;
 pub(crate) mod ids;
 pub(crate) mod nested;
 pub(crate) mod networks;
+pub(crate) mod pools;
 pub(crate) mod settings;
 pub(crate) mod views;

@@ -32,10 +32,11 @@ mod watch;
 
 pub use engine::{Engine, Shared};
 pub use error::EngineError;
+pub use host::pools::PoolView;
 pub use host::settings::{
     AccessSettings, GrpcWebSettings, NetworkSettings, PoolDriver, PoolSettings, Settings, TlsSettings,
 };
-pub use host::views::{NetworkView, PoolView, read_profiles};
+pub use host::views::{NetworkView, read_profiles};
 pub use insula_store::{AuditCheck, AuditFilter, EventFilter, OperationFilter};
 pub use jobs::{BuildImage, CloneVps, CreateVps};
 pub use model::asked::Asked;

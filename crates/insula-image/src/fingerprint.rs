@@ -29,7 +29,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use insula_types::{ByteSize, Fingerprint};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, statat};
@@ -48,18 +48,18 @@ pub struct TreeDigest {
 
 /// Why a tree has no fingerprint.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to take the fingerprint of {path:?}")]
+#[error("failed to take the fingerprint of the tree: /{} can't be read", path.display())]
 pub struct FingerprintError {
-    /// The file that could not be read.
+    /// The file that could not be read, relative to the tree.
     pub path: PathBuf,
     /// The kernel's error.
     #[source]
     pub source: io::Error,
 }
 
-/// Reads the whole tree and names it. Nobody may change it meanwhile. `on_progress` gets the number of bytes read
+/// Reads the whole tree below a directory and names it. Nobody may change it meanwhile. `on_progress` gets the number of bytes read
 /// so far, once per regular file.
-pub fn fingerprint(root: &Path, on_progress: &mut dyn FnMut(u64)) -> Result<TreeDigest, FingerprintError> {
+pub fn fingerprint(root: OwnedFd, on_progress: &mut dyn FnMut(u64)) -> Result<TreeDigest, FingerprintError> {
     let mut walk = Walk {
         hash: Sha256::new_with_prefix(b"insula-tree-1\n"),
         path: vec![],
@@ -69,15 +69,9 @@ pub fn fingerprint(root: &Path, on_progress: &mut dyn FnMut(u64)) -> Result<Tree
         files: 0,
         on_progress,
     };
-    let open_root = || -> io::Result<(OwnedFd, Stat)> {
-        let root = rustix::fs::open(root, DIRECTORY, Mode::empty())?;
-        let stat = rustix::fs::fstat(&root)?;
-        Ok((root, stat))
-    };
-    open_root().and_then(|(file, stat)| walk.directory(&file, &stat)).map_err(|source| {
-        let inside = OsStr::from_bytes(&walk.path);
-        FingerprintError { path: root.components().chain(Path::new(inside).components()).collect(), source }
-    })?;
+    let stat = rustix::fs::fstat(&root).map_err(io::Error::from);
+    stat.and_then(|stat| walk.directory(&root, &stat))
+        .map_err(|source| FingerprintError { path: PathBuf::from(OsStr::from_bytes(&walk.path)), source })?;
     Ok(TreeDigest {
         fingerprint: Fingerprint::from_bytes(walk.hash.finalize().into()),
         size: ByteSize(walk.size),

@@ -72,9 +72,10 @@ fn debian_12_is_built_small_and_clean() {
     assert!(!place.root().join("etc/apt/apt.conf.d/99mmdebstrap").exists());
     assert!(allocated_bytes(&place.root()) <= LARGEST.bytes());
 
-    let tree = fingerprint(&place.root(), &mut |_| ()).unwrap();
+    let name = || fingerprint(fs::File::open(place.root()).unwrap().into(), &mut |_| ()).unwrap();
+    let tree = name();
     assert!(tree.size <= LARGEST && tree.size > ByteSize::mib(50), "{}", tree.size);
-    assert_eq!(fingerprint(&place.root(), &mut |_| ()).unwrap(), tree);
+    assert_eq!(name(), tree);
 
     let packages = fs::read_dir(place.cache().join("debian-12")).unwrap().count();
     assert!(packages > 100, "{packages} packages in the cache");

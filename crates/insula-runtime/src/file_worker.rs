@@ -8,12 +8,12 @@ use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use insula_files::wire::{Frame, write_frame};
 use insula_files::{FileError, FileErrorKind, Job, OpenDescriptors, Place, serve};
 use insula_types::IdRange;
-use rustix::fs::{CWD, Mode, OFlags, open, openat};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::net::SocketFlags;
 use rustix::process::{chroot, fchdir};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
@@ -27,15 +27,6 @@ use crate::seqpacket;
 /// Why there is no worker.
 #[derive(Debug, thiserror::Error)]
 pub enum FileWorkerError {
-    /// The volume can't be opened.
-    #[error("failed to open the root volume {path}")]
-    Open {
-        /// The volume.
-        path: PathBuf,
-        /// The kernel's error.
-        #[source]
-        source: io::Error,
-    },
     /// The filter of system calls can't be made.
     #[error("failed to plan what the worker may do")]
     Plan(#[from] PlanError),
@@ -60,19 +51,16 @@ pub(crate) enum FirstMessage {
 }
 
 /// Runs a worker in a root volume. It lives until its job is done or its streams are closed. Frames of
-/// [`insula_files::wire`] go in and come out. `run_dir` has the log of what fails; `volume` is its path, and the ids that
+/// [`insula_files::wire`] go in and come out. `run_dir` has the log of what fails; `volume` is its top directory, and the ids that
 /// its files have where they are not those of the guest.
 pub fn run_file_worker(
     program: &MonitorProgram,
     run_dir: &Path,
-    volume: (&Path, Option<IdRange>),
+    volume: (OwnedFd, Option<IdRange>),
     job: Job,
     streams: [OwnedFd; 2],
 ) -> Result<(), FileWorkerError> {
-    let (volume, ids) = volume;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = open(volume, flags, Mode::empty())
-        .map_err(|errno| FileWorkerError::Open { path: volume.to_owned(), source: errno.into() })?;
+    let (root, ids) = volume;
     let message = FirstMessage::Files {
         job,
         first_id: ids.map_or(0, |ids| ids.start),

@@ -84,8 +84,12 @@ impl GuestRoot {
             root: path.to_owned(),
             source: errno.into(),
         };
-        let root = (Uid::ROOT, Gid::ROOT);
-        directory.map(|directory| Self { directory, path: path.to_owned(), root }).map_err(error)
+        directory.map(|directory| Self::at(directory, path.to_owned())).map_err(error)
+    }
+
+    /// A root volume that is open already. Errors call it by its path.
+    pub fn at(directory: OwnedFd, path: PathBuf) -> Self {
+        Self { directory, path, root: (Uid::ROOT, Gid::ROOT) }
     }
 
     /// The same where files have these ids on disk, and not the guest's own.

@@ -18,13 +18,28 @@ use insula_types::{ByteSize, VpsId};
 use rustix::fs::{RenameFlags, fstat, fstatvfs, renameat_with};
 
 use crate::layout::{Layout, vps_directory};
-use crate::{Abilities, Driver, PoolError, PoolObservation, QuotaKind, Volume, VolumeError, VolumeUsage};
+use crate::replace::{self, Rename};
+use crate::{
+    Abilities, BlockDevices, DiskLimits, Driver, PoolError, PoolObservation, Volume, VolumeError,
+    VolumeUsage, device,
+};
+
+/// What holds limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quota {
+    /// Nothing.
+    None,
+    /// Simple quotas: what a VPS writes counts, also in subvolumes that its guest makes inside.
+    Simple,
+    /// Qgroups: slow with many clones, and subvolumes that a guest makes inside escape the limit.
+    Qgroups,
+}
 
 /// The [`Driver`] on a directory of a btrfs file system.
 #[derive(Debug)]
 pub struct BtrfsDriver {
     layout: Layout,
-    quota: QuotaKind,
+    quota: Quota,
     /// Held for writing by [`Self::reclaim`], so that it doesn't take away the qgroup of a volume in the making.
     reclaiming: RwLock<()>,
 }
@@ -52,7 +67,7 @@ impl BtrfsDriver {
     /// Opens the top of a volume; `None` if it isn't there.
     fn subvolume(&self, volume: &Volume, action: &'static str) -> Result<Option<OwnedFd>, VolumeError> {
         let path = volume.directory().join(volume.file_name());
-        let not_a_volume = || VolumeError::NotAVolume(self.path(volume));
+        let not_a_volume = || VolumeError::NotAVolume(self.lasting_path(volume));
         let fd = match self.layout.directory(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Err(not_a_volume()),
             result => result.map_err(VolumeError::io(action, volume))?,
@@ -68,9 +83,13 @@ impl BtrfsDriver {
         self.subvolume(volume, action)?.ok_or_else(|| VolumeError::Missing(volume.clone()))
     }
 
+    fn not_observed(&self, source: io::Error) -> VolumeError {
+        VolumeError::Observe { pool: self.layout.path().to_owned(), source }
+    }
+
     /// The qgroup that a volume counts into, made where needed.
     fn ensure_qgroup(&self, volume: &Volume) -> io::Result<Option<QgroupId>> {
-        let Some(vps) = volume.vps().filter(|_| self.quota != QuotaKind::None) else { return Ok(None) };
+        let Some(vps) = volume.vps().filter(|_| self.quota != Quota::None) else { return Ok(None) };
         let qgroup = vps_qgroup(vps);
         match btrfs::create_qgroup(self.pool(), qgroup) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
@@ -78,11 +97,12 @@ impl BtrfsDriver {
         }
     }
 
-    fn snapshot(&self, source: &OwnedFd, to: &Volume, readonly: bool) -> io::Result<()> {
+    fn snapshot(&self, source: &OwnedFd, to: &Volume) -> io::Result<()> {
         let parent = self.layout.ensure_parent(to)?;
         let qgroup = self.ensure_qgroup(to)?;
-        btrfs::create_snapshot(source.as_fd(), parent.as_fd(), &to.file_name(), readonly, qgroup)?;
-        if self.quota == QuotaKind::Qgroups && qgroup.is_some() {
+        let (name, is_read_only) = (to.file_name(), to.is_read_only());
+        btrfs::create_snapshot(source.as_fd(), parent.as_fd(), &name, is_read_only, qgroup)?;
+        if self.quota == Quota::Qgroups && qgroup.is_some() {
             // The new member's numbers are not always known: then the limit doesn't hold until all are counted.
             let status = btrfs::quota_status(self.pool())?;
             if status.is_some_and(|status| !status.consistent) {
@@ -113,7 +133,7 @@ impl BtrfsDriver {
     /// directories of the VPSes that are gone for good.
     fn reclaim(&self) -> io::Result<()> {
         let _alone = self.reclaiming.write().unwrap_or_else(PoisonError::into_inner);
-        if self.quota != QuotaKind::None {
+        if self.quota != Quota::None {
             for qgroup in btrfs::qgroups(self.pool())? {
                 let empty = qgroup.id.level() == 0 && qgroup.exclusive_bytes == 0;
                 if empty && !btrfs::subvolume_exists(self.pool(), qgroup.id.id())? {
@@ -122,7 +142,7 @@ impl BtrfsDriver {
             }
         }
         for vps in self.layout.vpses_without_volumes()? {
-            if self.quota == QuotaKind::None || self.remove_qgroup(vps_qgroup(vps))? {
+            if self.quota == Quota::None || self.remove_qgroup(vps_qgroup(vps))? {
                 self.layout.remove_if_empty(&vps_directory(vps))?;
             }
         }
@@ -156,10 +176,23 @@ impl BtrfsDriver {
 
 impl Driver for BtrfsDriver {
     fn abilities(&self) -> Abilities {
-        Abilities { snapshots: true, quota: self.quota, reflink: true, read_only: true }
+        let (limits, mechanism) = match self.quota {
+            Quota::None => (DiskLimits::None, "none"),
+            Quota::Simple => (DiskLimits::Strict, "simple-quotas"),
+            Quota::Qgroups => (DiskLimits::Loose, "qgroups"),
+        };
+        Abilities { instant_copies: true, limits, mechanism, shared_files: true, read_only: true }
     }
 
-    fn path(&self, volume: &Volume) -> PathBuf {
+    fn block_devices(&self) -> Result<BlockDevices, VolumeError> {
+        device::of_btrfs(self.pool()).map_err(|source| self.not_observed(source))
+    }
+
+    fn open(&self, volume: &Volume) -> Result<OwnedFd, VolumeError> {
+        self.existing(volume, "open")
+    }
+
+    fn lasting_path(&self, volume: &Volume) -> PathBuf {
         self.layout.path().join(volume.directory()).join(volume.file_name())
     }
 
@@ -174,7 +207,7 @@ impl Driver for BtrfsDriver {
         Ok(true)
     }
 
-    fn ensure_clone(&self, from: &Volume, to: &Volume, readonly: bool) -> Result<bool, VolumeError> {
+    fn ensure_clone(&self, from: &Volume, to: &Volume) -> Result<bool, VolumeError> {
         const ACTION: &str = "clone";
         let source = self.subvolume(from, ACTION)?;
         let failed = VolumeError::io("make", to);
@@ -190,7 +223,7 @@ impl Driver for BtrfsDriver {
             (None, None) => Err(VolumeError::Missing(from.clone())),
             (Some(source), None) => {
                 let _shared = self.reclaiming.read().unwrap_or_else(PoisonError::into_inner);
-                self.snapshot(&source, to, readonly).map_err(failed).map(|()| true)
+                self.snapshot(&source, to).map_err(failed).map(|()| true)
             }
         }
     }
@@ -215,25 +248,22 @@ impl Driver for BtrfsDriver {
         Ok(id.is_some())
     }
 
-    fn ensure_renamed(&self, from: &Volume, to: &Volume) -> Result<bool, VolumeError> {
-        const ACTION: &str = "rename";
-        if self.existing(from, ACTION).is_err() {
-            return self.existing(to, ACTION).map(|_| false).map_err(|_| VolumeError::Missing(from.clone()));
-        }
-        let rename = || {
-            let (from_parent, to_parent) = (self.layout.ensure_parent(from)?, self.layout.ensure_parent(to)?);
-            let flags = RenameFlags::NOREPLACE;
-            renameat_with(&from_parent, from.file_name(), &to_parent, to.file_name(), flags)?;
-            btrfs::wait_for_commit(self.pool(), btrfs::start_commit(self.pool())?)
-        };
-        rename().map_err(VolumeError::io(ACTION, from))?;
-        Ok(true)
+    fn replace_root(&self, vps: VpsId, from: &Volume) -> Result<bool, VolumeError> {
+        replace::replace_root(self, vps, from)
+    }
+
+    fn commit_replacement(&self, vps: VpsId) -> Result<(), VolumeError> {
+        replace::commit_replacement(self, vps)
+    }
+
+    fn undo_replacement(&self, vps: VpsId) -> Result<(), VolumeError> {
+        replace::undo_replacement(self, vps)
     }
 
     fn set_limit(&self, vps: VpsId, limit: Option<ByteSize>) -> Result<(), VolumeError> {
         match (self.quota, limit) {
-            (QuotaKind::None, None) => return Ok(()),
-            (QuotaKind::None, Some(_)) => return Err(VolumeError::NoQuota(vps)),
+            (Quota::None, None) => return Ok(()),
+            (Quota::None, Some(_)) => return Err(VolumeError::NoQuota(vps)),
             _ => {}
         }
         match btrfs::limit_qgroup(self.pool(), vps_qgroup(vps), limit.map(ByteSize::bytes)) {
@@ -245,7 +275,7 @@ impl Driver for BtrfsDriver {
     }
 
     fn usage(&self, vps: VpsId) -> Result<VolumeUsage, VolumeError> {
-        if self.quota == QuotaKind::None {
+        if self.quota == Quota::None {
             return Ok(VolumeUsage::default());
         }
         let root = Volume::Root(vps);
@@ -257,8 +287,23 @@ impl Driver for BtrfsDriver {
     }
 
     fn observe(&self) -> Result<PoolObservation, VolumeError> {
-        self.observe_pool()
-            .map_err(|source| VolumeError::Observe { pool: self.layout.path().to_owned(), source })
+        self.observe_pool().map_err(|source| self.not_observed(source))
+    }
+}
+
+impl Rename for BtrfsDriver {
+    fn has(&self, volume: &Volume) -> Result<bool, VolumeError> {
+        Ok(self.subvolume(volume, "look for")?.is_some())
+    }
+
+    fn rename(&self, from: &Volume, to: &Volume) -> Result<(), VolumeError> {
+        let rename = || {
+            let (from_parent, to_parent) = (self.layout.ensure_parent(from)?, self.layout.ensure_parent(to)?);
+            let flags = RenameFlags::NOREPLACE;
+            renameat_with(&from_parent, from.file_name(), &to_parent, to.file_name(), flags)?;
+            btrfs::wait_for_commit(self.pool(), btrfs::start_commit(self.pool())?)
+        };
+        rename().map_err(VolumeError::io("rename", from))
     }
 }
 
@@ -278,17 +323,17 @@ pub fn is_btrfs(directory: BorrowedFd<'_>) -> io::Result<bool> {
 }
 
 /// Switches quotas on where they are off, and says which kind is on.
-fn ensure_quota(pool: BorrowedFd<'_>, may_scan: bool) -> io::Result<QuotaKind> {
+fn ensure_quota(pool: BorrowedFd<'_>, may_scan: bool) -> io::Result<Quota> {
     if let Some(status) = btrfs::quota_status(pool)? {
-        return Ok(if status.simple { QuotaKind::Simple } else { QuotaKind::Qgroups });
+        return Ok(if status.simple { Quota::Simple } else { Quota::Qgroups });
     }
     match btrfs::enable_simple_quota(pool) {
-        Ok(()) => return Ok(QuotaKind::Simple),
+        Ok(()) => return Ok(Quota::Simple),
         Err(error) if error.kind() != io::ErrorKind::InvalidInput => return Err(error),
-        Err(_) if !may_scan => return Ok(QuotaKind::None),
+        Err(_) if !may_scan => return Ok(Quota::None),
         Err(_) => {}
     }
     btrfs::enable_qgroups(pool)?;
     btrfs::rescan_qgroups(pool)?;
-    Ok(QuotaKind::Qgroups)
+    Ok(Quota::Qgroups)
 }

@@ -32,8 +32,13 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
+use crate::btrfs::is_btrfs;
 use crate::layout::{Layout, vps_directory};
-use crate::{Abilities, Driver, PoolError, PoolObservation, QuotaKind, Volume, VolumeError, VolumeUsage};
+use crate::replace::{self, Rename};
+use crate::{
+    Abilities, BlockDevices, DiskLimits, Driver, PoolError, PoolObservation, Volume, VolumeError,
+    VolumeUsage, device,
+};
 
 use copy::copy_tree;
 use owner::IdShift;
@@ -53,7 +58,7 @@ const OWN: [&str; 3] = [UNFINISHED, REMOVED, OWNERS];
 #[derive(Debug)]
 pub struct DirDriver {
     layout: Layout,
-    reflink: bool,
+    shared_files: bool,
     /// Held for writing while directories of VPSes without volumes are removed, so that none goes that is about to be used.
     reclaiming: RwLock<()>,
 }
@@ -73,9 +78,9 @@ impl DirDriver {
             result => result.map_err(PoolError::io("lock", path))?,
         }
         layout.ensure_directories(&OWN).map_err(PoolError::io("make the directories of the pool", path))?;
-        let mut driver = Self { layout, reflink: false, reclaiming: RwLock::default() };
+        let mut driver = Self { layout, shared_files: false, reclaiming: RwLock::default() };
         driver.clean_up().map_err(PoolError::io("clean up", path))?;
-        driver.reflink = driver.observe_reflink().map_err(PoolError::io("write to", path))?;
+        driver.shared_files = driver.observe_shared_files().map_err(PoolError::io("write to", path))?;
         Ok(driver)
     }
 
@@ -98,7 +103,7 @@ impl DirDriver {
     }
 
     /// Whether files can share their blocks.
-    fn observe_reflink(&self) -> io::Result<bool> {
+    fn observe_shared_files(&self) -> io::Result<bool> {
         let unfinished = self.own(UNFINISHED)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
         let open = |name| openat(&unfinished, name, flags, Mode::RUSR | Mode::WUSR);
@@ -222,6 +227,10 @@ impl DirDriver {
         Ok(fsync(&owners)?)
     }
 
+    fn not_observed(&self, source: io::Error) -> VolumeError {
+        VolumeError::Observe { pool: self.layout.path().to_owned(), source }
+    }
+
     fn observe_pool(&self) -> io::Result<PoolObservation> {
         self.reclaim()?;
         let (volumes, strays) = self.layout.list(&OWN)?;
@@ -240,10 +249,30 @@ impl DirDriver {
 
 impl Driver for DirDriver {
     fn abilities(&self) -> Abilities {
-        Abilities { snapshots: false, quota: QuotaKind::None, reflink: self.reflink, read_only: false }
+        Abilities {
+            instant_copies: false,
+            limits: DiskLimits::None,
+            mechanism: "none",
+            shared_files: self.shared_files,
+            read_only: false,
+        }
     }
 
-    fn path(&self, volume: &Volume) -> PathBuf {
+    fn block_devices(&self) -> Result<BlockDevices, VolumeError> {
+        let devices = match is_btrfs(self.layout.pool()) {
+            Ok(true) => device::of_btrfs(self.layout.pool()),
+            Ok(false) => device::of_directory(self.layout.pool()),
+            Err(error) => Err(error),
+        };
+        devices.map_err(|source| self.not_observed(source))
+    }
+
+    fn open(&self, volume: &Volume) -> Result<OwnedFd, VolumeError> {
+        let holder = self.holder(volume, "open")?.ok_or_else(|| VolumeError::Missing(volume.clone()))?;
+        open_directory(&holder, TREE).map_err(|errno| VolumeError::io("open", volume)(errno.into()))
+    }
+
+    fn lasting_path(&self, volume: &Volume) -> PathBuf {
         self.layout.path().join(volume.directory()).join(volume.file_name()).join(TREE)
     }
 
@@ -263,7 +292,7 @@ impl Driver for DirDriver {
         .map(|()| true)
     }
 
-    fn ensure_clone(&self, from: &Volume, to: &Volume, _readonly: bool) -> Result<bool, VolumeError> {
+    fn ensure_clone(&self, from: &Volume, to: &Volume) -> Result<bool, VolumeError> {
         const ACTION: &str = "clone";
         let note =
             |holder: &OwnedFd, volume| read_note(holder).map_err(VolumeError::io("read the note of", volume));
@@ -310,19 +339,16 @@ impl Driver for DirDriver {
         Ok(is_there)
     }
 
-    fn ensure_renamed(&self, from: &Volume, to: &Volume) -> Result<bool, VolumeError> {
-        const ACTION: &str = "rename";
-        if self.holder(from, ACTION)?.is_none() {
-            let is_there = self.holder(to, ACTION)?.is_some();
-            return is_there.then_some(false).ok_or_else(|| VolumeError::Missing(from.clone()));
-        }
-        let rename = || {
-            let parent = self.layout.ensure_parent(from)?;
-            self.put(&parent, &CString::new(from.file_name())?, to)?;
-            Ok(fsync(&parent)?)
-        };
-        rename().map_err(VolumeError::io(ACTION, from))?;
-        Ok(true)
+    fn replace_root(&self, vps: VpsId, from: &Volume) -> Result<bool, VolumeError> {
+        replace::replace_root(self, vps, from)
+    }
+
+    fn commit_replacement(&self, vps: VpsId) -> Result<(), VolumeError> {
+        replace::commit_replacement(self, vps)
+    }
+
+    fn undo_replacement(&self, vps: VpsId) -> Result<(), VolumeError> {
+        replace::undo_replacement(self, vps)
     }
 
     fn set_limit(&self, vps: VpsId, limit: Option<ByteSize>) -> Result<(), VolumeError> {
@@ -337,8 +363,7 @@ impl Driver for DirDriver {
     }
 
     fn observe(&self) -> Result<PoolObservation, VolumeError> {
-        self.observe_pool()
-            .map_err(|source| VolumeError::Observe { pool: self.layout.path().to_owned(), source })
+        self.observe_pool().map_err(|source| self.not_observed(source))
     }
 
     fn seal(&self, staging: &Volume, image: &Volume) -> Result<(), VolumeError> {
@@ -350,7 +375,7 @@ impl Driver for DirDriver {
         if self.holder(image, "publish")?.is_none() {
             syncfs(&holder).map_err(|errno| failed(errno.into()))?;
             drop(holder);
-            return self.ensure_renamed(staging, image).map(drop);
+            return self.rename(staging, image);
         }
         self.ensure_absent(staging).map(drop)
     }
@@ -370,6 +395,21 @@ impl Driver for DirDriver {
     fn owner(&self, vps: VpsId) -> Result<Option<IdRange>, VolumeError> {
         let root = Volume::Root(vps);
         self.read_owner(&root).map_err(VolumeError::io("read the owner of", &root))
+    }
+}
+
+impl Rename for DirDriver {
+    fn has(&self, volume: &Volume) -> Result<bool, VolumeError> {
+        Ok(self.holder(volume, "look for")?.is_some())
+    }
+
+    fn rename(&self, from: &Volume, to: &Volume) -> Result<(), VolumeError> {
+        let rename = || {
+            let parent = self.layout.ensure_parent(from)?;
+            self.put(&parent, &CString::new(from.file_name())?, to)?;
+            Ok(fsync(&parent)?)
+        };
+        rename().map_err(VolumeError::io("rename", from))
     }
 }
 

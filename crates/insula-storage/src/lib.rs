@@ -9,16 +9,19 @@
 //! directory to directory. It keeps no state but the file system's.
 
 mod btrfs;
+mod device;
 mod dir;
 mod driver;
 mod error;
 mod layout;
 mod pool;
+mod replace;
 mod volume;
 
 pub use btrfs::BtrfsDriver;
+pub use device::{BlockDevice, BlockDevices};
 pub use dir::DirDriver;
-pub use driver::{Abilities, Driver, PoolObservation, QuotaKind, VolumeUsage};
+pub use driver::{Abilities, DiskLimits, Driver, PoolObservation, VolumeUsage};
 pub use error::{PoolError, VolumeError};
 pub use pool::{LoopPoolConfig, Pool};
 pub use volume::Volume;

@@ -14,9 +14,9 @@ pub enum Volume {
     Staging(OperationId),
     /// The root of a VPS.
     Root(VpsId),
-    /// The root-to-be of a VPS that is being restored or rebuilt.
+    /// The root-to-be of a VPS, while [`Driver::replace_root`](crate::Driver::replace_root) works.
     Incoming(VpsId),
-    /// The root that it takes the place of.
+    /// The root that was replaced, until that is committed or undone.
     Outgoing(VpsId),
     /// A point in time of the root of a VPS. Read-only.
     Snapshot(VpsId, SnapshotName),
@@ -39,6 +39,11 @@ impl Volume {
                 Some(*vps)
             }
         }
+    }
+
+    /// Whether nothing may be written to it.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self, Self::Image(_) | Self::Snapshot(..))
     }
 
     /// The directory that it lies in, relative to the pool.

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use insula_storage::{QuotaKind, Volume};
+use insula_storage::{BlockDevices, DiskLimits, Volume};
 use insula_sys::btrfs;
 use insula_types::{ByteSize, SnapshotName, VpsId};
 
@@ -35,12 +35,14 @@ fn leftover_qgroups(pool: &TestPool) -> Vec<btrfs::Qgroup> {
 
 #[test]
 fn abilities_say_how_limits_are_held() {
-    assert_eq!(TestPool::simple_quotas().driver.abilities().quota, QuotaKind::Simple);
+    let abilities = TestPool::simple_quotas().driver.abilities();
+    assert_eq!((abilities.limits, abilities.mechanism), (DiskLimits::Strict, "simple-quotas"));
 }
 
 #[test]
 fn abilities_say_when_it_is_the_slow_way() {
-    assert_eq!(TestPool::classic_qgroups().driver.abilities().quota, QuotaKind::Qgroups);
+    let abilities = TestPool::classic_qgroups().driver.abilities();
+    assert_eq!((abilities.limits, abilities.mechanism), (DiskLimits::Loose, "qgroups"));
 }
 
 #[test]
@@ -91,7 +93,7 @@ fn deleting_everything_leaves_no_qgroup() {
         let kept = snapshot(vps, "kept");
         write(&root.join("file"), 8 * MIB);
         nest(&root, "inside");
-        pool.driver.ensure_clone(&Volume::Root(vps), &kept, true).unwrap();
+        pool.driver.ensure_clone(&Volume::Root(vps), &kept).unwrap();
         // What the snapshot still holds was written by a subvolume that is gone.
         pool.driver.ensure_absent(&Volume::Root(vps)).unwrap();
         pool.settle();
@@ -126,13 +128,41 @@ fn a_full_pool_still_clones_and_deletes() {
     let (vps, root) = pool.vps(&image, None);
     assert!(write(&root.join("much"), 300 * MIB) < 256 * MIB);
     assert!(pool.driver.observe().unwrap().available < ByteSize::mib(8));
-    pool.driver.ensure_clone(&image, &Volume::Root(VpsId::new()), false).unwrap();
-    pool.driver.ensure_clone(&Volume::Root(vps), &snapshot(vps, "full"), true).unwrap();
+    pool.driver.ensure_clone(&image, &Volume::Root(VpsId::new())).unwrap();
+    pool.driver.ensure_clone(&Volume::Root(vps), &snapshot(vps, "full")).unwrap();
     for volume in [snapshot(vps, "full"), Volume::Root(vps)] {
         assert!(pool.driver.ensure_absent(&volume).unwrap());
     }
     pool.settle();
     assert!(pool.driver.observe().unwrap().available > ByteSize::mib(64));
+}
+
+#[test]
+fn a_pool_in_a_file_is_on_its_loop_device() {
+    let pool = TestPool::of_size(ByteSize::mib(256));
+    let BlockDevices::Below(devices) = pool.driver.block_devices().unwrap() else { panic!("no devices") };
+    let [device] = devices[..] else { panic!("{devices:?}") };
+    let file = format!("/sys/dev/block/{device}/loop/backing_file");
+    assert!(fs::read_to_string(&file).unwrap().trim().ends_with("/pool.img"), "{file}");
+}
+
+#[test]
+fn what_is_deleted_is_waited_for_also_while_it_is_cleaned() {
+    let pool = TestPool::simple_quotas();
+    let image = pool.image(MIB);
+    let top = File::open(pool.root()).unwrap();
+    for _ in 0..4 {
+        let (vps, root) = pool.vps(&image, None);
+        (0..1000).for_each(|file| fs::write(root.join(file.to_string()), [7; 500]).unwrap());
+        pool.driver.ensure_absent(&Volume::Root(vps)).unwrap();
+        // With this commit it leaves the kernel's queue, and its blocks are being freed.
+        btrfs::wait_for_commit(top.as_fd(), btrfs::start_commit(top.as_fd()).unwrap()).unwrap();
+        let deleted = btrfs::deleted_subvolumes(top.as_fd()).unwrap();
+        btrfs::wait_for_deleted(top.as_fd()).unwrap();
+        for id in deleted {
+            assert!(!btrfs::subvolume_exists(top.as_fd(), id).unwrap(), "{id} is still being cleaned");
+        }
+    }
 }
 
 #[test]
@@ -179,8 +209,8 @@ fn a_hundred_clones() {
             .map(|&vps| timed(&mut || assert!(pool.driver.ensure_absent(&Volume::Root(vps)).unwrap())));
         let (last, deletes) = (clones[90..].to_vec(), deletes.collect());
         println!(
-            "{:?}: clone and limit {:?} (the last ten {:?}), usage {:?}, observe {observe:?}, delete {:?}",
-            pool.driver.abilities().quota,
+            "{}: clone and limit {:?} (the last ten {:?}), usage {:?}, observe {observe:?}, delete {:?}",
+            pool.driver.abilities().mechanism,
             median(clones),
             median(last),
             median(usages),

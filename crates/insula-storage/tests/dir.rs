@@ -11,7 +11,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use insula_storage::{Pool, PoolError, QuotaKind, Volume, VolumeError};
+use insula_storage::{BlockDevices, DiskLimits, Pool, PoolError, Volume, VolumeError};
 use insula_types::{ByteSize, IdRange, SnapshotName, VpsId};
 use rustix::fs::{Mode, OFlags, XattrFlags, getxattr, lsetxattr, mkdirat, open, openat, setxattr};
 
@@ -106,10 +106,13 @@ fn pools() -> [TestPool; 2] {
 #[test]
 fn abilities_say_what_it_lacks() {
     let [with, without] = pools();
-    assert_eq!((with.driver.abilities().reflink, without.driver.abilities().reflink), (true, false));
+    assert_eq!(
+        (with.driver.abilities().shared_files, without.driver.abilities().shared_files),
+        (true, false)
+    );
     for pool in [with, without] {
         let abilities = pool.driver.abilities();
-        assert!(!abilities.snapshots && !abilities.read_only && abilities.quota == QuotaKind::None);
+        assert!(!abilities.instant_copies && !abilities.read_only && abilities.limits == DiskLimits::None);
         let vps = VpsId::new();
         pool.driver.ensure_empty(&Volume::Root(vps)).unwrap();
         assert!(matches!(pool.driver.set_limit(vps, Some(ByteSize::gib(1))), Err(VolumeError::NoQuota(_))));
@@ -119,13 +122,21 @@ fn abilities_say_what_it_lacks() {
 }
 
 #[test]
+fn a_pool_is_on_the_devices_of_its_file_system_or_says_why_on_none() {
+    let [on_btrfs, in_memory] = pools();
+    assert!(matches!(on_btrfs.driver.block_devices().unwrap(), BlockDevices::Below(_)));
+    let BlockDevices::None { why } = in_memory.driver.block_devices().unwrap() else { panic!("no disk") };
+    assert!(why.contains("no block device (0:"), "{why}");
+}
+
+#[test]
 fn a_copy_has_all_that_the_original_has() {
     for pool in pools() {
         let (vps, root) = pool.vps(&pool.image(MIB), None);
         furnish(&root, 0);
         let kept = snapshot(vps, "kept");
-        pool.driver.ensure_clone(&Volume::Root(vps), &kept, true).unwrap();
-        let copy = pool.driver.path(&kept);
+        pool.driver.ensure_clone(&Volume::Root(vps), &kept).unwrap();
+        let copy = pool.driver.lasting_path(&kept);
         assert_eq!(describe(&copy), describe(&root));
         let inode = |name: &str| copy.join(name).symlink_metadata().unwrap().ino();
         assert_eq!([inode("two"), inode("three"), inode("directory/one")], [inode("program"); 3]);
@@ -148,20 +159,23 @@ fn a_copy_has_all_that_the_original_has() {
 fn copies_have_the_ids_of_their_owner() {
     for pool in pools() {
         let image = pool.image(1);
-        furnish(&pool.driver.path(&image), 0);
+        furnish(&pool.driver.lasting_path(&image), 0);
         let (one, other) = (VpsId::new(), VpsId::new());
         pool.driver.set_owner(one, ONE).unwrap();
         pool.driver.set_owner(one, ONE).unwrap();
         pool.driver.set_owner(other, OTHER).unwrap();
-        pool.driver.ensure_clone(&image, &Volume::Root(one), false).unwrap();
+        pool.driver.ensure_clone(&image, &Volume::Root(one)).unwrap();
         let kept = snapshot(one, "kept");
-        pool.driver.ensure_clone(&Volume::Root(one), &kept, true).unwrap();
-        pool.driver.ensure_clone(&kept, &Volume::Root(other), false).unwrap();
+        pool.driver.ensure_clone(&Volume::Root(one), &kept).unwrap();
+        pool.driver.ensure_clone(&kept, &Volume::Root(other)).unwrap();
         pool.driver.ensure_empty(&Volume::Incoming(other)).unwrap();
-        assert_eq!(fs::metadata(pool.driver.path(&Volume::Incoming(other))).unwrap().uid(), OTHER.start);
+        assert_eq!(
+            fs::metadata(pool.driver.lasting_path(&Volume::Incoming(other))).unwrap().uid(),
+            OTHER.start
+        );
         for (volume, ids) in [(Volume::Root(one), ONE), (kept, ONE), (Volume::Root(other), OTHER)] {
-            let root = pool.driver.path(&volume);
-            assert_eq!(describe(&root), describe(&pool.driver.path(&image)), "{volume}");
+            let root = pool.driver.lasting_path(&volume);
+            assert_eq!(describe(&root), describe(&pool.driver.lasting_path(&image)), "{volume}");
             let owner = |name: &str| {
                 let stat = root.join(name).symlink_metadata().unwrap();
                 (stat.uid() - ids.start, stat.gid() - ids.start)
@@ -190,12 +204,12 @@ fn a_file_of_nobodys_is_named_and_nothing_is_left() {
     let pool = TestPool::directory_without_reflinks();
     let image = pool.image(1);
     let vps = VpsId::new();
-    let there = pool.driver.path(&image).join("etc");
+    let there = pool.driver.lasting_path(&image).join("etc");
     fs::create_dir(&there).unwrap();
     fs::write(there.join("odd"), "").unwrap();
     chown(there.join("odd"), Some(1_000_000), None).unwrap();
     pool.driver.set_owner(vps, ONE).unwrap();
-    let error = pool.driver.ensure_clone(&image, &Volume::Root(vps), false).unwrap_err();
+    let error = pool.driver.ensure_clone(&image, &Volume::Root(vps)).unwrap_err();
     assert!(matches!(&error, VolumeError::Copy { path, .. } if path == Path::new("etc/odd")), "{error}");
     assert_eq!(pool.driver.observe().unwrap().volumes, [image]);
     assert_eq!(fs::read_dir(pool.root().join("unfinished")).unwrap().count(), 0);
@@ -214,8 +228,8 @@ fn a_tree_deeper_than_paths_and_descriptors_is_copied_and_removed() {
     }
     drop(openat(here.as_fd(), "deep", OFlags::CREATE | OFlags::WRONLY, Mode::RWXU).unwrap());
     let kept = snapshot(vps, "kept");
-    pool.driver.ensure_clone(&Volume::Root(vps), &kept, true).unwrap();
-    let mut here = open(pool.driver.path(&kept), OFlags::PATH, Mode::empty()).unwrap();
+    pool.driver.ensure_clone(&Volume::Root(vps), &kept).unwrap();
+    let mut here = open(pool.driver.lasting_path(&kept), OFlags::PATH, Mode::empty()).unwrap();
     for _ in 0..DEPTH {
         here = openat(&here, &name, OFlags::PATH, Mode::empty()).unwrap();
     }
@@ -237,8 +251,8 @@ fn links_lead_nowhere_out_of_a_volume() {
     symlink(&precious, root.join("there")).unwrap();
     symlink("../../../../precious", root.join("up")).unwrap();
     let kept = snapshot(vps, "kept");
-    pool.driver.ensure_clone(&Volume::Root(vps), &kept, true).unwrap();
-    assert!(pool.driver.path(&kept).join("there").is_symlink());
+    pool.driver.ensure_clone(&Volume::Root(vps), &kept).unwrap();
+    assert!(pool.driver.lasting_path(&kept).join("there").is_symlink());
     for volume in [kept, Volume::Root(vps)] {
         pool.driver.ensure_absent(&volume).unwrap();
     }
@@ -268,7 +282,7 @@ fn what_a_crash_has_left_goes_when_the_pool_is_opened() {
     }
     // The same copy again, behind one that was cut off in this very agent.
     fs::create_dir_all(&half).unwrap();
-    pool.driver().ensure_clone(&Volume::Root(vps), &snapshot(vps, "half"), true).unwrap();
-    assert!(!pool.driver().path(&snapshot(vps, "half")).join("etc").exists());
+    pool.driver().ensure_clone(&Volume::Root(vps), &snapshot(vps, "half")).unwrap();
+    assert!(!pool.driver().lasting_path(&snapshot(vps, "half")).join("etc").exists());
     drop(scratch);
 }

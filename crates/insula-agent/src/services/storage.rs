@@ -1,6 +1,6 @@
 //! `StorageService`.
 
-use insula_api::{ApiError, Reason, v1};
+use insula_api::v1;
 use insula_engine::PoolView;
 use tonic::{Request, Response, Status};
 
@@ -12,27 +12,20 @@ type Answer<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl v1::storage_service_server::StorageService for Shared {
     async fn get_pool(&self, request: Request<v1::GetPoolRequest>) -> Answer<v1::GetPoolResponse> {
-        let name = &request.get_ref().pool;
-        let pool = self.engine.pool_view().await.map_err(status)?;
-        if pool.name.as_str() != name {
-            let shown: String = name.chars().take(80).collect();
-            return Err(ApiError::new(Reason::PoolNotFound, format!("there is no pool {shown:?}"))
-                .with_hint(format!("there is {}", pool.name))
-                .into());
-        }
+        let pool = self.engine.pool_view(&request.get_ref().pool).await.map_err(status)?;
         Ok(Response::new(v1::GetPoolResponse { pool: Some(message(&pool)) }))
     }
 
     async fn list_pools(&self, _request: Request<v1::ListPoolsRequest>) -> Answer<v1::ListPoolsResponse> {
-        let pool = self.engine.pool_view().await.map_err(status)?;
-        Ok(Response::new(v1::ListPoolsResponse { pools: vec![message(&pool)] }))
+        let pools = self.engine.pool_views().await.map_err(status)?;
+        Ok(Response::new(v1::ListPoolsResponse { pools: pools.iter().map(message).collect() }))
     }
 }
 
 fn message(pool: &PoolView) -> v1::Pool {
     v1::Pool {
         name: pool.name.to_string(),
-        driver: "btrfs".to_owned(),
+        driver: pool.driver.to_owned(),
         path: pool.path.display().to_string(),
         total_bytes: pool.total.bytes(),
         used_bytes: pool.used.bytes(),

@@ -208,7 +208,7 @@ cases! {
                 let spec = engine.vps("old").unwrap().spec();
                 let large = spec.profile.as_str() == "large";
                 assert_eq!(spec.limits.disk, Some(ByteSize::mib(if large { 512 } else { 256 })));
-                assert_eq!(engine.pool.usage(spec.id).unwrap().limit, spec.limits.disk);
+                assert_eq!(engine.pools.of(&spec).unwrap().driver().usage(spec.id).unwrap().limit, spec.limits.disk);
                 large
             },
         },
@@ -228,7 +228,7 @@ cases! {
                 let on_crash = planned_on_crash(engine, "live");
                 assert_eq!(on_crash, spec.supervision.on_crash.unwrap_or_default().as_str());
                 assert_eq!(memory_limit(engine, "live"), memory.bytes());
-                assert_eq!(engine.pool.usage(spec.id).unwrap().limit, spec.limits.disk);
+                assert_eq!(engine.pools.of(&spec).unwrap().driver().usage(spec.id).unwrap().limit, spec.limits.disk);
                 memory == ByteSize::mib(512)
             },
         },

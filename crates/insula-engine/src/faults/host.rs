@@ -66,11 +66,10 @@ impl Drop for Host {
     fn drop(&mut self) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let settings = self.settings.clone();
-        let pool = runtime.block_on(async { Engine::open(settings).await?.teardown().await });
+        let pools = runtime.block_on(async { Engine::open(settings).await?.teardown().await });
         drop(runtime);
-        match pool {
-            Ok(Some(pool)) => pool.close().unwrap(),
-            Ok(None) => {}
+        match pools {
+            Ok(pools) => pools.into_iter().for_each(|pool| pool.close().unwrap()),
             Err(error) => {
                 eprintln!("{} can't be taken down: {}", self.directory.path().display(), error.chain())
             }
@@ -83,20 +82,23 @@ async fn make_image(engine: &Engine, alias: &str, byte: u8) {
     let fingerprint = Fingerprint::from_bytes([byte; 32]);
     let staging = Volume::Staging(insula_types::OperationId::new());
     engine
-        .pool(move |pool| {
+        .pools
+        .default()
+        .work(move |pool| {
             pool.ensure_empty(&staging)?;
+            let tree = pool.lasting_path(&staging);
             for directory in ["dev", "etc", "proc", "root", "run", "sbin", "sys", "tmp"] {
-                std::fs::create_dir(pool.path(&staging).join(directory)).unwrap();
+                std::fs::create_dir(tree.join(directory)).unwrap();
             }
-            std::fs::copy(init(), pool.path(&staging).join("sbin/init")).unwrap();
-            std::fs::write(pool.path(&staging).join("etc/shadow"), "root:*:1::::::\n").unwrap();
+            std::fs::copy(init(), tree.join("sbin/init")).unwrap();
+            std::fs::write(tree.join("etc/shadow"), "root:*:1::::::\n").unwrap();
             pool.seal(&staging, &Volume::Image(fingerprint))
         })
         .await
         .unwrap();
     let image = ImageInfo {
         fingerprint,
-        pool: engine.settings.pool.name.clone(),
+        pool: engine.pools.default().name().clone(),
         aliases: vec![alias.parse().unwrap()],
         description: String::new(),
         distribution: "none".to_owned(),
@@ -182,5 +184,6 @@ pub(super) async fn done(engine: &Engine, begun: Result<OperationRecord, EngineE
 }
 
 pub(super) fn root_of(engine: &Engine, vps: &str) -> std::path::PathBuf {
-    engine.pool.path(&Volume::Root(engine.vps(vps).unwrap().id))
+    let handle = engine.vps(vps).unwrap();
+    engine.pools.of(&handle.spec()).unwrap().driver().lasting_path(&Volume::Root(handle.id))
 }

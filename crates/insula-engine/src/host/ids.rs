@@ -28,9 +28,14 @@ impl Engine {
         })
     }
 
+    /// The ids that the files of a VPS have, where the kernel maps none.
+    fn ids_on_disk(&self, spec: &VpsSpec) -> Result<Option<IdRange>, EngineError> {
+        Ok(self.pools.of(spec)?.driver().owner(spec.id)?)
+    }
+
     /// Refuses features that need other ids where the files of the VPS have the ones of now.
     pub(crate) fn check_exchangeable(&self, spec: &VpsSpec, features: &Features) -> Result<(), EngineError> {
-        if spec.ids.length >= self.needed_ids(features) || self.pool.owner(spec.id)?.is_none() {
+        if spec.ids.length >= self.needed_ids(features) || self.ids_on_disk(spec)?.is_none() {
             return Ok(());
         }
         let message = format!(
@@ -66,7 +71,7 @@ impl Engine {
     /// be exchanged.
     pub(crate) fn check_ids(&self, spec: &VpsSpec, features: &Features) -> Result<(), EngineError> {
         let (has, needs) = (spec.ids.length, self.needed_ids(features));
-        if has >= needs || self.pool.owner(spec.id)?.is_none() {
+        if has >= needs || self.ids_on_disk(spec)?.is_none() {
             return Ok(());
         }
         let name = spec.name.as_str();

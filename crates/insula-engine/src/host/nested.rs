@@ -94,7 +94,7 @@ fn has_all(extents: &[Extent], range: IdRange) -> bool {
 
 /// Whether the kernel maps the ids of files in a pool when it mounts them. Where the driver could not do without, it does.
 pub(crate) fn observe_id_mapping(pool: &dyn Driver, path: &Path, ids: IdRange) -> Result<bool, EngineError> {
-    if pool.abilities().snapshots {
+    if pool.abilities().instant_copies {
         return Ok(true);
     }
     let maps_ids = insula_runtime::observe_id_mapping(path, ids)

@@ -78,6 +78,16 @@ pub enum PoolDriver {
     Dir,
 }
 
+impl PoolDriver {
+    /// As it is written in the settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Btrfs => "btrfs",
+            Self::Dir => "dir",
+        }
+    }
+}
+
 /// The storage pool: a directory that is there already, or else one that the agent makes.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]

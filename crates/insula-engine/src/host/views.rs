@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use insula_storage::QuotaKind;
-use insula_types::{ByteSize, NetworkSpec, PoolName, Profile, Reason};
+use insula_types::{NetworkSpec, Profile, Reason};
 
+use crate::host::pools::PoolView;
 use crate::model::checks::list;
 use crate::{Engine, EngineError};
 
@@ -17,23 +17,6 @@ pub struct NetworkView {
     pub assigned: u32,
     /// How many can be.
     pub assignable: u32,
-}
-
-/// A pool and how full it is.
-#[derive(Debug, Clone)]
-pub struct PoolView {
-    /// Its name.
-    pub name: PoolName,
-    /// Where it is mounted.
-    pub path: PathBuf,
-    /// Its size.
-    pub total: ByteSize,
-    /// What is used of it.
-    pub used: ByteSize,
-    /// What is free.
-    pub free: ByteSize,
-    /// How disk limits are enforced.
-    pub quota: &'static str,
 }
 
 /// The profiles that come with Insula.
@@ -97,29 +80,18 @@ impl Engine {
         Ok(self.networks.iter().map(view).collect())
     }
 
-    /// The host's pool, and how full it is.
-    pub async fn pool_view(&self) -> Result<PoolView, EngineError> {
-        self.room().await
+    /// The host's pools, and how full they are.
+    pub async fn pool_views(&self) -> Result<Vec<PoolView>, EngineError> {
+        let mut views = vec![];
+        for pool in self.pools.all() {
+            views.push(pool.view().await?);
+        }
+        Ok(views)
     }
 
-    /// What statfs(2) says of the pool: cheap, and at most half a minute old.
-    pub(crate) async fn room(&self) -> Result<PoolView, EngineError> {
-        let path = self.pool_path.clone();
-        let quota = match self.pool.abilities().quota {
-            QuotaKind::None => "none",
-            QuotaKind::Simple => "simple-quotas",
-            QuotaKind::Qgroups => "qgroups",
-        };
-        let name = self.settings.pool.name.clone();
-        crate::blocking("look at the pool", move || {
-            let stat = rustix::fs::statfs(&path).map_err(|errno| {
-                EngineError::internal(format!("failed to look at {}", path.display()), errno)
-            })?;
-            let bytes = |blocks: u64| ByteSize(blocks.saturating_mul(stat.f_bsize.unsigned_abs()));
-            let (total, free) = (bytes(stat.f_blocks), bytes(stat.f_bavail));
-            Ok(PoolView { name, path, total, used: ByteSize(total.0.saturating_sub(free.0)), free, quota })
-        })
-        .await
+    /// The pool of this name, and how full it is.
+    pub async fn pool_view(&self, name: &str) -> Result<PoolView, EngineError> {
+        self.pools.by_name(name)?.view().await
     }
 
     /// The way of cgroups on this host: `hybrid` or `unified`.

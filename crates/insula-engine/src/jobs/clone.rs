@@ -94,7 +94,7 @@ impl Engine {
         let hostname = check_hostname(request.hostname.as_deref().unwrap_or(request.name.as_str()))?;
         let networks = model.nics.iter().map(|nic| self.network(nic.network.as_str()));
         let networks = networks.collect::<Result<Vec<_>, _>>()?;
-        self.check_room().await?;
+        self.pools.of(&model)?.check_room().await?;
 
         let assigning = self.assigning.lock().await;
         self.check_name(&request.name)?;

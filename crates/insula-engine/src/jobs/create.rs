@@ -6,7 +6,6 @@ use std::net::Ipv4Addr;
 use insula_net::{check_address, next_address};
 use insula_runtime::cgroup::plan_limits;
 use insula_runtime::hash_password;
-use insula_storage::QuotaKind;
 use insula_types::{
     DesiredPower, Features, ImageRef, InterfaceName, Labels, Limits, MacAddress, NetworkName, NetworkSpec,
     Nic, OperationId, OperationKind, OperationRecord, Profile, ProfileName, Reason, Supervision, TenantName,
@@ -14,6 +13,7 @@ use insula_types::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::host::pools::HostPool;
 use crate::jobs::spec::{JobSpec, Target};
 use crate::model::asked::Asked;
 use crate::model::checks::{check_hostname, check_ssh_key, list, name_taken};
@@ -96,11 +96,12 @@ impl Engine {
     }
 
     async fn create_now(&self, asked: &Asked, request: CreateVps) -> Result<OperationRecord, EngineError> {
-        let image = self.image(&request.image)?;
+        let (image, pool) = (self.image(&request.image)?, self.pools.default());
+        pool.check_image(&image)?;
         let profile = self.profile(request.profile.as_ref())?;
         let limits = request.limits.clone().or(&profile.limits);
         limits.check().map_err(|error| EngineError::invalid("limits", error))?;
-        self.check_enforceable(&limits)?;
+        self.check_enforceable(pool, &limits)?;
         let features = request.features.clone().unwrap_or(profile.features.clone());
         self.check_features(&features)?;
         request.supervision.check().map_err(|error| EngineError::invalid("supervision", error))?;
@@ -108,7 +109,7 @@ impl Engine {
         let ssh_keys =
             request.ssh_keys.iter().map(|key| check_ssh_key(key)).collect::<Result<Vec<_>, _>>()?;
         let networks = self.networks_of(&request.networks, &profile)?;
-        self.check_room().await?;
+        pool.check_room().await?;
         let password = match &request.password {
             Some(password) => Some(hashed(password).await?),
             None => None,
@@ -124,7 +125,7 @@ impl Engine {
             hostname,
             image: image.fingerprint,
             init: image.init,
-            pool: self.settings.pool.name.clone(),
+            pool: pool.name().clone(),
             profile: profile.name,
             limits,
             own_limits: request.limits,
@@ -173,9 +174,9 @@ impl Engine {
     }
 
     /// A limit that can't be enforced is refused, never ignored.
-    pub(crate) fn check_enforceable(&self, limits: &Limits) -> Result<(), EngineError> {
-        self.judge_limits(limits).map_err(|error| {
-            let can_be_held = |profile: &Profile| self.judge_limits(&profile.limits).is_ok();
+    pub(crate) fn check_enforceable(&self, pool: &HostPool, limits: &Limits) -> Result<(), EngineError> {
+        self.judge_limits(pool, limits).map_err(|error| {
+            let can_be_held = |profile: &Profile| self.judge_limits(pool, &profile.limits).is_ok();
             let profiles: Vec<_> = self.profiles().into_iter().filter(can_be_held).collect();
             match profiles.is_empty() {
                 true => error,
@@ -187,29 +188,11 @@ impl Engine {
         })
     }
 
-    fn judge_limits(&self, limits: &Limits) -> Result<(), EngineError> {
-        if limits.disk.is_some() && self.pool.abilities().quota == QuotaKind::None {
-            return Err(EngineError::new(Reason::FacilityMissing, "the pool can't enforce a disk limit")
-                .hint("use a pool on btrfs, or a profile without a disk limit"));
-        }
+    fn judge_limits(&self, pool: &HostPool, limits: &Limits) -> Result<(), EngineError> {
+        pool.check_limit(limits.disk)?;
         plan_limits(&self.layout, limits).map(drop).map_err(|error| {
             EngineError::new(Reason::FacilityMissing, "the host can't enforce the limits").caused_by(error)
         })
-    }
-
-    /// A clone takes next to nothing, but a pool without any room can't even hold that.
-    pub(crate) async fn check_room(&self) -> Result<(), EngineError> {
-        const LEAST: u64 = 64 << 20;
-        let free = self.room().await?.free;
-        match free.bytes() < LEAST {
-            true => {
-                let name = &self.settings.pool.name;
-                let message = format!("pool {:?} has {free} free", name.as_str());
-                Err(EngineError::new(Reason::PoolFull, message)
-                    .hint("delete VPSes or snapshots, or enlarge the pool"))
-            }
-            false => Ok(()),
-        }
     }
 
     /// An address from each network; those that were asked for from the first.

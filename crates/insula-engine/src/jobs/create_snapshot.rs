@@ -34,7 +34,9 @@ impl Engine {
 
     /// A pool without snapshots copies file by file: what runs meanwhile would change what is copied.
     pub(crate) fn check_copyable(&self, handle: &VpsHandle) -> Result<(), EngineError> {
-        if self.pool.abilities().snapshots || handle.observed.borrow().power == Power::Off {
+        if self.pools.of(&handle.spec())?.abilities().instant_copies
+            || handle.observed.borrow().power == Power::Off
+        {
             return Ok(());
         }
         let name = handle.name();

@@ -199,7 +199,8 @@ impl<'a> Context<'a> {
 
     /// Refuses an image that is no longer there.
     pub fn check_image(&self, image: &Fingerprint) -> Result<(), EngineError> {
-        self.engine.image(&ImageRef::Prefix(image.to_string())).map(drop)
+        let image = self.engine.image(&ImageRef::Prefix(image.to_string()))?;
+        self.engine.pools.of(&self.spec())?.check_image(&image)
     }
 
     fn has_snapshot(&self, name: &SnapshotName) -> bool {

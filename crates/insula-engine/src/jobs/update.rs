@@ -5,6 +5,7 @@ use std::sync::Arc;
 use insula_types::{OperationRecord, VpsId};
 use serde::{Deserialize, Serialize};
 
+use crate::host::pools::HostPool;
 use crate::jobs::spec::{Admission, Context, JobSpec, Target};
 use crate::model::asked::Asked;
 use crate::model::changes::UpdateVps;
@@ -37,7 +38,12 @@ impl Engine {
     }
 
     /// The terms that an update comes to, if this host can hold them.
-    fn change_terms(&self, mut terms: Terms, update: &UpdateVps) -> Result<Terms, EngineError> {
+    fn change_terms(
+        &self,
+        pool: &HostPool,
+        mut terms: Terms,
+        update: &UpdateVps,
+    ) -> Result<Terms, EngineError> {
         let profile = self.profile(Some(update.profile.as_ref().unwrap_or(&terms.profile)));
         update.limits.iter().for_each(|change| change.apply(&mut terms.own_limits));
         terms.own_limits.check().map_err(|error| EngineError::invalid("changes.limits", error))?;
@@ -45,7 +51,7 @@ impl Engine {
             let profile = profile?;
             terms.limits = terms.own_limits.clone().or(&profile.limits);
             terms.profile = profile.name;
-            self.check_enforceable(&terms.limits)?;
+            self.check_enforceable(pool, &terms.limits)?;
         }
         if let Some(change) = &update.features {
             terms.own_features = change.own();
@@ -84,7 +90,7 @@ impl JobSpec for UpdateJob {
         let mut admission = context.admit(self.request())?;
         let (engine, spec) = (context.engine, context.spec());
         let from = Terms::of(&spec);
-        let to = engine.change_terms(from.clone(), &self.update)?;
+        let to = engine.change_terms(engine.pools.of(&spec)?, from.clone(), &self.update)?;
         engine.check_ids(&spec, &to.features)?;
         let terms = Swap { from, to };
         admission.notes = notes(&terms, context);

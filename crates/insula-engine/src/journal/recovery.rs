@@ -5,23 +5,24 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use insula_runtime::{
     AppArmor, CgroupLayout, ConnectionError, MonitorProgram, Status, VpsDirectory, observe_run_dir,
 };
-use insula_storage::{LoopPoolConfig, Pool, Volume};
+use insula_storage::{Pool, Volume};
 use insula_store::Store;
 use insula_types::{
-    ByteSize, DesiredPower, ExitReason, ExitRecord, Failure, OperationRecord, OperationState, Profile,
-    ProfileName, Reason, SnapshotInfo, VpsId, VpsSpec, VpsState,
+    DesiredPower, ExitReason, ExitRecord, Failure, OperationRecord, OperationState, Profile, ProfileName,
+    Reason, SnapshotInfo, VpsId, VpsSpec, VpsState,
 };
 use tokio::sync::watch;
 
 use crate::host::clients::Clients;
 use crate::host::database::Database;
-use crate::host::nested::{choose_driver, fit_ids, observe_id_mapping, observe_nesting};
+use crate::host::nested::{fit_ids, observe_nesting};
+use crate::host::pools::Pools;
 use crate::jobs::Job;
 use crate::journal::execution::{Operations, Right};
 use crate::journal::retries::Retries;
@@ -34,7 +35,7 @@ use crate::vps::task::{Found, Surroundings, VpsTask, clean_up};
 use crate::watch::autostart::Autostarts;
 use crate::watch::events::Events;
 use crate::watch::fairness::Fairness;
-use crate::{Engine, EngineError, PoolDriver, Power, Settings, Shared, now_ms, read_profiles};
+use crate::{Engine, EngineError, Power, Settings, Shared, now_ms, read_profiles};
 
 impl Engine {
     /// Opens the engine of a host: makes what is missing, finds what runs, goes on with what was under way.
@@ -199,16 +200,19 @@ impl Engine {
             Volume::Incoming(_) | Volume::Outgoing(_) => true,
         };
         let is_busy = move |vps: Option<VpsId>| vps.is_some_and(|vps| busy.contains(&vps.to_string()));
-        self.pool(move |pool| {
-            for volume in pool.observe()?.volumes {
-                if is_stray(&volume) && !is_busy(volume.vps()) {
-                    tracing::warn!("removing {volume}, which belongs to nobody");
-                    pool.ensure_absent(&volume)?;
+        for pool in self.pools.all() {
+            let (is_stray, is_busy) = (is_stray.clone(), is_busy.clone());
+            pool.work(move |driver| {
+                for volume in driver.observe()?.volumes {
+                    if is_stray(&volume) && !is_busy(volume.vps()) {
+                        tracing::warn!("removing {volume}, which belongs to nobody");
+                        driver.ensure_absent(&volume)?;
+                    }
                 }
-            }
-            Ok(())
-        })
-        .await?;
+                Ok(())
+            })
+            .await?;
+        }
         let (layout, run_dir) = (self.layout.clone(), self.run_dir());
         crate::blocking("remove strays", move || remove_stray_groups(&layout, &run_dir, &alive)).await
     }
@@ -265,9 +269,9 @@ impl Engine {
         let _ = tokio::task::spawn_blocking(move || spares.dismiss()).await;
     }
 
-    /// Takes everything down but the data: VPSes, groups, network. The pool is given back to be closed when nothing
-    /// uses it any more.
-    pub async fn teardown(&self) -> Result<Option<Pool>, EngineError> {
+    /// Takes everything down but the data: VPSes, groups, network. The pools are given back, to be closed when nothing
+    /// uses them any longer.
+    pub async fn teardown(&self) -> Result<Vec<Pool>, EngineError> {
         self.kill_all().await?; // what waits for a boot waits no longer
         self.operations.idle().await;
         self.kill_all().await?; // what an operation has started meanwhile
@@ -283,7 +287,7 @@ impl Engine {
         })
         .await?;
         self.take_network_down().await?;
-        Ok(self.opened_pool.lock().ok().and_then(|mut pool| pool.take()))
+        Ok(self.pools.take_opened())
     }
 
     async fn kill_all(&self) -> Result<(), EngineError> {
@@ -313,8 +317,7 @@ fn open_host(mut settings: Settings) -> Result<Shared, EngineError> {
     let layout = CgroupLayout::observe(&settings.cgroup_root).map_err(|error| {
         EngineError::new(Reason::FacilityMissing, "the host's cgroups can't be used").caused_by(error)
     })?;
-    let (pool, pool_path) = open_pool(&settings, choose_driver(&settings, is_nested))?;
-    let maps_ids = observe_id_mapping(&*pool.driver(), &pool_path, settings.ids)?;
+    let pools = Arc::new(Pools::open(&settings, is_nested)?);
     let network = crate::host::networks::open(&settings, &store)?;
     // Last: what goes wrong before leaves no groups behind.
     layout
@@ -338,10 +341,7 @@ fn open_host(mut settings: Settings) -> Result<Shared, EngineError> {
         retries: Retries::default(),
         events: Arc::new(Events::new(store.clone(), told)),
         store,
-        pool: pool.driver(),
-        opened_pool: Mutex::new(Some(pool)),
-        pool_path,
-        maps_ids,
+        pools,
         is_nested,
         networks: vec![network.spec],
         firewall: network.firewall,
@@ -376,39 +376,6 @@ fn prepare_policy(run_dir: &Path) -> Result<PathBuf, String> {
 
 fn profiles_of(store: &Store) -> Result<BTreeMap<ProfileName, Profile>, EngineError> {
     Ok(store.profiles()?.into_iter().map(|profile| (profile.name.clone(), profile)).collect())
-}
-
-/// The directory that was named, or the agent's own: of plain directories, or a file that is made once, and mounted when it
-/// is not.
-fn open_pool(settings: &Settings, driver: PoolDriver) -> Result<(Pool, PathBuf), EngineError> {
-    let pools = settings.state_dir.join("pools");
-    let mount_point = pools.join(settings.pool.name.as_str());
-    match (driver, &settings.pool.path) {
-        (PoolDriver::Dir, path) => {
-            let path = path.clone().unwrap_or(mount_point);
-            return Ok((Pool::open_directory(&path)?, path));
-        }
-        (PoolDriver::Btrfs, Some(path)) => return Ok((Pool::open_existing(path)?, path.clone())),
-        (PoolDriver::Btrfs, None) => {}
-    }
-    let file = pools.join(format!("{}.btrfs", settings.pool.name));
-    std::fs::create_dir_all(&mount_point)
-        .map_err(|error| EngineError::internal(format!("failed to make {}", mount_point.display()), error))?;
-    let size = match settings.pool.size {
-        Some(size) => size,
-        None => default_pool_size(&pools)?,
-    };
-    let pool = Pool::open_or_create(&LoopPoolConfig { file, mount_point: mount_point.clone(), size })?;
-    Ok((pool, mount_point))
-}
-
-/// Half of what the disk has free: the file is sparse, and the host needs room, too.
-fn default_pool_size(directory: &Path) -> Result<ByteSize, EngineError> {
-    let stat = rustix::fs::statvfs(directory).map_err(|errno| {
-        EngineError::internal(format!("failed to look at {}", directory.display()), errno)
-    })?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    Ok(ByteSize((free / 2).max(ByteSize::gib(8).bytes()) >> 20 << 20))
 }
 
 /// The monitor's program: as set, beside this program, or where packages put it.

@@ -8,7 +8,7 @@ use crate::{Engine, EngineError, VpsHandle};
 impl Engine {
     /// What these VPSes use now, all in one go.
     pub async fn usage(&self, handles: Vec<Arc<VpsHandle>>) -> Result<Vec<Usage>, EngineError> {
-        observe_usage(self.layout.clone(), self.pool.clone(), handles).await
+        observe_usage(self.layout.clone(), self.pools.clone(), handles).await
     }
 
     /// All VPSes that are not in the trash, by name.

@@ -115,10 +115,11 @@ impl Engine {
             return Err(EngineError::new(Reason::VpsBusy, message)
                 .hint("wait until it is done: insula operation list"));
         }
-        let (spares, pool, id) = (self.spares.clone(), self.pool.clone(), handle.id);
+        let (spares, id) = (self.spares.clone(), handle.id);
+        let pool = self.pools.of(&handle.spec())?.driver().clone();
         crate::blocking("work with files", move || {
-            let volume = pool.path(&Volume::Root(id));
-            spares.run_file_worker((&volume, pool.owner(id)?), job, streams)
+            let root = pool.open(&Volume::Root(id))?;
+            spares.run_file_worker((root, pool.owner(id)?), job, streams)
         })
         .await
     }

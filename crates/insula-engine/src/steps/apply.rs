@@ -6,10 +6,10 @@ use insula_image::ImageDefinition;
 use insula_net::{observe_host_dns, render_resolv_conf};
 use insula_runtime::cgroup::{CgroupValue, plan_limits};
 use insula_runtime::{GuestRoot, ensure_ssh_keys, make_anonymous, set_password};
-use insula_storage::{Driver, Volume, VolumeError};
+use insula_storage::Volume;
 use insula_types::{
-    ByteSize, DesiredPower, Fingerprint, ImageAlias, Limits, OperationId, OperationRecord, Reason,
-    SnapshotName, VpsId, VpsSpec,
+    ByteSize, DesiredPower, ImageAlias, Limits, OperationId, OperationRecord, Reason, SnapshotName, VpsId,
+    VpsSpec,
 };
 use tokio::sync::watch;
 
@@ -36,7 +36,7 @@ impl Engine {
                 return self.publish_image(definition, *staging, alias.clone(), reporter).await;
             }
             Step::ForgetImage(image) => return self.forget_image(*image).await,
-            Step::RemoveImageVolume(image) => return self.remove_volume(Volume::Image(*image)).await,
+            Step::RemoveImageVolume(image) => return self.remove_everywhere(Volume::Image(*image)).await,
             _ => {}
         }
         let handle = match (self.target(job), step) {
@@ -52,8 +52,8 @@ impl Engine {
             }
             Step::CloneFrom(source) => self.clone_from(&handle.spec(), source).await,
             Step::WriteGuestFiles => self.write_guest_files(&handle.spec(), job).await,
-            Step::SetPassword { user, hash } => self.set_root_password(handle.id, user, hash).await,
-            Step::WriteSshKeys { add, remove } => self.write_ssh_keys(handle.id, add, remove).await,
+            Step::SetPassword { user, hash } => self.set_root_password(&handle, user, hash).await,
+            Step::WriteSshKeys { add, remove } => self.write_ssh_keys(&handle, add, remove).await,
             Step::Launch => self.launch(&handle).await,
             Step::AwaitReady => handle.await_ready(self.settings.ready_timeout()).await,
             Step::ShutDown { force, timeout } => {
@@ -62,35 +62,31 @@ impl Engine {
                 handle.shut_down(*force, *timeout).await
             }
             Step::SetPaused(paused) => handle.set_paused(*paused).await,
-            Step::SetDiskLimit(limits) => self.set_disk_limit(handle.id, limits.to.disk).await,
+            Step::SetDiskLimit(limits) => self.set_disk_limit(&handle, limits.to.disk).await,
             Step::SetLimits(limits) => self.set_limits(&handle, &limits.from, &limits.to).await,
             Step::SetOnCrash(on_crash) => handle.set_on_crash(on_crash.to).await,
             Step::Change(change) => self.make_change(&handle.id, &change.to).await,
             Step::RemoveSnapshotVolumes => self.remove_snapshot_volumes(&handle).await,
-            Step::RemoveRoot => self.remove_volume(Volume::Root(handle.id)).await,
+            Step::RemoveRoot => self.remove_volume(&handle, Volume::Root(handle.id)).await,
             Step::ForgetVps => self.forget_vps(&handle, now(record)).await,
             Step::TakeSnapshot(name) => {
-                self.ensure_clone(Volume::Root(handle.id), Volume::Snapshot(handle.id, name.clone()), true)
+                let (root, snapshot) = (Volume::Root(handle.id), Volume::Snapshot(handle.id, name.clone()));
+                self.pools
+                    .of(&handle.spec())?
+                    .work(move |pool| pool.ensure_clone(&root, &snapshot).map(drop))
                     .await
             }
-            Step::CloneIncoming(name) => {
-                self.remove_volume(Volume::Incoming(handle.id)).await?; // half a restore of another snapshot
-                self.ensure_clone(
-                    Volume::Snapshot(handle.id, name.clone()),
-                    Volume::Incoming(handle.id),
-                    false,
-                )
-                .await
+            // Journals of older agents may stop at any of the three. Each does all that is left to do.
+            Step::CloneIncoming(_)
+            | Step::CloneIncomingImage(_)
+            | Step::RetireRoot
+            | Step::InstallIncoming => self.replace_root(&handle, job).await,
+            Step::RemoveOutgoing => {
+                let id = handle.id;
+                self.pools.of(&handle.spec())?.work(move |pool| pool.commit_replacement(id)).await
             }
-            Step::CloneIncomingImage(image) => {
-                self.remove_volume(Volume::Incoming(handle.id)).await?; // half a rebuild from another image
-                self.ensure_clone(Volume::Image(*image), Volume::Incoming(handle.id), false).await
-            }
-            Step::RetireRoot => self.rename(Volume::Root(handle.id), Volume::Outgoing(handle.id)).await,
-            Step::InstallIncoming => self.rename(Volume::Incoming(handle.id), Volume::Root(handle.id)).await,
-            Step::RemoveOutgoing => self.remove_volume(Volume::Outgoing(handle.id)).await,
             Step::RemoveSnapshotVolume(name) => {
-                self.remove_volume(Volume::Snapshot(handle.id, name.clone())).await
+                self.remove_volume(&handle, Volume::Snapshot(handle.id, name.clone())).await
             }
             Step::ForgetSnapshot(name) => self.forget_snapshot(&handle, name.clone()).await,
             Step::BuildTree { .. }
@@ -110,27 +106,31 @@ impl Engine {
         record: &watch::Sender<OperationRecord>,
     ) -> Result<(), EngineError> {
         if let Step::BuildTree { staging, .. } = step {
-            return self.remove_volume(Volume::Staging(*staging)).await;
+            return self.remove_everywhere(Volume::Staging(*staging)).await;
         }
         let Ok(handle) = self.target(job) else { return Ok(()) };
         match step {
             Step::ReserveVps => self.forget_vps(&handle, now(record)).await,
             Step::GuardAddresses => self.unguard(&handle.spec()).await,
-            Step::CloneRoot | Step::CloneFrom(_) => self.remove_volume(Volume::Root(handle.id)).await,
-            Step::SetDiskLimit(limits) => self.set_disk_limit(handle.id, limits.from.disk).await,
+            Step::CloneRoot | Step::CloneFrom(_) => {
+                self.remove_volume(&handle, Volume::Root(handle.id)).await
+            }
+            Step::SetDiskLimit(limits) => self.set_disk_limit(&handle, limits.from.disk).await,
             Step::SetLimits(limits) => self.set_limits(&handle, &limits.to, &limits.from).await,
             Step::SetOnCrash(on_crash) => handle.set_on_crash(on_crash.from).await,
             Step::Change(change) => self.make_change(&handle.id, &change.from).await,
             Step::ReserveSnapshot(name) => self.forget_snapshot(&handle, name.clone()).await,
             Step::TakeSnapshot(name) => {
-                self.remove_volume(Volume::Snapshot(handle.id, name.clone())).await?;
+                self.remove_volume(&handle, Volume::Snapshot(handle.id, name.clone())).await?;
                 self.forget_snapshot(&handle, name.clone()).await
             }
-            Step::CloneIncoming(_) | Step::CloneIncomingImage(_) => {
-                self.remove_volume(Volume::Incoming(handle.id)).await
+            Step::CloneIncoming(_)
+            | Step::CloneIncomingImage(_)
+            | Step::RetireRoot
+            | Step::InstallIncoming => {
+                let id = handle.id;
+                self.pools.of(&handle.spec())?.work(move |pool| pool.undo_replacement(id)).await
             }
-            Step::RetireRoot => self.rename(Volume::Outgoing(handle.id), Volume::Root(handle.id)).await,
-            Step::InstallIncoming => self.rename(Volume::Root(handle.id), Volume::Incoming(handle.id)).await,
             _ => Ok(()),
         }
     }
@@ -142,12 +142,13 @@ impl Engine {
     }
 
     async fn clone_root(&self, spec: &VpsSpec, from: Volume) -> Result<(), EngineError> {
-        let (id, limit, owner) = (spec.id, spec.limits.disk, (!self.maps_ids).then_some(spec.ids));
-        self.pool(move |pool| {
+        let pool = self.pools.of(spec)?;
+        let (id, limit, owner) = (spec.id, spec.limits.disk, pool.ids_on_disk(spec));
+        pool.work(move |pool| {
             if let Some(ids) = owner {
                 pool.set_owner(id, ids)?;
             }
-            pool.ensure_clone(&from, &Volume::Root(id), false)?;
+            pool.ensure_clone(&from, &Volume::Root(id))?;
             match limit {
                 Some(_) => pool.set_limit(id, limit),
                 None => Ok(()),
@@ -158,6 +159,9 @@ impl Engine {
 
     /// Clones the root of another VPS, or a snapshot of it. What makes a machine one of a kind is not cloned.
     async fn clone_from(&self, spec: &VpsSpec, source: &CloneSource) -> Result<(), EngineError> {
+        if let Some(handle) = self.table.by_id(&source.vps) {
+            self.pools.of(spec)?.check_source(&handle.spec())?;
+        }
         let from = match &source.snapshot {
             Some(snapshot) => Volume::Snapshot(source.vps, snapshot.clone()),
             None => {
@@ -167,36 +171,45 @@ impl Engine {
             }
         };
         self.clone_root(spec, from).await?;
-        self.in_root(spec.id, |root| make_anonymous(root).map_err(not_prepared)).await
+        self.in_root(spec, |root| make_anonymous(root).map_err(not_prepared)).await
     }
 
-    async fn set_root_password(&self, id: VpsId, user: &str, hash: &str) -> Result<(), EngineError> {
+    async fn set_root_password(&self, handle: &VpsHandle, user: &str, hash: &str) -> Result<(), EngineError> {
         let (user, hash) = (user.to_owned(), hash.to_owned());
-        self.in_root(id, move |root| set_password(root, &user, &hash).map_err(password_error)).await
+        self.in_root(&handle.spec(), move |root| set_password(root, &user, &hash).map_err(password_error))
+            .await
     }
 
-    async fn write_ssh_keys(&self, id: VpsId, add: &[String], remove: &[String]) -> Result<(), EngineError> {
+    async fn write_ssh_keys(
+        &self,
+        handle: &VpsHandle,
+        add: &[String],
+        remove: &[String],
+    ) -> Result<(), EngineError> {
         let (add, remove) = (add.to_vec(), remove.to_vec());
-        self.in_root(id, move |root| ensure_ssh_keys(root, &add, &remove).map(drop).map_err(ssh_keys_error))
-            .await
+        let write =
+            move |root: &GuestRoot| ensure_ssh_keys(root, &add, &remove).map(drop).map_err(ssh_keys_error);
+        self.in_root(&handle.spec(), write).await
     }
 
     /// Works in a VPS's root, from a thread that may block. The root is not trusted: paths are resolved inside of it.
     async fn in_root(
         &self,
-        id: VpsId,
+        spec: &VpsSpec,
         work: impl FnOnce(&GuestRoot) -> Result<(), EngineError> + Send + 'static,
     ) -> Result<(), EngineError> {
-        let pool = self.pool.clone();
+        let (pool, id) = (self.pools.of(spec)?.driver().clone(), spec.id);
         crate::blocking("work in the root", move || {
-            let root = GuestRoot::open(&pool.path(&Volume::Root(id))).map_err(not_prepared)?;
+            let volume = Volume::Root(id);
+            let root = GuestRoot::at(pool.open(&volume)?, pool.lasting_path(&volume));
             work(&root.with_owner(pool.owner(id)?))
         })
         .await
     }
 
-    async fn set_disk_limit(&self, id: VpsId, limit: Option<ByteSize>) -> Result<(), EngineError> {
-        self.pool(move |pool| pool.set_limit(id, limit)).await
+    async fn set_disk_limit(&self, handle: &VpsHandle, limit: Option<ByteSize>) -> Result<(), EngineError> {
+        let id = handle.id;
+        self.pools.of(&handle.spec())?.work(move |pool| pool.set_limit(id, limit)).await
     }
 
     /// Gives what runs its limits; what does not gets them when it is started.
@@ -244,7 +257,7 @@ impl Engine {
         if let Job::CloneVps(_) = job {
             files.retain(|(path, ..)| *path != SSH_KEYS); // the root has those of the VPS it was cloned from
         }
-        self.in_root(spec.id, move |root| {
+        self.in_root(spec, move |root| {
             files.iter().try_for_each(|(path, mode, contents)| {
                 root.ensure_file(path, *mode, contents.as_bytes()).map(drop).map_err(not_prepared)
             })
@@ -267,21 +280,34 @@ impl Engine {
         Ok(files)
     }
 
-    async fn ensure_clone(&self, from: Volume, to: Volume, readonly: bool) -> Result<(), EngineError> {
-        self.pool(move |pool| pool.ensure_clone(&from, &to, readonly).map(drop)).await
+    /// Puts a copy of what the job wants in the place of the root, and keeps the old one.
+    async fn replace_root(&self, handle: &VpsHandle, job: &Job) -> Result<(), EngineError> {
+        let id = handle.id;
+        let from = job.plan().steps.into_iter().find_map(|step| match step {
+            Step::CloneIncoming(snapshot) => Some(Volume::Snapshot(id, snapshot)),
+            Step::CloneIncomingImage(image) => Some(Volume::Image(image)),
+            _ => None,
+        });
+        let Some(from) = from else { return Ok(()) }; // no other job replaces a root
+        self.pools.of(&handle.spec())?.work(move |pool| pool.replace_root(id, &from).map(drop)).await
     }
 
-    async fn rename(&self, from: Volume, to: Volume) -> Result<(), EngineError> {
-        self.pool(move |pool| pool.ensure_renamed(&from, &to).map(drop)).await
+    async fn remove_volume(&self, handle: &VpsHandle, volume: Volume) -> Result<(), EngineError> {
+        self.pools.of(&handle.spec())?.remove(volume).await
     }
 
-    async fn remove_volume(&self, volume: Volume) -> Result<(), EngineError> {
-        self.pool(move |pool| pool.ensure_absent(&volume).map(drop)).await
+    /// Removes a volume of no VPS, whichever pool it is in.
+    async fn remove_everywhere(&self, volume: Volume) -> Result<(), EngineError> {
+        for pool in self.pools.all() {
+            pool.remove(volume.clone()).await?;
+        }
+        Ok(())
     }
 
     async fn remove_snapshot_volumes(&self, handle: &VpsHandle) -> Result<(), EngineError> {
         let (id, names) = (handle.id, snapshot_names(handle));
-        self.pool(move |pool| {
+        let pool = self.pools.of(&handle.spec())?;
+        pool.work(move |pool| {
             names.into_iter().try_for_each(|name| pool.ensure_absent(&Volume::Snapshot(id, name)).map(drop))
         })
         .await
@@ -312,12 +338,12 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let definition = parse(definition)?;
         let volume = Volume::Staging(staging);
-        let (pool, reporter) = (self.pool.clone(), reporter.clone());
+        let (pool, reporter) = (self.pools.default().driver().clone(), reporter.clone());
         let cache = self.settings.state_dir.join("cache");
         crate::blocking("build an image", move || {
             pool.ensure_absent(&volume)?; // what a dead agent left is no base to build on
             pool.ensure_empty(&volume)?;
-            insula_image::build(&definition, &pool.path(&volume), &cache, None, &mut |progress| {
+            insula_image::build(&definition, &pool.lasting_path(&volume), &cache, None, &mut |progress| {
                 reporter.report(progress.percent, &progress.message);
             })
             .map_err(|error| {
@@ -336,15 +362,14 @@ impl Engine {
         reporter: &Reporter,
     ) -> Result<(), EngineError> {
         let definition = parse(definition)?;
-        let (pool, reporter) = (self.pool.clone(), reporter.clone());
-        let pool_name = self.settings.pool.name.clone();
+        let (pool, reporter) = (self.pools.default().driver().clone(), reporter.clone());
+        let pool_name = self.pools.default().name().clone();
         let mut image = crate::blocking("publish an image", move || {
             let staging = Volume::Staging(staging);
-            let tree = insula_image::fingerprint(&pool.path(&staging), &mut |_| {
-                reporter.report(50, "fingerprinting")
-            })
-            .map_err(|error| EngineError::internal("failed to fingerprint the image", error))?;
-            seal(&*pool, &staging, tree.fingerprint)?;
+            let top = pool.open(&staging)?;
+            let tree = insula_image::fingerprint(top, &mut |_| reporter.report(50, "fingerprinting"))
+                .map_err(|error| EngineError::internal("failed to fingerprint the image", error))?;
+            pool.seal(&staging, &Volume::Image(tree.fingerprint))?;
             Ok(definition.describe(&tree, pool_name, now_ms() / 1000))
         })
         .await?;
@@ -356,10 +381,6 @@ impl Engine {
 /// The record as it is now; the lock is not held any longer.
 fn now(record: &watch::Sender<OperationRecord>) -> OperationRecord {
     record.borrow().clone()
-}
-
-fn seal(pool: &dyn Driver, staging: &Volume, fingerprint: Fingerprint) -> Result<(), VolumeError> {
-    pool.seal(staging, &Volume::Image(fingerprint))
 }
 
 fn parse(definition: &str) -> Result<ImageDefinition, EngineError> {

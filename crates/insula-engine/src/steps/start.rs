@@ -36,10 +36,12 @@ impl Engine {
             contents: file.contents,
         });
         let devices = observe_devices(&spec.features)?;
+        let pool = self.pools.of(spec)?.driver();
         let root = RootPlan {
-            upper: self.pool.path(&Volume::Root(spec.id)),
+            // The monitor boots from its plan again when no agent is there to open the root for it.
+            upper: pool.lasting_path(&Volume::Root(spec.id)),
             lower: vec![],
-            has_shifted_ids: self.pool.owner(spec.id)?.is_some(),
+            has_shifted_ids: pool.owner(spec.id)?.is_some(),
         };
         let input = StartInput {
             id: spec.id,

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -91,7 +91,7 @@ impl Spares {
     /// Runs a process that works with the files of a root volume. It blocks.
     pub(crate) fn run_file_worker(
         &self,
-        volume: (&Path, Option<IdRange>),
+        volume: (OwnedFd, Option<IdRange>),
         job: Job,
         streams: [OwnedFd; 2],
     ) -> Result<(), EngineError> {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use insula_net::{Traffic, observe_traffic};
 use insula_runtime::CgroupLayout;
-use insula_storage::Driver;
 use insula_types::{ByteSize, VpsSpec};
 
+use crate::host::pools::Pools;
 use crate::vps::handle::VpsHandle;
 use crate::{EngineError, now_ms};
 
@@ -34,14 +34,15 @@ pub struct Usage {
 /// What these VPSes use now, all in one go.
 pub(crate) async fn observe_usage(
     layout: CgroupLayout,
-    pool: Arc<dyn Driver>,
+    pools: Arc<Pools>,
     handles: Vec<Arc<VpsHandle>>,
 ) -> Result<Vec<Usage>, EngineError> {
     crate::blocking("look at what VPSes use", move || {
         let traffic = observe_traffic()
             .map_err(|error| EngineError::internal("failed to read the traffic counters", error))?;
         let use_of = |handle: &Arc<VpsHandle>| {
-            let id = handle.id;
+            let (id, spec) = (handle.id, handle.spec());
+            let disk = pools.of(&spec).ok().and_then(|pool| pool.driver().usage(id).ok());
             let live = match handle.state().is_alive() {
                 true => layout.observe_usage(&id),
                 false => Default::default(),
@@ -50,11 +51,11 @@ pub(crate) async fn observe_usage(
             let Traffic { received_bytes, sent_bytes } =
                 traffic.get(&id.veth_name()).copied().unwrap_or_default();
             Usage {
-                spec: handle.spec(),
+                spec,
                 memory_bytes: live.memory_bytes.unwrap_or(0),
                 cpu_ns: live.cpu_ns.unwrap_or(0),
                 processes: live.processes.and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
-                disk_bytes: pool.usage(id).ok().and_then(|usage| usage.used).map_or(0, ByteSize::bytes),
+                disk_bytes: disk.and_then(|usage| usage.used).map_or(0, ByteSize::bytes),
                 received_bytes: sent_bytes,
                 sent_bytes: received_bytes,
                 at_ms: now_ms(),
