@@ -253,21 +253,28 @@ impl Module {
                     continue;
                 }
                 TokenTree::Ident(word) => {
-                    self.paths.insert(std::mem::replace(&mut path, vec![word.to_string()]));
+                    self.note_tokens(std::mem::replace(&mut path, vec![word.to_string()]));
                 }
                 TokenTree::Punct(mark) if mark.as_char() == ':' && !path.is_empty() => {
                     colons += 1;
                     continue;
                 }
                 TokenTree::Group(group) => {
-                    self.paths.insert(std::mem::take(&mut path));
+                    self.note_tokens(std::mem::take(&mut path));
                     self.read_tokens(group.stream());
                 }
-                _ => drop(self.paths.insert(std::mem::take(&mut path))),
+                _ => self.note_tokens(std::mem::take(&mut path)),
             }
             colons = 0;
         }
-        self.paths.insert(path);
+        self.note_tokens(path);
+    }
+
+    /// One word alone is a variable or `pub(crate)`, say.
+    fn note_tokens(&mut self, path: Names) {
+        if path.len() > 1 {
+            self.paths.insert(path);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, RwLock};
 
 use insula_runtime::CgroupLayout;
 use insula_store::{Store, StoreError};
-use insula_types::{Fingerprint, ImageInfo, NetworkSpec, Profile, ProfileName};
+use insula_types::{Fingerprint, ImageInfo, NetworkSpec, Profile, ProfileName, SnapshotInfo, VpsSpec};
 
 use crate::error::EngineError;
 use crate::host::clients::Clients;
@@ -16,14 +16,15 @@ use crate::host::database::Database;
 use crate::host::networks::Firewall;
 use crate::host::pools::Pools;
 use crate::host::settings::Settings;
-use crate::journal::execution::Operations;
 #[cfg(test)]
 use crate::journal::faults::Faults;
+use crate::journal::operations::Operations;
 use crate::journal::retries::Retries;
 use crate::vps::handle::VpsHandle;
 use crate::vps::news::News;
 use crate::vps::spares::Spares;
 use crate::vps::table::Table;
+use crate::vps::task::{Found, Surroundings, VpsTask};
 use crate::watch::autostart::Autostarts;
 use crate::watch::events::Events;
 use crate::watch::fairness::Fairness;
@@ -45,8 +46,6 @@ pub struct Shared {
     pub(crate) networks: Vec<NetworkSpec>,
     pub(crate) firewall: Firewall,
     pub(crate) profiles: RwLock<BTreeMap<ProfileName, Profile>>,
-    /// Of this host: what tokens and the hashes of requests are made with.
-    pub(crate) secret: [u8; 32],
     pub(crate) clients: Arc<Clients>,
     pub(crate) retries: Retries,
     pub(crate) events: Arc<Events>,
@@ -103,5 +102,21 @@ impl Engine {
     /// Tells the state of a VPS, if it is another than before.
     pub(crate) fn note_state(&self, handle: &VpsHandle) {
         self.events.note_state(handle);
+    }
+
+    /// Puts a VPS into the table, with the task that owns what is observed of it.
+    pub(crate) fn adopt(&self, spec: VpsSpec, snapshots: Vec<SnapshotInfo>, found: Found) -> Arc<VpsHandle> {
+        VpsTask::adopt(&self.surroundings(), spec, snapshots, found)
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            layout: self.layout.clone(),
+            run_dir: self.run_dir(),
+            spares: self.spares.clone(),
+            store: self.store.clone(),
+            table: self.table.clone(),
+            news: self.events.clone(),
+        }
     }
 }

@@ -1,7 +1,8 @@
-//! Operations: written down before each step, known again when they are retried, gone on with after a crash.
+//! Operations as they are written down and told: records, those under way, and what makes a retry safe. What they do is
+//! not known here.
 
-pub(crate) mod execution;
 #[cfg(test)]
 pub(crate) mod faults;
-pub(crate) mod recovery;
+pub(crate) mod operations;
+pub(crate) mod records;
 pub(crate) mod retries;

@@ -1,16 +1,18 @@
 //! The engine: what should be is made so, and what is, is known.
 //!
-//! Its rooms, each a folder:
+//! Its rooms, each a folder; one uses those above it in this list only:
 //!
 //! * `model`: plans as lists of steps, and the policy of what is allowed when. Pure data.
-//! * `jobs`: what operations do. A file each: what is asked for, one check, the plan.
-//! * `host`: what the host has: settings, networks, ids, features, clients of the API.
+//! * `host`: what the host has: settings, database, networks, ids, clients of the API.
 //! * `vps`: all VPSes in memory, and the task of each that owns what is observed of it.
 //! * `watch`: what happens and what is used, and who steps back while the host is full.
-//! * `journal`: jobs carried out with a journal, retries, and what goes on where a dead agent stopped.
-//! * `steps`: what each step does, and its undo.
+//! * `journal`: operations as they are written down and told, and what makes a retry safe.
+//! * `engine`, a file: the type that wires all these. None of them knows it.
+//! * `jobs`: what operations do. A file each: what is asked for, one check, the plan.
+//! * `steps`: jobs carried out: journaled before each step, taken back, gone on with after a crash.
 //! * `requests`: how a job is accepted, and what can be asked for beside jobs.
 //! * `session`: programs, consoles and files inside of VPSes.
+//! * `lifetime`: how an agent begins and ends.
 //!
 //! The engine knows nothing of gRPC, and decides nobody's rights: it only notes who asked.
 
@@ -23,6 +25,7 @@ mod faults;
 mod host;
 mod jobs;
 mod journal;
+mod lifetime;
 mod model;
 mod requests;
 mod session;

@@ -1,5 +1,8 @@
-//! What the steps of jobs do, and how they are taken back. Which steps there are is in [`crate::model`].
+//! Jobs carried out, step by step: journaled before each, taken back when one fails, gone on with after a crash. Which
+//! steps there are is in [`crate::model`], which a job has in [`crate::jobs`].
 
 pub(crate) mod apply;
 mod errors;
+pub(crate) mod execution;
+mod recovery;
 pub(crate) mod start;

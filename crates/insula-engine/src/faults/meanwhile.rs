@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use super::host::{Host, asked, create_request, done, prepare};
 use crate::jobs::Job;
-use crate::journal::execution::{Right, new_record};
+use crate::journal::operations::Right;
+use crate::steps::execution::new_record;
 use crate::vps::handle::{Claim, Work};
 use crate::{Asked, Engine, UpdateProfile, UpdateVps, VpsHandle};
 

@@ -9,10 +9,11 @@ use insula_types::{
 
 use crate::jobs::Job;
 use crate::jobs::spec::{Context, Moment};
-use crate::journal::execution::{Right, new_record};
+use crate::journal::operations::Right;
 use crate::model::asked::Asked;
 use crate::model::checks::{name_taken, snapshot_taken};
 use crate::model::policy::may_wait;
+use crate::steps::execution::new_record;
 use crate::vps::handle::{Claim, Work};
 use crate::vps::task::Found;
 use crate::{Engine, EngineError, VpsHandle, now_ms};

@@ -1,9 +1,9 @@
 //! The audit log: read, checked, and added to by those that refuse.
 
 use insula_store::{AuditCheck, AuditFilter, Store};
-use insula_types::{AuditEntry, AuditLine};
+use insula_types::{AuditEntry, AuditLine, Requester};
 
-use crate::{Engine, EngineError};
+use crate::{Engine, EngineError, VpsHandle, now_ms};
 
 impl Engine {
     /// Entries of the audit log, newest first.
@@ -18,6 +18,28 @@ impl Engine {
 
     /// Notes that somebody known was refused something.
     pub async fn note_refusal(&self, entry: AuditEntry) -> Result<(), EngineError> {
+        self.store(move |store| store.append_audit(&entry)).await
+    }
+
+    /// Notes in the audit log who has entered a VPS, or has tried to. What is run there may hold secrets, and is not noted.
+    pub async fn note_session(
+        &self,
+        requester: &Requester,
+        action: &str,
+        handle: &VpsHandle,
+        failure: Option<&EngineError>,
+    ) -> Result<(), EngineError> {
+        let result = failure.map_or("ACCEPTED", |error| error.reason().as_str());
+        let entry = AuditEntry {
+            at_ms: now_ms(),
+            requester: requester.clone(),
+            action: action.to_owned(),
+            object: handle.id.to_string(),
+            object_name: handle.name().to_string(),
+            result: result.to_owned(),
+            request_id: None,
+            operation: None,
+        };
         self.store(move |store| store.append_audit(&entry)).await
     }
 }

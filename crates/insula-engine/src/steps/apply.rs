@@ -14,7 +14,7 @@ use insula_types::{
 use tokio::sync::watch;
 
 use crate::jobs::Job;
-use crate::journal::execution::Reporter;
+use crate::journal::operations::Reporter;
 use crate::model::step::{Change, CloneSource, Step};
 use crate::steps::errors::{limit_error, not_prepared, password_error, ssh_keys_error};
 use crate::{Engine, EngineError, Power, VpsHandle, now_ms};

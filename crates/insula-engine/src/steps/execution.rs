@@ -8,98 +8,23 @@
 //! ```
 //!
 //! A record is written to the journal before its step begins, so a dead agent's operations are found by the next one
-//! ([`crate::journal::recovery`]) in the state `queued`, `running` or `undoing` with the step that may be half done.
+//! ([`crate::steps::recovery`]) in the state `queued`, `running` or `undoing` with the step that may be half done.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use insula_store::Store;
-use insula_types::{
-    Failure, OperationId, OperationKind, OperationRecord, OperationState, Progress, Reason, Requester,
-    TenantName,
-};
-use tokio::sync::{Semaphore, watch};
+use insula_types::{Failure, OperationRecord, OperationState, Progress, Reason, Requester, TenantName};
+use tokio::sync::watch;
 
 use crate::jobs::Job;
 use crate::jobs::spec::{Context, Moment};
+use crate::journal::operations::{Reporter, Right};
+use crate::journal::records::blank_record;
 use crate::model::asked::Asked;
 use crate::model::plan::Plan;
 use crate::model::step::Step;
 use crate::vps::handle::{Claim, Place, Work};
 use crate::{Engine, EngineError, now_ms};
-
-/// The operations under way, for those who wait.
-#[derive(Debug)]
-pub(crate) struct Operations {
-    running: Mutex<HashMap<OperationId, Running>>,
-    permits: Arc<Semaphore>,
-}
-
-/// An operation under way.
-#[derive(Debug, Clone)]
-struct Running {
-    record: watch::Receiver<OperationRecord>,
-    /// Who wants it to end early.
-    cancel: Arc<watch::Sender<Option<Requester>>>,
-}
-
-impl Operations {
-    pub(crate) fn new(parallel: usize) -> Self {
-        Self { running: Mutex::default(), permits: Arc::new(Semaphore::new(parallel)) }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<OperationId, Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What those who watch have been told, when the journal may know more.
-    #[cfg(test)]
-    pub(crate) fn tell(&self, record: OperationRecord) {
-        let (id, cancel) = (record.id, Arc::new(watch::channel(None).0));
-        self.lock().insert(id, Running { record: watch::channel(record).1, cancel });
-    }
-
-    /// One that is under way, if there is any.
-    pub(crate) fn any(&self) -> Option<watch::Receiver<OperationRecord>> {
-        self.lock().values().next().map(|running| running.record.clone())
-    }
-
-    /// The record of an operation under way, as it changes.
-    pub(crate) fn watch(&self, id: &OperationId) -> Option<watch::Receiver<OperationRecord>> {
-        self.lock().get(id).map(|running| running.record.clone())
-    }
-
-    /// Asks an operation to end early. Returns its record; `None` when it is not under way.
-    pub(crate) fn cancel(&self, id: &OperationId, requester: &Requester) -> Option<()> {
-        self.lock().get(id).map(|running| drop(running.cancel.send_replace(Some(requester.clone()))))
-    }
-}
-
-/// Who may work on the VPS of an operation: it alone, or it when its turn comes.
-#[derive(Debug)]
-pub(crate) enum Right {
-    /// It has these already; none, where it works on no VPS.
-    Now(Vec<Claim>),
-    /// It waits for its turn.
-    Later(Place),
-}
-
-/// Reports how far a step is, between the journal's entries.
-#[derive(Debug, Clone)]
-pub(crate) struct Reporter {
-    record: Arc<watch::Sender<OperationRecord>>,
-    from: u8,
-    to: u8,
-}
-
-impl Reporter {
-    /// The step is so many percent done, and does this.
-    pub(crate) fn report(&self, percent: u8, message: &str) {
-        let share = u32::from(self.to - self.from) * u32::from(percent.min(100)) / 100;
-        let percent = self.from + u8::try_from(share).unwrap_or(0);
-        self.record.send_modify(|record| record.progress = Progress { percent, message: message.to_owned() });
-    }
-}
 
 /// A record for a job that is about to begin.
 pub(crate) fn new_record(
@@ -120,38 +45,6 @@ pub(crate) fn new_record(
     }
 }
 
-/// A record of an operation without steps.
-pub(crate) fn blank_record(
-    kind: OperationKind,
-    target: String,
-    target_name: &str,
-    asked: &Asked,
-    digest: String,
-) -> OperationRecord {
-    let now = now_ms();
-    OperationRecord {
-        id: OperationId::new(),
-        kind,
-        target,
-        target_name: target_name.to_owned(),
-        request: "null".to_owned(),
-        state: OperationState::Running,
-        step: 0,
-        progress: Progress::default(),
-        error: None,
-        steps: vec![],
-        step_names: vec![],
-        outputs: BTreeMap::new(),
-        notes: vec![],
-        requester: asked.requester.clone(),
-        request_id: asked.request_id.clone(),
-        digest,
-        tenant: None,
-        created_at_ms: now,
-        updated_at_ms: now,
-    }
-}
-
 impl Engine {
     /// Begins, or goes on with, a job whose record is in the journal.
     pub(crate) fn spawn(&self, record: OperationRecord, job: Job, right: Right) -> OperationRecord {
@@ -160,8 +53,7 @@ impl Engine {
             claims.iter().for_each(Claim::accept);
         }
         let (sender, receiver) = watch::channel(record.clone());
-        let (cancel, cancelled) = watch::channel(None);
-        self.operations.lock().insert(id, Running { record: receiver, cancel: Arc::new(cancel) });
+        let cancelled = self.operations.insert(id, receiver);
         let mut execution = Execution {
             engine: self.clone(),
             plan: job.plan(),
@@ -172,7 +64,7 @@ impl Engine {
         };
         tokio::spawn(async move {
             execution.run(right).await;
-            execution.engine.operations.lock().remove(&id);
+            execution.engine.operations.remove(&id);
         });
         record
     }
@@ -231,8 +123,7 @@ impl Execution {
             },
         }
         self.tell_state();
-        let permits = self.engine.operations.permits.clone();
-        let mut permit = permits.acquire_owned().await.ok();
+        let mut permit = self.engine.operations.permit().await;
         let (state, step) = {
             let record = self.record.borrow();
             (record.state, record.step as usize)
@@ -301,7 +192,7 @@ impl Execution {
         if self.plan.is_cancellable(index) && cancelled.borrow().is_some() {
             return Err(cancellation(&mut cancelled).await);
         }
-        let reporter = Reporter { record: self.record.clone(), from, to };
+        let reporter = Reporter::new(self.record.clone(), from, to);
         tokio::select! {
             result = self.apply(index, step, &reporter) => result,
             error = cancellation(&mut cancelled), if step.is_wait() => Err(error),
