@@ -1,5 +1,6 @@
 //! Clients over the network: how they get in, what they may do there, and how they are kept out.
 
+mod browser;
 pub mod client;
 mod connections;
 mod opening;

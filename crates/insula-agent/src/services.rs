@@ -1,12 +1,14 @@
 //! The services: from messages to the engine and back. Nothing is decided here.
 
 mod access;
+mod browser;
 mod caller;
 mod event;
 mod file;
 mod filter;
 mod host;
 mod image;
+mod inputs;
 mod mask;
 mod mutation;
 mod network;
@@ -27,6 +29,7 @@ use tokio::sync::watch;
 use tonic::Status;
 
 use crate::pki::Remote;
+use crate::services::inputs::Inputs;
 
 pub use caller::Caller;
 
@@ -37,12 +40,23 @@ pub struct Shared {
     /// Absent where the agent does not listen on the network.
     remote: Option<Arc<Remote>>,
     ending: Arc<watch::Sender<bool>>,
+    /// Ways into sessions, for clients that can't send a stream.
+    execs: Inputs<v1::exec_vps_request::Request>,
+    consoles: Inputs<v1::attach_console_request::Request>,
+    pushes: Inputs<v1::SendPushItemsRequest>,
 }
 
 impl Shared {
     /// Services of the engine, which may be reached over the network, or not.
     pub fn new(engine: Engine, remote: Option<Arc<Remote>>) -> Self {
-        Self { engine, remote, ending: Arc::new(watch::channel(false).0) }
+        Self {
+            engine,
+            remote,
+            ending: Arc::new(watch::channel(false).0),
+            execs: Inputs::default(),
+            consoles: Inputs::default(),
+            pushes: Inputs::default(),
+        }
     }
 
     /// Ends the streams that would go on for ever.

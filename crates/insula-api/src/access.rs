@@ -127,6 +127,8 @@ pub const METHODS: &[Method] = &[
     session("/insula.v1.FileService/ListFiles",                           [ALL, ALL, ___, OWN, ___]),
     session("/insula.v1.FileService/PullFiles",                           [ALL, ALL, ___, OWN, ___]),
     session("/insula.v1.FileService/PushFiles",                           [ALL, ALL, ___, OWN, ___]),
+    session("/insula.v1.FileService/SendPushItems",                       [ALL, ALL, ___, OWN, ___]),
+    session("/insula.v1.FileService/StartPush",                           [ALL, ALL, ___, OWN, ___]),
 
     read   ("/insula.v1.HostService/GetHost",                             [ALL, ALL, ALL, ___, ALL]),
 
@@ -177,7 +179,11 @@ pub const METHODS: &[Method] = &[
     change ("/insula.v1.VpsService/RenameVps",                            [ALL, ALL, ALL, ___, ___]),
     change ("/insula.v1.VpsService/RestartVps",                           [ALL, ALL, ALL, OWN, ___]),
     change ("/insula.v1.VpsService/ResumeVps",                            [ALL, ALL, ALL, OWN, ___]),
+    session("/insula.v1.VpsService/SendConsoleInput",                     [ALL, ALL, ___, OWN, ___]),
+    session("/insula.v1.VpsService/SendExecInput",                        [ALL, ALL, ___, OWN, ___]),
     change ("/insula.v1.VpsService/SetVpsPassword",                       [ALL, ALL, ALL, OWN, ___]),
+    session("/insula.v1.VpsService/StartConsole",                         [ALL, ALL, ___, OWN, ___]),
+    session("/insula.v1.VpsService/StartExec",                            [ALL, ALL, ___, OWN, ___]),
     change ("/insula.v1.VpsService/StartVps",                             [ALL, ALL, ALL, OWN, ___]),
     change ("/insula.v1.VpsService/StopVps",                              [ALL, ALL, ALL, OWN, ___]),
     change ("/insula.v1.VpsService/SuspendVps",                           [ALL, ALL, ALL, ___, ___]),
@@ -225,6 +231,21 @@ mod tests {
         }
         for unknown in ["", "/", "/insula.v1.VpsService/", "/insula.v1.VpsService/getvps", "/metrics"] {
             assert_eq!(Method::of(unknown), None, "{unknown:?}");
+        }
+    }
+
+    /// What a client can't get as a stream it can't get in calls of their own.
+    #[test]
+    fn sessions_of_browsers_have_the_rights_of_all_sessions() {
+        for (stream, alone) in [
+            ("VpsService/ExecVps", ["VpsService/StartExec", "VpsService/SendExecInput"]),
+            ("VpsService/AttachConsole", ["VpsService/StartConsole", "VpsService/SendConsoleInput"]),
+            ("FileService/PushFiles", ["FileService/StartPush", "FileService/SendPushItems"]),
+        ] {
+            let method = |name: &str| Method::of(&format!("/insula.v1.{name}")).unwrap();
+            for other in alone.map(method) {
+                assert_eq!((other.effect, other.rights), (method(stream).effect, method(stream).rights));
+            }
         }
     }
 

@@ -138,6 +138,10 @@ reasons! {
     FileFailed = "FILE_FAILED",
     /// The VPS's own disk, or a quota inside it, is full.
     VpsDiskFull = "VPS_DISK_FULL",
+    /// The client has no such session, or it has ended.
+    SessionNotFound = "SESSION_NOT_FOUND",
+    /// The message is not the next one of its session, or the input of the session has ended.
+    InputOutOfOrder = "INPUT_OUT_OF_ORDER",
     /// A fault of Insula or of its host.
     Internal = "INTERNAL",
 }

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use insula_api::access::{Extra, Refusal};
 use insula_api::convert::{file_item, path_of, skip};
 use insula_api::{ApiError, v1};
@@ -24,7 +24,7 @@ const MAX_BYTES: usize = 256 << 10;
 
 impl Shared {
     /// Begins to work with files, and notes it.
-    async fn open_files(
+    pub async fn open_files(
         &self,
         caller: &Caller,
         action: &'static str,
@@ -80,6 +80,7 @@ impl Shared {
 impl v1::file_service_server::FileService for Shared {
     type ListFilesStream = Items<v1::ListFilesResponse>;
     type PullFilesStream = Items<v1::PullFilesResponse>;
+    type StartPushStream = Items<v1::StartPushResponse>;
 
     async fn list_files(&self, request: Request<v1::ListFilesRequest>) -> Answer<Self::ListFilesStream> {
         let caller = Caller::of(&request)?;
@@ -110,21 +111,24 @@ impl v1::file_service_server::FileService for Shared {
         let first = requests.message().await?.unwrap_or_default();
         let start = first.start.ok_or_else(start_first)?;
         let (vps, job) = push_job(&caller, self, start)?;
-        let FileSession { sink, mut source } = self.open_files(&caller, "push-files", &vps, job).await?;
-        let ended = self.ended();
-        let feeding = feed(sink, first.items, requests);
-        tokio::pin!(feeding, ended);
-        let totals = tokio::select! {
-            // Before all has been sent there is an outcome only if it is bad.
-            outcome = source.outcome() => outcome.map_err(status)?,
-            fed = &mut feeding => {
-                fed?;
-                source.outcome_soon().await.map_err(status)?
-            }
-            () = &mut ended => return Err(agent_ends()),
-        };
-        let Totals { entries, bytes } = totals;
-        Ok(Response::new(v1::PushFilesResponse { entries, size_bytes: bytes }))
+        let files = self.open_files(&caller, "push-files", &vps, job).await?;
+        let items = requests.map(|message| match message? {
+            v1::PushFilesRequest { start: None, items } => Ok(items),
+            v1::PushFilesRequest { start: Some(_), .. } => Err(start_first()),
+        });
+        let items = futures::stream::iter([Ok(first.items)]).chain(items);
+        Ok(Response::new(receive(files, items, self.ended()).await?))
+    }
+
+    async fn start_push(&self, request: Request<v1::StartPushRequest>) -> Answer<Self::StartPushStream> {
+        self.open_push(request).await
+    }
+
+    async fn send_push_items(
+        &self,
+        request: Request<v1::SendPushItemsRequest>,
+    ) -> Answer<v1::SendPushItemsResponse> {
+        self.give_push_items(request).await
     }
 }
 
@@ -140,25 +144,41 @@ fn files_are_open(caller: &Caller, handle: &VpsHandle) -> Result<(), EngineError
     caller.may_also(Extra::ReachSuspendedFiles, object(&handle.spec())).map_err(refused)
 }
 
+/// Puts what comes into the files of a VPS, and tells how much that was.
+pub async fn receive(
+    files: FileSession,
+    items: impl Stream<Item = Result<Vec<v1::FileItem>, Status>> + Send + Unpin + 'static,
+    ended: impl Future<Output = ()> + Send + 'static,
+) -> Result<v1::PushFilesResponse, Status> {
+    let FileSession { sink, mut source } = files;
+    let feeding = feed(sink, items);
+    tokio::pin!(feeding, ended);
+    let totals = tokio::select! {
+        // Before all has been sent there is an outcome only if it is bad.
+        outcome = source.outcome() => outcome.map_err(status)?,
+        fed = &mut feeding => {
+            fed?;
+            source.outcome_soon().await.map_err(status)?
+        }
+        () = &mut ended => return Err(agent_ends()),
+    };
+    let Totals { entries, bytes } = totals;
+    Ok(v1::PushFilesResponse { entries, size_bytes: bytes })
+}
+
 /// Hands on what the client sends, to its good end. A client that breaks off ends it with an error, and what was begun is gone.
 async fn feed(
     mut sink: FileSink,
-    first: Vec<v1::FileItem>,
-    mut requests: Streaming<v1::PushFilesRequest>,
+    mut items: impl Stream<Item = Result<Vec<v1::FileItem>, Status>> + Unpin,
 ) -> Result<(), Status> {
-    let mut items = first;
-    loop {
-        for item in items {
+    while let Some(some) = items.next().await {
+        for item in some? {
             if !sink.send(file_item(item)?).await.map_err(status)? {
                 return Ok(()); // the outcome tells why
             }
         }
-        items = match requests.message().await? {
-            Some(v1::PushFilesRequest { start: None, items }) => items,
-            Some(_) => return Err(start_first()),
-            None => return sink.finish().await.map_err(status),
-        };
     }
+    sink.finish().await.map_err(status)
 }
 
 /// The next items, and whether they are the last.
@@ -192,7 +212,8 @@ fn list_message(items: Vec<Item>) -> v1::ListFilesResponse {
     message
 }
 
-fn push_job(
+/// What is to be done by a push, and to which VPS.
+pub fn push_job(
     caller: &Caller,
     shared: &Shared,
     start: v1::push_files_request::Start,
@@ -239,6 +260,7 @@ fn base_name(path: &[u8]) -> Vec<u8> {
     name.filter(|name| !matches!(*name, b"." | b"..")).unwrap_or(b".").to_vec()
 }
 
-fn start_first() -> Status {
+/// What a client hears whose first message is none.
+pub fn start_first() -> Status {
     ApiError::invalid_field("start", "the first message, and only the first, has `start`").into()
 }

@@ -1,5 +1,7 @@
 //! Programs and consoles: a stream from the client, a stream to it, and the guest between them.
 //!
+//! The client's input comes in its stream, or in calls of their own ([`inputs`](super::inputs)): all else is the same.
+//!
 //! Input has a task of its own, so that a program that doesn't read can't keep its output from the client. It ends with
 //! the stream to the client, and that when the client is gone.
 
@@ -7,24 +9,23 @@ use futures::{Stream, StreamExt};
 use insula_api::{ApiError, v1};
 use insula_engine::{ConsoleSession, Engine, ExecInput, ExecOutput, ExecRequest};
 use tokio::task::JoinHandle;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use crate::services::{Caller, agent_ends};
 use crate::status::status;
 
-type ExecStep = v1::exec_vps_request::Request;
+pub type ExecStep = v1::exec_vps_request::Request;
+pub type ConsoleStep = v1::attach_console_request::Request;
 type ExecAnswer = v1::exec_vps_response::Response;
-type ConsoleStep = v1::attach_console_request::Request;
 
-/// Runs a program and connects it with the client.
+/// Runs a program and connects it with the client, whose input are these steps; `None` is one of a newer client.
 pub async fn exec(
     engine: &Engine,
     caller: &Caller,
-    mut requests: Streaming<v1::ExecVpsRequest>,
+    start: v1::exec_vps_request::Start,
+    steps: impl Stream<Item = Result<Option<ExecStep>, Status>> + Send + Unpin + 'static,
     ended: impl Future<Output = ()> + Send + 'static,
 ) -> Result<impl Stream<Item = Result<v1::ExecVpsResponse, Status>> + Send + 'static, Status> {
-    let first = requests.message().await?.and_then(|message| message.request);
-    let Some(ExecStep::Start(start)) = first else { return Err(start_first()) };
     let (vps, request) = exec_request(start)?;
     let handle = caller.find(engine.vps(&vps), &vps)?;
     let session = engine.exec(&handle, request).await;
@@ -34,7 +35,7 @@ pub async fn exec(
         .map_err(status)?;
     let session = session.map_err(status)?;
     let mut output = session.output;
-    let mut feeder = Feeder::spawn(feed_program(session.input, requests));
+    let mut feeder = Feeder::spawn(feed_program(session.input, steps));
     Ok(async_stream::stream! {
         tokio::pin!(ended);
         yield Ok(answer(ExecAnswer::Started(true)));
@@ -77,11 +78,11 @@ fn exec_request(start: v1::exec_vps_request::Start) -> Result<(String, ExecReque
 /// Hands on what the client sends, until it ends.
 async fn feed_program(
     mut input: ExecInput,
-    mut requests: Streaming<v1::ExecVpsRequest>,
+    mut steps: impl Stream<Item = Result<Option<ExecStep>, Status>> + Unpin,
 ) -> Result<(), Status> {
-    while let Some(message) = requests.next().await {
-        let Ok(message) = message else { return Ok(()) }; // gone: so will be the stream to it
-        match message.request {
+    while let Some(step) = steps.next().await {
+        let Ok(step) = step else { return Ok(()) }; // gone: so will be the stream to it
+        match step {
             Some(ExecStep::Stdin(bytes)) => input.write(&bytes).await.map_err(status)?,
             Some(ExecStep::StdinEof(_)) => input.end(),
             Some(ExecStep::Resize(terminal)) => input.resize(size(&terminal)?).map_err(status)?,
@@ -94,15 +95,14 @@ async fn feed_program(
     Ok(())
 }
 
-/// Connects the client with a console.
+/// Connects the client, whose input are these steps, with a console.
 pub async fn console(
     engine: &Engine,
     caller: &Caller,
-    mut requests: Streaming<v1::AttachConsoleRequest>,
+    start: v1::attach_console_request::Start,
+    steps: impl Stream<Item = Result<Option<ConsoleStep>, Status>> + Send + Unpin + 'static,
     ended: impl Future<Output = ()> + Send + 'static,
 ) -> Result<impl Stream<Item = Result<v1::AttachConsoleResponse, Status>> + Send + 'static, Status> {
-    let first = requests.message().await?.and_then(|message| message.request);
-    let Some(ConsoleStep::Start(start)) = first else { return Err(start_first()) };
     let handle = caller.find(engine.vps(&start.vps), &start.vps)?;
     let session = engine.attach_console(&handle, start.replay).await;
     engine
@@ -113,7 +113,7 @@ pub async fn console(
     if let Some(terminal) = &start.terminal {
         session.resize(size(terminal)?).map_err(status)?;
     }
-    let mut feeder = Feeder::spawn(feed_console(session.clone(), requests));
+    let mut feeder = Feeder::spawn(feed_console(session.clone(), steps));
     Ok(async_stream::stream! {
         tokio::pin!(ended);
         loop {
@@ -136,11 +136,11 @@ pub async fn console(
 
 async fn feed_console(
     session: ConsoleSession,
-    mut requests: Streaming<v1::AttachConsoleRequest>,
+    mut steps: impl Stream<Item = Result<Option<ConsoleStep>, Status>> + Unpin,
 ) -> Result<(), Status> {
-    while let Some(message) = requests.next().await {
-        let Ok(message) = message else { return Ok(()) }; // gone: so will be the stream to it
-        match message.request {
+    while let Some(step) = steps.next().await {
+        let Ok(step) = step else { return Ok(()) }; // gone: so will be the stream to it
+        match step {
             Some(ConsoleStep::Input(bytes)) => session.write(&bytes).await.map_err(status)?,
             Some(ConsoleStep::Resize(terminal)) => session.resize(size(&terminal)?).map_err(status)?,
             Some(ConsoleStep::Start(_)) => return Err(start_first()),
@@ -204,6 +204,7 @@ fn size(size: &v1::TerminalSize) -> Result<(u16, u16), Status> {
     }
 }
 
-fn start_first() -> Status {
+/// What a client hears whose first message is none.
+pub fn start_first() -> Status {
     ApiError::invalid_field("start", "the first message, and only the first, is `start`").into()
 }

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use insula_api::access::Extra;
 use insula_api::convert::{duration, features, limits, parse, parse_all, parse_optional, supervision};
 use insula_api::{ApiError, v1};
@@ -16,6 +16,7 @@ use crate::services::mask::{
     LIMIT_PATHS, SUPERVISION_PATHS, limit_changes, limits_with_values, paths, supervision_changes,
     supervision_with_values,
 };
+use crate::services::session::{ConsoleStep, ExecStep, start_first};
 use crate::services::{Caller, Shared, session, vps};
 use crate::status::status;
 
@@ -24,6 +25,8 @@ type Answer<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl v1::vps_service_server::VpsService for Shared {
     type ExecVpsStream = Pin<Box<dyn Stream<Item = Result<v1::ExecVpsResponse, Status>> + Send>>;
+    type StartExecStream = Pin<Box<dyn Stream<Item = Result<v1::StartExecResponse, Status>> + Send>>;
+    type StartConsoleStream = Pin<Box<dyn Stream<Item = Result<v1::StartConsoleResponse, Status>> + Send>>;
     type AttachConsoleStream = Pin<Box<dyn Stream<Item = Result<v1::AttachConsoleResponse, Status>> + Send>>;
 
     async fn create_vps(&self, request: Request<v1::CreateVpsRequest>) -> Answer<v1::CreateVpsResponse> {
@@ -224,8 +227,23 @@ impl v1::vps_service_server::VpsService for Shared {
 
     async fn exec_vps(&self, request: Request<Streaming<v1::ExecVpsRequest>>) -> Answer<Self::ExecVpsStream> {
         let caller = Caller::of(&request)?;
-        let stream = session::exec(&self.engine, &caller, request.into_inner(), self.ended()).await?;
+        let mut requests = request.into_inner();
+        let first = requests.message().await?.and_then(|message| message.request);
+        let Some(ExecStep::Start(start)) = first else { return Err(start_first()) };
+        let steps = requests.map(|message| message.map(|message| message.request));
+        let stream = session::exec(&self.engine, &caller, start, steps, self.ended()).await?;
         Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn start_exec(&self, request: Request<v1::StartExecRequest>) -> Answer<Self::StartExecStream> {
+        self.open_exec(request).await
+    }
+
+    async fn send_exec_input(
+        &self,
+        request: Request<v1::SendExecInputRequest>,
+    ) -> Answer<v1::SendExecInputResponse> {
+        self.give_exec_input(request).await
     }
 
     async fn attach_console(
@@ -233,8 +251,26 @@ impl v1::vps_service_server::VpsService for Shared {
         request: Request<Streaming<v1::AttachConsoleRequest>>,
     ) -> Answer<Self::AttachConsoleStream> {
         let caller = Caller::of(&request)?;
-        let stream = session::console(&self.engine, &caller, request.into_inner(), self.ended()).await?;
+        let mut requests = request.into_inner();
+        let first = requests.message().await?.and_then(|message| message.request);
+        let Some(ConsoleStep::Start(start)) = first else { return Err(start_first()) };
+        let steps = requests.map(|message| message.map(|message| message.request));
+        let stream = session::console(&self.engine, &caller, start, steps, self.ended()).await?;
         Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn start_console(
+        &self,
+        request: Request<v1::StartConsoleRequest>,
+    ) -> Answer<Self::StartConsoleStream> {
+        self.open_console(request).await
+    }
+
+    async fn send_console_input(
+        &self,
+        request: Request<v1::SendConsoleInputRequest>,
+    ) -> Answer<v1::SendConsoleInputResponse> {
+        self.give_console_input(request).await
     }
 
     async fn get_console_log(

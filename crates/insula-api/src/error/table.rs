@@ -54,7 +54,9 @@ pub(super) fn outside(reason: Reason) -> Outside {
     use Reason::*;
     use Remedy::*;
     let (code, exit, remedy) = match reason {
-        VpsNotFound | SnapshotNotFound | OperationNotFound => (Code::NotFound, exit::NOT_FOUND, Read),
+        VpsNotFound | SnapshotNotFound | OperationNotFound | SessionNotFound => {
+            (Code::NotFound, exit::NOT_FOUND, Read)
+        }
         ImageNotFound | ProfileNotFound | NetworkNotFound | PoolNotFound | UserNotFound | ClientNotFound
         | FileNotFound => (Code::NotFound, exit::NOT_FOUND, Fix),
         InvalidArgument | AddressOutOfRange | RequestIdReused => (Code::InvalidArgument, exit::USAGE, Fix),
@@ -70,7 +72,7 @@ pub(super) fn outside(reason: Reason) -> Outside {
         LimitRefused => (Code::FailedPrecondition, exit::REFUSED, Fix),
         DeleteProtected | FacilityMissing => (Code::FailedPrecondition, exit::REFUSED, Person),
         VpsBusy => (Code::Aborted, exit::REFUSED, Later),
-        EtagMismatch => (Code::Aborted, exit::REFUSED, Read),
+        EtagMismatch | InputOutOfOrder => (Code::Aborted, exit::REFUSED, Read),
         AddressesExhausted | IdsExhausted | PoolFull | HostDiskFull | VpsDiskFull => {
             (Code::ResourceExhausted, exit::REFUSED, Person)
         }

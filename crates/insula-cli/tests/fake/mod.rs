@@ -156,12 +156,21 @@ macro_rules! unasked {
 }
 use unasked;
 
+type ExecAnswers = Answers<StartExecResponse>;
+type ConsoleAnswers = Answers<StartConsoleResponse>;
+
 #[tonic::async_trait]
 impl VpsService for Fake {
     type ExecVpsStream = Answers<ExecVpsResponse>;
     type AttachConsoleStream = Answers<AttachConsoleResponse>;
+    type StartExecStream = Answers<StartExecResponse>;
+    type StartConsoleStream = Answers<StartConsoleResponse>;
 
     unasked! {
+        start_exec: StartExecRequest -> ExecAnswers;
+        send_exec_input: SendExecInputRequest -> SendExecInputResponse;
+        start_console: StartConsoleRequest -> ConsoleAnswers;
+        send_console_input: SendConsoleInputRequest -> SendConsoleInputResponse;
         create_vps: CreateVpsRequest -> CreateVpsResponse;
         stop_vps: StopVpsRequest -> StopVpsResponse;
         restart_vps: RestartVpsRequest -> RestartVpsResponse;

@@ -1,0 +1,265 @@
+//! Input that comes in calls of its own, for clients that can't send a stream, such as browsers (gRPC-Web).
+//!
+//! A call opens a session: its stream of answers begins with the session's id. Other calls bring the input, one message
+//! each, numbered from 1 on.
+//!
+//! ```text
+//! open ──> session id ──> … answers … ──> end     the stream; the session is there for as long as it is
+//!               │  send 1, send 2, …              each waits until the one before has been taken
+//! ```
+//!
+//! * **Whose**: an id is 256 random bits, and good for the client that opened the session only ([`authorize`]).
+//! * **Order**: a message is taken if its number is the next. The same number with the same content again is a retry, and
+//!   does nothing; all else is refused.
+//! * **Back-pressure**: one message waits while another is being written. A call is answered when its own waits.
+//! * **Bounds**: so many sessions per client, so long without a message either way, so long altogether.
+//!
+//! [`authorize`]: insula_api::access::authorize
+
+use std::collections::HashMap;
+use std::fmt::{self, Write as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use insula_api::access::Object;
+use insula_api::{ApiError, Reason};
+use insula_types::Requester;
+use prost::Message;
+use rustix::rand::{GetRandomFlags, getrandom};
+use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+use tonic::Status;
+
+use crate::services::Caller;
+
+/// How many sessions of one kind a client may have.
+const MOST_PER_CLIENT: usize = 16;
+/// How many calls with input may wait for each other in one session: retries of the one that is under way.
+const MOST_CALLS: usize = 4;
+/// How long a session lasts.
+const LIFE: Life = Life { idle: Duration::from_secs(60 * 60), longest: Duration::from_secs(24 * 60 * 60) };
+
+/// How long a session lasts.
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    /// While nothing comes or goes.
+    idle: Duration,
+    /// Altogether.
+    longest: Duration,
+}
+
+/// The ways into all sessions of one kind. Copies are one.
+pub struct Inputs<M> {
+    life: Life,
+    open: Arc<Mutex<HashMap<String, Arc<Input<M>>>>>,
+}
+
+/// The way into one session.
+struct Input<M> {
+    opened_by: Requester,
+    messages: mpsc::Sender<M>,
+    sent: tokio::sync::Mutex<Sent>,
+    calls: Semaphore,
+    active: watch::Sender<Instant>,
+}
+
+/// What has been taken so far.
+#[derive(Default)]
+struct Sent {
+    number: u64,
+    digest: [u8; 32],
+    has_ended: bool,
+}
+
+/// What a message is for the order of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A part of the input.
+    Data,
+    /// The end of the input: no part follows.
+    End,
+    /// Something else, such as a resize; may also follow the end.
+    Control,
+}
+
+/// Which message of a session this is.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The id of the session.
+    pub session: &'a str,
+    /// Counted from 1.
+    pub number: u64,
+    /// Of the whole request.
+    pub digest: [u8; 32],
+    /// What it is for the order.
+    pub kind: Kind,
+}
+
+/// A session that is open for as long as this is kept.
+pub struct Session<M> {
+    id: String,
+    inputs: Inputs<M>,
+    opened_at: Instant,
+    active: watch::Sender<Instant>,
+}
+
+impl<'a> Place<'a> {
+    /// The place of a request.
+    pub fn of(request: &impl Message, session: &'a str, number: u64, kind: Kind) -> Self {
+        Self { session, number, digest: Sha256::digest(request.encode_to_vec()).into(), kind }
+    }
+}
+
+impl<M> Clone for Inputs<M> {
+    fn clone(&self) -> Self {
+        Self { life: self.life, open: self.open.clone() }
+    }
+}
+
+impl<M> Default for Inputs<M> {
+    fn default() -> Self {
+        Self { life: LIFE, open: Arc::default() }
+    }
+}
+
+impl<M> fmt::Debug for Inputs<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Inputs({})", self.lock().len()) // ids are secrets
+    }
+}
+
+impl<M> Inputs<M> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Input<M>>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a session, and returns what its input will be.
+    pub fn open(&self, caller: &Caller) -> Result<(Session<M>, mpsc::Receiver<M>), ApiError> {
+        let mut open = self.lock();
+        let own = open.values().filter(|input| input.opened_by.is_same_client(&caller.requester)).count();
+        if own >= MOST_PER_CLIENT {
+            let message = format!("the client {} has {own} sessions of this kind", caller.requester.name);
+            return Err(ApiError::new(Reason::RateLimited, message).with_hint("end one of them first"));
+        }
+        let (messages, input) = mpsc::channel(1);
+        let (id, opened_at) = (new_id(), Instant::now());
+        let active = watch::Sender::new(opened_at);
+        let way = Input {
+            opened_by: caller.requester.clone(),
+            messages,
+            sent: tokio::sync::Mutex::default(),
+            calls: Semaphore::new(MOST_CALLS),
+            active: active.clone(),
+        };
+        open.insert(id.clone(), Arc::new(way));
+        Ok((Session { id, inputs: self.clone(), opened_at, active }, input))
+    }
+
+    /// Hands a message on to its session. May be cancelled: it has been taken then, or not.
+    pub async fn send(&self, caller: &Caller, place: Place<'_>, message: M) -> Result<(), Status> {
+        let input = self.lock().get(place.session).cloned().ok_or_else(no_session)?;
+        caller.reach(Object::Session { opened_by: &input.opened_by }, no_session)?;
+        let too_many =
+            |_| ApiError::new(Reason::RateLimited, "other calls wait to give input to this session");
+        let _call = input.calls.try_acquire().map_err(too_many)?;
+        let mut sent = input.sent.lock().await;
+        if place.number == sent.number && place.number > 0 && place.digest == sent.digest {
+            return Ok(()); // a retry
+        }
+        sent.check(&place)?;
+        input.messages.reserve().await.map_err(|_| no_session())?.send(message);
+        input.active.send_replace(Instant::now());
+        (sent.number, sent.digest) = (place.number, place.digest);
+        sent.has_ended |= place.kind == Kind::End;
+        Ok(())
+    }
+}
+
+impl Sent {
+    /// Whether this message is the next.
+    fn check(&self, place: &Place<'_>) -> Result<(), ApiError> {
+        let refused = |message| Err(ApiError::new(Reason::InputOutOfOrder, message));
+        let next = self.number + 1;
+        match place.kind {
+            _ if place.number != next => {
+                refused(format!("message {next} of the session is expected, and this is {}", place.number))
+            }
+            Kind::Data | Kind::End if self.has_ended => {
+                refused("the input of the session has ended".to_owned())
+            }
+            Kind::Data | Kind::End | Kind::Control => Ok(()),
+        }
+    }
+}
+
+impl<M: Send + 'static> Session<M> {
+    /// The stream of the session: its id, then the answers. When it ends or is dropped, so is the session.
+    pub fn stream<T, A: Send + 'static>(
+        self,
+        first: fn(String) -> T,
+        answers: impl Stream<Item = Result<A, Status>> + Send + 'static,
+        following: fn(A) -> T,
+    ) -> impl Stream<Item = Result<T, Status>> + Send + 'static
+    where
+        T: Send + 'static,
+    {
+        async_stream::stream! {
+            let over = over(self.opened_at, self.inputs.life, self.active.subscribe());
+            tokio::pin!(answers, over);
+            yield Ok(first(self.id.clone()));
+            loop {
+                let next = tokio::select! {
+                    next = answers.next() => next,
+                    why = &mut over => Some(Err(Status::deadline_exceeded(why))),
+                };
+                let Some(next) = next else { break };
+                let is_last = next.is_err();
+                yield next.map(following);
+                self.active.send_replace(Instant::now());
+                if is_last {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+impl<M> Drop for Session<M> {
+    fn drop(&mut self) {
+        self.inputs.lock().remove(&self.id);
+    }
+}
+
+/// Done when a session has lasted too long, or when nothing has come or gone for too long; tells which.
+async fn over(opened_at: Instant, life: Life, mut active: watch::Receiver<Instant>) -> &'static str {
+    loop {
+        let (idle, longest) = (*active.borrow_and_update() + life.idle, opened_at + life.longest);
+        tokio::select! {
+            () = sleep_until(longest) => return "the session has lasted for 24 hours",
+            () = sleep_until(idle) => return "nothing has come or gone in the session for an hour",
+            Ok(()) = active.changed() => {}
+        }
+    }
+}
+
+/// 256 bits that nobody can guess.
+fn new_id() -> String {
+    let mut random = [0; 32];
+    // getrandom(2): up to 256 bytes come whole once the kernel's pool is ready, and this waits for that.
+    let length = getrandom(&mut random, GetRandomFlags::empty()).expect("getrandom(2) knows no error here");
+    assert_eq!(length, random.len(), "getrandom(2) gives up to 256 bytes whole");
+    random.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}"); // a String takes everything
+        text
+    })
+}
+
+/// The same for a session that there is not, for one that has ended, and for another client's.
+fn no_session() -> Status {
+    ApiError::new(Reason::SessionNotFound, "there is no such session").with_hint("open another").into()
+}
+
+#[cfg(test)]
+mod tests;
