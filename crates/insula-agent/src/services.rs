@@ -13,6 +13,7 @@ mod mask;
 mod mutation;
 mod network;
 mod operation;
+mod page;
 mod profile;
 mod session;
 mod snapshot;

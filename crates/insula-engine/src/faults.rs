@@ -53,7 +53,7 @@ fn what_is_over_is_listed_so_although_watchers_have_not_been_told() {
         prepare(&engine).await;
         let latest = async || {
             let filter = OperationFilter { count: 1, ..OperationFilter::default() };
-            engine.operations(filter).await.unwrap().operations.remove(0)
+            engine.operations(filter).await.unwrap().remove(0)
         };
         let record = latest().await;
         assert_eq!(record.state, OperationState::Succeeded);

@@ -46,7 +46,6 @@ pub use model::asked::Asked;
 pub use model::changes::{FeatureChange, LimitChange, SupervisionChange, UpdateVps};
 pub use model::plan::Boot;
 pub use requests::clients::NewClient;
-pub use requests::operations::OperationPage;
 pub use requests::profiles::UpdateProfile;
 pub use session::exec::{ConsoleSession, ExecInput, ExecOutput, ExecOutputs, ExecRequest, ExecSession};
 pub use session::files::{FileAnswer, FileSession, FileSink, FileSource};

@@ -50,7 +50,7 @@ use readers::Readers;
 pub use audit::{AuditCheck, AuditFilter};
 pub use error::StoreError;
 pub use event::EventFilter;
-pub use operation::{OperationFilter, OperationPage};
+pub use operation::OperationFilter;
 
 /// Who wants to know that there are new events.
 type Listener = Box<dyn Fn(u64) + Send + Sync>;

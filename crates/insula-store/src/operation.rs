@@ -32,15 +32,6 @@ pub struct OperationFilter {
     pub unfinished: bool,
 }
 
-/// Some operations, newest first, and whether to go on.
-#[derive(Debug)]
-pub struct OperationPage {
-    /// The operations.
-    pub operations: Vec<OperationRecord>,
-    /// Whether there are older ones.
-    pub more: bool,
-}
-
 impl Store {
     /// Keeps a new operation.
     ///
@@ -85,14 +76,11 @@ impl Store {
     }
 
     /// Operations, newest first.
-    pub fn operations(&self, filter: &OperationFilter) -> Result<OperationPage, StoreError> {
+    pub fn operations(&self, filter: &OperationFilter) -> Result<Vec<OperationRecord>, StoreError> {
         let (sql, selection) = query(filter);
-        let mut operations: Vec<_> = self.read("list operations", |db| {
+        self.read("list operations", |db| {
             db.prepare_cached(&sql)?.query_map(selection.values(), operation)?.collect()
-        })?;
-        let more = operations.len() > filter.count as usize;
-        operations.truncate(filter.count as usize);
-        Ok(OperationPage { operations, more })
+        })
     }
 
     /// Those that wait, and those that a dead agent left in the middle, oldest first.
@@ -122,8 +110,7 @@ fn query(filter: &OperationFilter) -> (String, Selection) {
     if filter.unfinished {
         selection.and_always(UNFINISHED);
     }
-    let one_more = filter.count.saturating_add(1);
-    (selection.query(COLUMNS, "operation", "id DESC", one_more), selection)
+    (selection.query(COLUMNS, "operation", "id DESC", filter.count), selection)
 }
 
 /// Keeps a new operation within a change. It goes first there: so a repeated request is known as such, and not taken
@@ -289,10 +276,9 @@ mod tests {
         records.sort_by_key(|record| std::cmp::Reverse(record.id));
         let three = OperationFilter { count: 3, ..OperationFilter::default() };
         let first = store.operations(&three).unwrap();
-        assert_eq!((&first.operations[..], first.more), (&records[..3], true));
-        let second =
-            store.operations(&OperationFilter { before: Some(first.operations[2].id), ..three }).unwrap();
-        assert_eq!((&second.operations[..], second.more), (&records[3..], false));
+        assert_eq!(first, records[..3]);
+        let second = store.operations(&OperationFilter { before: Some(first[2].id), ..three }).unwrap();
+        assert_eq!(second, records[3..]);
         assert_eq!(store.prune_operations(2).unwrap(), 5);
     }
 
@@ -314,14 +300,14 @@ mod tests {
             (OperationFilter { tenant: Some(tenant("acme")), ..all.clone() }, vec![of_acme]),
             (OperationFilter { tenant: Some(tenant("other")), ..all.clone() }, vec![]),
         ] {
-            assert_eq!(store.operations(&filter).unwrap().operations, found, "{filter:?}");
+            assert_eq!(store.operations(&filter).unwrap(), found, "{filter:?}");
             let (sql, selection) = query(&filter);
             if filter != all {
                 assert_uses_indexes(&store, &sql, &selection);
             }
         }
         let unfinished = store.operations(&OperationFilter { unfinished: true, ..all }).unwrap();
-        assert_eq!(unfinished.operations, [queued.clone()]);
+        assert_eq!(unfinished, [queued.clone()]);
         assert_eq!(store.unfinished_operations().unwrap(), [queued]);
     }
 }

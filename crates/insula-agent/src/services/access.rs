@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 use crate::pki::{CertificateRequest, Remote};
 use crate::server::{PeerName, may_log_stranger};
 use crate::services::mutation::{Mutation, asked};
-use crate::services::vps::page_size;
+use crate::services::page::{Page, Size};
 use crate::services::{Caller, Shared, operation};
 use crate::status::status;
 
@@ -115,20 +115,19 @@ impl v1::access_service_server::AccessService for Shared {
         request: Request<v1::ListAuditEntriesRequest>,
     ) -> Answer<v1::ListAuditEntriesResponse> {
         let request = request.into_inner();
-        let count = page_size(request.page_size, 100, 1000)?;
+        let size = Size { usual: 100, most: 1000 };
+        let page = Page::<u64>::read(request.page_size, &request.page_token, size)?;
         let filter = AuditFilter {
-            before: parse_optional("page_token", &request.page_token)?,
-            count: u32::try_from(count + 1).unwrap_or(u32::MAX), // one more tells whether there are more
+            before: page.after,
+            count: page.count(),
             requester: Some(request.requester).filter(|name| !name.is_empty()),
             object: Some(request.object).filter(|object| !object.is_empty()),
         };
         let mut lines = self.engine.audit_entries(filter).await.map_err(status)?;
-        let more = lines.len() > count;
-        lines.truncate(count);
-        let next = lines.last().filter(|_| more).map(|line| line.sequence.to_string());
+        let next_page_token = page.cut(&mut lines, |line| line.sequence);
         Ok(Response::new(v1::ListAuditEntriesResponse {
             entries: lines.iter().map(Into::into).collect(),
-            next_page_token: next.unwrap_or_default(),
+            next_page_token,
         }))
     }
 

@@ -9,7 +9,7 @@ use insula_engine::EventFilter;
 use insula_types::{EventBody, EventRecord};
 use tonic::{Request, Response, Status};
 
-use crate::services::vps::page_size;
+use crate::services::page::{Page, Size};
 use crate::services::{Caller, Shared, agent_ends};
 use crate::status::status;
 
@@ -79,16 +79,14 @@ impl v1::event_service_server::EventService for Shared {
 
     async fn list_events(&self, request: Request<v1::ListEventsRequest>) -> Answer<v1::ListEventsResponse> {
         let caller = Caller::of(&request)?;
-        let v1::ListEventsRequest { page_size: size, page_token, vps, tenant, kinds } = request.into_inner();
-        let size = u32::try_from(page_size(size, 100, 1000)?).unwrap_or(1000);
-        let after = parse_optional("page_token", &page_token)?.unwrap_or(0);
+        let v1::ListEventsRequest { page_size, page_token, vps, tenant, kinds } = request.into_inner();
+        let page = Page::<u64>::read(page_size, &page_token, Size { usual: 100, most: 1000 })?;
         let filter = self.event_filter(&caller, &vps, &tenant, kinds)?;
-        let mut events = self.engine.events(after, size + 1, filter).await.map_err(status)?;
-        let more = events.len() > size as usize;
-        events.truncate(size as usize);
-        let next = events.last().filter(|_| more).map(|record| record.sequence.to_string());
+        let mut events =
+            self.engine.events(page.after.unwrap_or(0), page.count(), filter).await.map_err(status)?;
+        let next_page_token = page.cut(&mut events, |record| record.sequence);
         let events = events.iter().map(Into::into).collect();
-        Ok(Response::new(v1::ListEventsResponse { events, next_page_token: next.unwrap_or_default() }))
+        Ok(Response::new(v1::ListEventsResponse { events, next_page_token }))
     }
 }
 

@@ -3,13 +3,13 @@
 use std::pin::Pin;
 
 use futures::Stream;
-use insula_api::convert::{duration, parse, parse_optional};
+use insula_api::convert::{duration, parse};
 use insula_api::v1;
 use insula_engine::OperationFilter;
 use insula_types::{OperationId, OperationRecord, VpsId};
 use tonic::{Request, Response, Status};
 
-use crate::services::vps::page_size;
+use crate::services::page::{Page, Size};
 use crate::services::{Caller, Shared, agent_ends, operation};
 use crate::status::status;
 
@@ -57,20 +57,19 @@ impl v1::operation_service_server::OperationService for Shared {
             "" => None,
             name => Some(self.target(&caller, name)?),
         };
+        let size = Size { usual: 50, most: 1000 };
+        let page = Page::<OperationId>::read(request.page_size, &request.page_token, size)?;
         let filter = OperationFilter {
-            before: parse_optional("page_token", &request.page_token)?,
-            count: u32::try_from(page_size(request.page_size, 50, 1000)?).unwrap_or(1000),
+            before: page.after,
+            count: page.count(),
             target,
             tenant: caller.within().cloned(),
             unfinished: request.unfinished,
         };
-        let page = self.engine.operations(filter).await.map_err(status)?;
-        let next = page.operations.last().filter(|_| page.more).map(|record| record.id.to_string());
-        let operations = page.operations.iter().map(Into::into).collect();
-        Ok(Response::new(v1::ListOperationsResponse {
-            operations,
-            next_page_token: next.unwrap_or_default(),
-        }))
+        let mut operations = self.engine.operations(filter).await.map_err(status)?;
+        let next_page_token = page.cut(&mut operations, |record| record.id);
+        let operations = operations.iter().map(Into::into).collect();
+        Ok(Response::new(v1::ListOperationsResponse { operations, next_page_token }))
     }
 
     async fn wait_operation(

@@ -1,13 +1,15 @@
 //! `VpsService`.
 
+use std::fmt;
 use std::pin::Pin;
+use std::str::FromStr;
 
 use futures::{Stream, StreamExt};
 use insula_api::access::Extra;
 use insula_api::convert::{duration, features, limits, parse, parse_all, parse_optional, supervision};
 use insula_api::{ApiError, v1};
 use insula_engine::{Boot, CloneVps, CreateVps, FeatureChange, UpdateVps, VpsView};
-use insula_types::{Features, VpsName};
+use insula_types::{Features, VpsId, VpsName};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::services::caller::object;
@@ -16,6 +18,7 @@ use crate::services::mask::{
     LIMIT_PATHS, SUPERVISION_PATHS, limit_changes, limits_with_values, paths, supervision_changes,
     supervision_with_values,
 };
+use crate::services::page::{Page, Size};
 use crate::services::session::{ConsoleStep, ExecStep, start_first};
 use crate::services::{Caller, Shared, session, vps};
 use crate::status::status;
@@ -50,20 +53,19 @@ impl v1::vps_service_server::VpsService for Shared {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let filter = Filter::parse(&request.filter)?;
-        let size = page_size(request.page_size, 1000, 10_000)?;
-        let after = PageToken::read(&request.page_token)?;
+        let size = Size { usual: 1000, most: 10_000 };
+        let page = Page::<Place>::read(request.page_size, &request.page_token, size)?;
         let mut views = self.engine.vpses();
         if request.show_deleted {
             views.extend(self.engine.deleted_vpses());
-            views.sort_by(|a, b| (&a.spec.name, a.spec.id).cmp(&(&b.spec.name, b.spec.id)));
+            views.sort_by_key(Place::of);
         }
         views.retain(|view| caller.sees(&view.spec) && filter.fits(view));
-        let begin = after.map_or(0, |after| views.partition_point(|view| !after.is_before(view)));
-        let page = &views[begin..(begin + size).min(views.len())];
-        let more = begin + page.len() < views.len();
-        let next = page.last().filter(|_| more).map(PageToken::of);
-        let vpses = page.iter().map(vps).collect();
-        Ok(Response::new(v1::ListVpsesResponse { vpses, next_page_token: next.unwrap_or_default() }))
+        let begin =
+            page.after.as_ref().map_or(0, |after| views.partition_point(|view| Place::of(view) <= *after));
+        let mut views: Vec<_> = views.into_iter().skip(begin).take(page.count() as usize).collect();
+        let next_page_token = page.cut(&mut views, Place::of);
+        Ok(Response::new(v1::ListVpsesResponse { vpses: views.iter().map(vps).collect(), next_page_token }))
     }
 
     async fn update_vps(&self, request: Request<v1::UpdateVpsRequest>) -> Answer<v1::UpdateVpsResponse> {
@@ -371,36 +373,32 @@ fn update_request(request: v1::UpdateVpsRequest) -> Result<UpdateVps, ApiError> 
 }
 
 /// Where a page of VPSes ends: by name, and, as several in the trash may have one name, by id.
-struct PageToken {
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
     name: VpsName,
-    id: insula_types::VpsId,
+    id: VpsId,
 }
 
-impl PageToken {
-    fn of(view: &VpsView) -> String {
-        format!("{}~{}", view.spec.name, view.spec.id)
-    }
-
-    fn read(text: &str) -> Result<Option<Self>, ApiError> {
-        if text.is_empty() {
-            return Ok(None);
-        }
-        let wrong = || ApiError::invalid_field("page_token", "it is none of this list");
-        let (name, id) = text.split_once('~').ok_or_else(wrong)?;
-        let (name, id) = (name.parse().map_err(|_| wrong())?, id.parse().map_err(|_| wrong())?);
-        Ok(Some(Self { name, id }))
-    }
-
-    fn is_before(&self, view: &VpsView) -> bool {
-        (&self.name, self.id) < (&view.spec.name, view.spec.id)
+impl Place {
+    fn of(view: &VpsView) -> Self {
+        Self { name: view.spec.name.clone(), id: view.spec.id }
     }
 }
 
-/// How many on a page (AIP-158): 0 means the usual, more than the most means the most.
-pub fn page_size(asked: i32, usual: usize, most: usize) -> Result<usize, ApiError> {
-    match usize::try_from(asked) {
-        Ok(0) => Ok(usual),
-        Ok(asked) => Ok(asked.min(most)),
-        Err(_) => Err(ApiError::invalid_field("page_size", "must not be negative")),
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}~{}", self.name, self.id)
+    }
+}
+
+impl FromStr for Place {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let read = || {
+            let (name, id) = text.split_once('~')?;
+            Some(Self { name: name.parse().ok()?, id: id.parse().ok()? })
+        };
+        read().ok_or("it is none of this list")
     }
 }

@@ -9,15 +9,6 @@ use tokio::sync::watch;
 use crate::jobs::Job;
 use crate::{Engine, EngineError, now_ms};
 
-/// Some operations, newest first, and whether there are older ones.
-#[derive(Debug)]
-pub struct OperationPage {
-    /// The operations.
-    pub operations: Vec<OperationRecord>,
-    /// Whether there are older ones.
-    pub more: bool,
-}
-
 impl Engine {
     /// One operation, under way or done.
     pub async fn operation(&self, id: OperationId) -> Result<OperationRecord, EngineError> {
@@ -56,13 +47,13 @@ impl Engine {
 
     /// Operations, newest first. What is under way is as it is now: its progress is not journaled. What is over is as it was
     /// journaled, which comes first: those who watch may not have been told yet.
-    pub async fn operations(&self, filter: OperationFilter) -> Result<OperationPage, EngineError> {
-        let page = self.store(move |store| store.operations(&filter)).await?;
+    pub async fn operations(&self, filter: OperationFilter) -> Result<Vec<OperationRecord>, EngineError> {
+        let operations = self.store(move |store| store.operations(&filter)).await?;
         let now = |record: OperationRecord| match self.operations.watch(&record.id) {
             Some(watch) if !record.state.is_final() => watch.borrow().clone(),
             _ => record,
         };
-        Ok(OperationPage { operations: page.operations.into_iter().map(now).collect(), more: page.more })
+        Ok(operations.into_iter().map(now).collect())
     }
 
     /// Asks an operation to end early. What was done is taken back.

@@ -111,7 +111,7 @@ fn an_old_database_means_the_same_as_before() {
         assert_eq!(store.last_address("default").unwrap().unwrap().to_string(), "10.90.4.4");
 
         let all = OperationFilter { count: 100, ..OperationFilter::default() };
-        let operations = store.operations(&all).unwrap().operations;
+        let operations = store.operations(&all).unwrap();
         let create =
             operations.iter().find(|operation| operation.target_name == "web1" && operation.step == 5);
         let asked_by = if version == 1 { "root" } else { "whmcs" };
