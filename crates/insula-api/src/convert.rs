@@ -6,14 +6,15 @@
 mod access;
 mod event;
 mod file;
+mod limits;
 
 pub use access::role;
 pub use file::{file_item, path_fields, path_of, skip};
 use insula_types::{
-    Autostart, ByteSize, CpuCount, CrashPolicy, ExitReason, ExitRecord, Failure, Features, ImageInfo, Limits,
-    LimitsError, Nic, OperationRecord, OperationState, Profile, Reason, SnapshotInfo, Supervision,
-    Suspension, VpsSpec, VpsState,
+    Autostart, CrashPolicy, ExitReason, ExitRecord, Failure, Features, ImageInfo, Nic, OperationRecord,
+    OperationState, Profile, Reason, SnapshotInfo, Supervision, Suspension, VpsSpec, VpsState,
 };
+pub use limits::{amount, limits, set_amount};
 use prost_types::{Duration, Timestamp};
 use std::fmt::Display;
 use std::str::FromStr;
@@ -63,19 +64,6 @@ pub fn timestamp(seconds: i64) -> Timestamp {
     Timestamp { seconds, nanos: 0 }
 }
 
-/// Limits out of a request, checked. `field` is the path of the message, `limits`.
-pub fn limits(field: &str, message: v1::Limits) -> Result<Limits, ApiError> {
-    let limits = Limits {
-        cpus: message.cpu_milli.map(CpuCount),
-        cpu_weight: message.cpu_weight,
-        memory: message.memory_bytes.map(ByteSize),
-        swap: message.swap_bytes.map(ByteSize),
-        processes: message.processes,
-        disk: message.disk_bytes.map(ByteSize),
-    };
-    limits.check().map(|()| limits).map_err(|error| limits_error(field, &error))
-}
-
 /// Features out of a request, checked. `field` is the path of the list.
 pub fn features(field: &str, words: Vec<String>) -> Result<Features, ApiError> {
     words
@@ -87,22 +75,6 @@ impl From<&Features> for v1::FeatureList {
     fn from(features: &Features) -> Self {
         Self { features: features.clone().into() }
     }
-}
-
-/// The error for limits that are refused. `field` is the path of the message, `limits`.
-pub fn limits_error(field: &str, error: &LimitsError) -> ApiError {
-    let name = match error {
-        LimitsError::Cpus(_) => "cpu_milli",
-        LimitsError::Range { field, .. } => match *field {
-            "cpus" => "cpu_milli",
-            "cpu-weight" => "cpu_weight",
-            "memory" => "memory_bytes",
-            "swap" => "swap_bytes",
-            "disk" => "disk_bytes",
-            other => other,
-        },
-    };
-    ApiError::invalid_field(format!("{field}.{name}"), error.to_string())
 }
 
 /// What follows a crash or the host's boot, out of a request, checked. `field` is the path of the message, `supervision`.
@@ -149,19 +121,6 @@ impl From<&Supervision> for v1::Supervision {
             autostart: autostart.into(),
             autostart_priority: supervision.autostart_priority,
             autostart_delay: supervision.autostart_delay_s.map(delay),
-        }
-    }
-}
-
-impl From<&Limits> for v1::Limits {
-    fn from(limits: &Limits) -> Self {
-        Self {
-            cpu_milli: limits.cpus.map(CpuCount::milli),
-            cpu_weight: limits.cpu_weight,
-            memory_bytes: limits.memory.map(ByteSize::bytes),
-            swap_bytes: limits.swap.map(ByteSize::bytes),
-            processes: limits.processes,
-            disk_bytes: limits.disk.map(ByteSize::bytes),
         }
     }
 }
@@ -393,36 +352,6 @@ mod tests {
         assert!(duration("timeout", Duration { seconds: i64::MAX, nanos: i32::MAX }).is_ok());
         let read = duration("timeout", Duration { seconds: 1, nanos: 5 });
         assert_eq!(read.unwrap(), StdDuration::new(1, 5));
-    }
-
-    #[test]
-    fn limits_go_both_ways() {
-        let message = v1::Limits {
-            cpu_milli: Some(1500),
-            cpu_weight: Some(100),
-            memory_bytes: Some(1 << 30),
-            swap_bytes: Some(0),
-            processes: Some(1000),
-            disk_bytes: None,
-        };
-        let types = limits("limits", message).unwrap();
-        assert_eq!(v1::Limits::from(&types), message);
-    }
-
-    #[test]
-    fn absurd_limits_name_their_field() {
-        for (message, field) in [
-            (v1::Limits { cpu_milli: Some(1), ..Default::default() }, "limits.cpu_milli"),
-            (v1::Limits { cpu_weight: Some(0), ..Default::default() }, "limits.cpu_weight"),
-            (v1::Limits { memory_bytes: Some(1), ..Default::default() }, "limits.memory_bytes"),
-            (v1::Limits { swap_bytes: Some(u64::MAX), ..Default::default() }, "limits.swap_bytes"),
-            (v1::Limits { processes: Some(1), ..Default::default() }, "limits.processes"),
-            (v1::Limits { disk_bytes: Some(1), ..Default::default() }, "limits.disk_bytes"),
-        ] {
-            let error = limits("limits", message).unwrap_err();
-            assert_eq!(error.fields[0].field, field);
-            assert_eq!(error.reason(), Some(Reason::InvalidArgument));
-        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What is known of each kind of thing, for tables.
 
+use insula_api::convert::amount;
 use insula_api::v1::event::Payload;
 use insula_api::v1::operation::State;
 use insula_api::v1::{
@@ -7,7 +8,7 @@ use insula_api::v1::{
     Network, Operation, Pool, Profile, Role, Snapshot, Supervision, Suspension, Vps, VpsExit, VpsState,
     VpsUsage,
 };
-use insula_types::{ByteSize, CpuCount};
+use insula_types::{ByteSize, Limit};
 
 use crate::table::{Column, Shown};
 use crate::text::{age, file_mode, time, vps_state};
@@ -45,12 +46,12 @@ columns! {
         known "tenant" => |vps| vps.tenant.clone();
         asked "labels" => |vps| labels(vps);
         usual "profile" => |vps| vps.profile.clone();
-        usual "cpus" => |vps| limit(&vps.limits, |limits| limits.cpu_milli.map(CpuCount));
-        asked "cpu-weight" => |vps| limit(&vps.limits, |limits| limits.cpu_weight);
-        usual "memory" => |vps| limit(&vps.limits, |limits| limits.memory_bytes.map(ByteSize));
-        asked "swap" => |vps| limit(&vps.limits, |limits| limits.swap_bytes.map(ByteSize));
-        usual "disk" => |vps| limit(&vps.limits, |limits| limits.disk_bytes.map(ByteSize));
-        asked "processes" => |vps| limit(&vps.limits, |limits| limits.processes);
+        usual "cpus" => |vps| limit(&vps.limits, Limit::Cpus);
+        asked "cpu-weight" => |vps| limit(&vps.limits, Limit::CpuWeight);
+        usual "memory" => |vps| limit(&vps.limits, Limit::Memory);
+        asked "swap" => |vps| limit(&vps.limits, Limit::Swap);
+        usual "disk" => |vps| limit(&vps.limits, Limit::Disk);
+        asked "processes" => |vps| limit(&vps.limits, Limit::Processes);
         asked "own-limits" => |vps| vps.own_limits.as_ref().map(own_limits).unwrap_or_default();
         known "features" => |vps| vps.features.join(" ");
         asked "own-features" => own_features;
@@ -119,12 +120,12 @@ columns! {
     /// What is known of a profile.
     PROFILE_COLUMNS: Profile {
         usual "name" => |profile| profile.name.clone();
-        usual "cpus" => |profile| limit(&profile.limits, |limits| limits.cpu_milli.map(CpuCount));
-        asked "cpu-weight" => |profile| limit(&profile.limits, |limits| limits.cpu_weight);
-        usual "memory" => |profile| limit(&profile.limits, |limits| limits.memory_bytes.map(ByteSize));
-        usual "swap" => |profile| limit(&profile.limits, |limits| limits.swap_bytes.map(ByteSize));
-        usual "disk" => |profile| limit(&profile.limits, |limits| limits.disk_bytes.map(ByteSize));
-        usual "processes" => |profile| limit(&profile.limits, |limits| limits.processes);
+        usual "cpus" => |profile| limit(&profile.limits, Limit::Cpus);
+        asked "cpu-weight" => |profile| limit(&profile.limits, Limit::CpuWeight);
+        usual "memory" => |profile| limit(&profile.limits, Limit::Memory);
+        usual "swap" => |profile| limit(&profile.limits, Limit::Swap);
+        usual "disk" => |profile| limit(&profile.limits, Limit::Disk);
+        usual "processes" => |profile| limit(&profile.limits, Limit::Processes);
         known "features" => |profile| profile.features.join(" ");
         usual "networks" => |profile| profile.networks.join(" ");
         asked "on-crash" => |profile| profile.supervision.as_ref().map(on_crash).unwrap_or_default();
@@ -220,8 +221,9 @@ columns! {
 }
 
 /// One of the limits, where there is one.
-fn limit<T: ToString>(limits: &Option<Limits>, pick: fn(&Limits) -> Option<T>) -> String {
-    limits.as_ref().and_then(pick).map(|value| value.to_string()).unwrap_or_default()
+fn limit(limits: &Option<Limits>, limit: Limit) -> String {
+    let amount = limits.as_ref().and_then(|limits| amount(limits, limit));
+    amount.map(|amount| limit.show(amount)).unwrap_or_default()
 }
 
 fn join<'a>(texts: impl Iterator<Item = &'a String>) -> String {
@@ -263,16 +265,10 @@ fn labels(vps: &Vps) -> String {
 
 /// As `insula set` takes them.
 fn own_limits(limits: &Limits) -> String {
-    let size = |name, bytes: Option<u64>| bytes.map(|bytes| format!("{name}={}", ByteSize(bytes)));
-    let own = [
-        limits.cpu_milli.map(|milli| format!("cpus={}", CpuCount(milli))),
-        limits.cpu_weight.map(|weight| format!("cpu-weight={weight}")),
-        size("memory", limits.memory_bytes),
-        size("swap", limits.swap_bytes),
-        limits.processes.map(|processes| format!("processes={processes}")),
-        size("disk", limits.disk_bytes),
-    ];
-    own.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    let own = |limit: &Limit| {
+        amount(limits, *limit).map(|amount| format!("{}={}", limit.row().name, limit.show(amount)))
+    };
+    Limit::ALL.iter().filter_map(own).collect::<Vec<_>>().join(" ")
 }
 
 /// As `insula set` takes them; nothing where they are the profile's.
@@ -370,4 +366,29 @@ fn what_happened(payload: &Payload) -> String {
 fn last_exit(exit: &VpsExit) -> String {
     let code = if exit.code == 0 { String::new() } else { format!(" {}", exit.code) };
     format!("{}{code} at {}\n{}", exit.reason, time(exit.time.as_ref()), exit.detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use insula_api::convert::set_amount;
+
+    #[test]
+    fn every_limit_has_a_column() {
+        for limit in Limit::ALL.iter().copied() {
+            let name = limit.row().name;
+            let mut limits = Limits::default();
+            set_amount(&mut limits, limit, Some(limit.row().most));
+            let (limits, shown) = (Some(limits), limit.show(limit.row().most));
+            let vps = Vps { limits, own_limits: limits, ..Default::default() };
+            let column = VPS_COLUMNS.iter().find(|column| column.name == name);
+            let column = column.unwrap_or_else(|| panic!("VPSes have no column {name}"));
+            assert_eq!((column.value)(&vps), shown);
+            let own = VPS_COLUMNS.iter().find(|column| column.name == "own-limits").unwrap();
+            assert_eq!((own.value)(&vps), format!("{name}={shown}"));
+            let column = PROFILE_COLUMNS.iter().find(|column| column.name == name);
+            let column = column.unwrap_or_else(|| panic!("profiles have no column {name}"));
+            assert_eq!((column.value)(&Profile { limits, ..Default::default() }), shown);
+        }
+    }
 }

@@ -1,8 +1,9 @@
 //! Flags that several commands share, and what their values become. Below the commands.
 
-use clap::{Args, ValueEnum};
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
+use insula_api::convert::set_amount;
 use insula_api::v1::{FeatureList, Limits};
-use insula_types::{Autostart, ByteSize, CpuCount, CrashPolicy, Feature, Supervision};
+use insula_types::{Autostart, CrashPolicy, Feature, Limit, LimitRow, Supervision};
 use std::path::Path;
 
 use crate::failure::{Failure, Outcome};
@@ -84,41 +85,44 @@ pub enum WaitFor {
     Ready,
 }
 
-/// What a VPS may use, where that differs from its profile.
-#[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Limits")]
-pub struct LimitArguments {
-    /// CPU time, as a number of CPUs such as 2 or 0.5
-    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
-    cpus: Option<CpuCount>,
-    /// The share of CPU when there is not enough, 1 to 10000; 100 is usual
-    #[arg(long, value_name = "WEIGHT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    cpu_weight: Option<u32>,
-    /// Memory, file cache included
-    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
-    memory: Option<ByteSize>,
-    /// Swap, on top of the memory
-    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
-    swap: Option<ByteSize>,
-    /// What may be written on top of the image
-    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
-    disk: Option<ByteSize>,
-    /// Processes and threads together
-    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
-    processes: Option<u32>,
+/// What a VPS may use, where that differs from its profile: a flag for each limit of the table.
+#[derive(Debug, Default)]
+pub struct LimitArguments(pub Limits);
+
+impl Args for LimitArguments {
+    fn augment_args(command: Command) -> Command {
+        let flag = |limit: Limit| {
+            let LimitRow { name, placeholder, help, .. } = limit.row();
+            let flag = Arg::new(name).long(name).value_name(placeholder).help(help);
+            flag.allow_hyphen_values(true).value_parser(move |text: &str| parse_amount(limit, text))
+        };
+        command.next_help_heading("Limits").args(Limit::ALL.iter().copied().map(flag))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
 }
 
-impl From<LimitArguments> for Limits {
-    fn from(arguments: LimitArguments) -> Self {
-        Self {
-            cpu_milli: arguments.cpus.map(CpuCount::milli),
-            cpu_weight: arguments.cpu_weight,
-            memory_bytes: arguments.memory.map(ByteSize::bytes),
-            swap_bytes: arguments.swap.map(ByteSize::bytes),
-            processes: arguments.processes,
-            disk_bytes: arguments.disk.map(ByteSize::bytes),
-        }
+impl FromArgMatches for LimitArguments {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut limits = Self::default();
+        limits.update_from_arg_matches(matches)?;
+        Ok(limits)
     }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for limit in Limit::ALL.iter().copied() {
+            set_amount(&mut self.0, limit, matches.get_one(limit.row().name).copied());
+        }
+        Ok(())
+    }
+}
+
+/// An amount of a limit, as people write it.
+pub fn parse_amount(limit: Limit, text: &str) -> Result<u64, String> {
+    let amount = limit.parse(text)?;
+    limit.check(amount).map(|()| amount).map_err(|error| error.to_string())
 }
 
 /// The public keys in a file.

@@ -4,6 +4,7 @@
 //! Insula crate. The words are those of `docs/architecture.md`.
 
 mod access;
+mod cpus;
 mod event;
 mod feature;
 mod id;
@@ -24,12 +25,13 @@ mod vps;
 pub use access::{
     AuditEntry, AuditLine, ClientCertificate, ClientRecord, RequestId, Requester, Role, UnknownRole,
 };
+pub use cpus::{CpuCount, CpuCountError};
 pub use event::{AccessChange, Event, EventBody, EventRecord, EventSubject, LimitKind};
 pub use feature::{DeviceName, Feature, FeatureError, Features};
 pub use id::{ClientId, Fingerprint, IdParseError, IdRange, OperationId, VpsId};
 pub use image::{Architecture, ImageInfo, InitKind};
 pub use labels::{LabelError, Labels};
-pub use limits::{CpuCount, Limits, LimitsError};
+pub use limits::{Enforcer, Limit, LimitRow, Limits, LimitsError};
 pub use name::{
     ClientName, ImageAlias, ImageRef, InterfaceName, NameError, NetworkName, PoolName, ProfileName,
     SnapshotName, TenantName, VpsName,

@@ -1,119 +1,236 @@
-//! What a VPS may use.
+//! What a VPS may use: one table of limits, and what is made of it.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-use crate::ByteSize;
+use crate::{ByteSize, CpuCount};
 
-/// A number of CPUs in thousandths: `CpuCount(1500)` is one and a half.
-///
-/// Serialized as the text that people write, `1.5`; read from that or from a whole number of CPUs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "NumberOrText", into = "String")]
-pub struct CpuCount(pub u32);
-
-/// How a number of CPUs may stand in a file.
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a number of CPUs such as 2 or \"0.5\"")]
-enum NumberOrText {
-    Number(u32),
-    Fraction(f64),
-    Text(String),
-}
-
-impl TryFrom<NumberOrText> for CpuCount {
-    type Error = LimitsError;
-
-    fn try_from(value: NumberOrText) -> Result<Self, LimitsError> {
-        match value {
-            NumberOrText::Number(count) => count.to_string().parse(),
-            NumberOrText::Fraction(count) => count.to_string().parse(),
-            NumberOrText::Text(text) => text.parse(),
+/// Makes [`Limit`], [`Limits`] and what reads them, out of the table below.
+macro_rules! limits {
+    ($(
+        $(#[doc = $doc:literal])+
+        $limit:ident {
+            $key:ident: $amount:ty, $name:literal, $field:literal, $placeholder:literal,
+            $least:literal..=$most:literal, $enforcer:ident, $help:literal
         }
+    )*) => {
+        /// One of the limits.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Limit {
+            $($(#[doc = $doc])+ $limit,)*
+        }
+
+        /// The limits of a VPS. `None` means that nothing but the host limits it.
+        #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct Limits {
+            $(
+                $(#[doc = $doc])+
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                pub $key: Option<$amount>,
+            )*
+        }
+
+        impl Limit {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$limit,)*];
+
+            /// What the table says of it.
+            pub const fn row(self) -> LimitRow {
+                match self {
+                    $(Self::$limit => LimitRow {
+                        name: $name,
+                        key: stringify!($key),
+                        field: $field,
+                        path: concat!("limits.", $field),
+                        placeholder: $placeholder,
+                        least: $least,
+                        most: $most,
+                        enforcer: Enforcer::$enforcer,
+                        help: $help,
+                    },)*
+                }
+            }
+
+            /// Reads an amount as people write it. Its range is [`Self::check`]'s matter.
+            pub fn parse(self, text: &str) -> Result<u64, String> {
+                match self {
+                    $(Self::$limit => read::<$amount>(text),)*
+                }
+            }
+
+            /// An amount as people write it.
+            pub fn show(self, amount: u64) -> String {
+                match self {
+                    $(Self::$limit => <$amount>::of(amount).to_string(),)*
+                }
+            }
+        }
+
+        impl Limits {
+            /// The amount of a limit, in its unit.
+            pub fn get(&self, limit: Limit) -> Option<u64> {
+                match limit {
+                    $(Limit::$limit => self.$key.map(Amount::amount),)*
+                }
+            }
+
+            /// Sets the amount of a limit, or takes it away. What does not fit becomes the most that does, which
+            /// [`Self::check`] refuses.
+            pub fn set(&mut self, limit: Limit, amount: Option<u64>) {
+                match limit {
+                    $(Limit::$limit => self.$key = amount.map(Amount::of),)*
+                }
+            }
+        }
+    };
+}
+
+// The table of limits. A limit is a row here; what can't be made of the row (a field of the proto, a column, what enforces
+// it) is missed by a test or by the compiler until it is there.
+//
+// name of the limit { key in YAML and in the journal: type, name for people, field of the proto, what `--help` calls its
+//     amount, range in its unit, what enforces it, help }
+limits! {
+    /// CPU time per time, as a number of CPUs, in thousandths.
+    Cpus {
+        cpus: CpuCount, "cpus", "cpu_milli", "NUMBER",
+        50..=8_192_000, Group, "CPU time, as a number of CPUs such as 2 or 0.5"
+    }
+    /// The share of CPU under contention, 1 to 10000; 100 is the default (`cpu.weight` of cgroup2).
+    CpuWeight {
+        cpu_weight: u32, "cpu-weight", "cpu_weight", "WEIGHT",
+        1..=10_000, Group, "The share of CPU when there is not enough, 1 to 10000; 100 is usual"
+    }
+    /// Memory, file cache included, in bytes.
+    Memory {
+        memory: ByteSize, "memory", "memory_bytes", "SIZE",
+        0x400_0000..=0x4_0000_0000_0000, Group, "Memory, file cache included"
+    }
+    /// Swap on top of the memory, in bytes.
+    Swap {
+        swap: ByteSize, "swap", "swap_bytes", "SIZE",
+        0..=0x4_0000_0000_0000, Group, "Swap, on top of the memory"
+    }
+    /// Processes and threads together.
+    Processes {
+        processes: u32, "processes", "processes", "NUMBER",
+        64..=4_194_304, Group, "Processes and threads together"
+    }
+    /// The size of the root file system: what is written on top of the image, in bytes.
+    Disk {
+        disk: ByteSize, "disk", "disk_bytes", "SIZE",
+        0x400_0000..=0x80_0000_0000_0000, Pool, "What may be written on top of the image"
     }
 }
 
-impl From<CpuCount> for String {
-    fn from(count: CpuCount) -> String {
-        count.to_string()
+/// What there is to know of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitRow {
+    /// Its name for people: of the flag, the key of `insula set`, the column.
+    pub name: &'static str,
+    /// Its name in YAML, and in journals.
+    pub key: &'static str,
+    /// Its field in the API.
+    pub field: &'static str,
+    /// The path of that in a mask.
+    pub path: &'static str,
+    /// What `--help` calls its amount.
+    pub placeholder: &'static str,
+    /// The least that boots a system.
+    pub least: u64,
+    /// The most that the kernel takes.
+    pub most: u64,
+    /// What enforces it.
+    pub enforcer: Enforcer,
+    /// What `--help` says.
+    pub help: &'static str,
+}
+
+/// What enforces a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enforcer {
+    /// The control group of the VPS.
+    Group,
+    /// The pool that has its root.
+    Pool,
+}
+
+/// A type of amounts.
+trait Amount: Sized + Copy + fmt::Display {
+    /// As a number, in its unit.
+    fn amount(self) -> u64;
+    /// Out of a number; the most there is, where that is less.
+    fn of(amount: u64) -> Self;
+}
+
+impl Amount for CpuCount {
+    fn amount(self) -> u64 {
+        self.0.into()
+    }
+
+    fn of(amount: u64) -> Self {
+        Self(u32::of(amount))
     }
 }
 
-impl CpuCount {
-    /// Thousandths of a CPU.
-    pub const fn milli(self) -> u32 {
+impl Amount for ByteSize {
+    fn amount(self) -> u64 {
         self.0
     }
-}
 
-impl FromStr for CpuCount {
-    type Err = LimitsError;
-
-    fn from_str(text: &str) -> Result<Self, LimitsError> {
-        let error = || LimitsError::Cpus(text.chars().take(40).collect());
-        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        if !digits(whole) || !digits(fraction) || fraction.len() > 3 {
-            return Err(error());
-        }
-        let whole: u32 = whole.parse().map_err(|_| error())?;
-        let milli: u32 = format!("{fraction:0<3}").parse().map_err(|_| error())?;
-        whole.checked_mul(1000).and_then(|w| w.checked_add(milli)).map(Self).ok_or_else(error)
+    fn of(amount: u64) -> Self {
+        Self(amount)
     }
 }
 
-impl fmt::Display for CpuCount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = format!("{}.{:03}", self.0 / 1000, self.0 % 1000);
-        f.pad(text.trim_end_matches('0').trim_end_matches('.'))
+impl Amount for u32 {
+    fn amount(self) -> u64 {
+        self.into()
+    }
+
+    fn of(amount: u64) -> Self {
+        amount.try_into().unwrap_or(Self::MAX)
     }
 }
 
-/// The limits of a VPS. `None` means that nothing but the host limits it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Limits {
-    /// CPU time per time, as a number of CPUs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cpus: Option<CpuCount>,
-    /// The share of CPU under contention, 1 to 10000; 100 is the default (`cpu.weight` of cgroup2).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cpu_weight: Option<u32>,
-    /// Memory, file cache included.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory: Option<ByteSize>,
-    /// Swap on top of the memory.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub swap: Option<ByteSize>,
-    /// Processes and threads together.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub processes: Option<u32>,
-    /// The size of the root file system: what is written on top of the image.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disk: Option<ByteSize>,
+fn read<T: Amount + FromStr<Err: fmt::Display>>(text: &str) -> Result<u64, String> {
+    text.parse::<T>().map(Amount::amount).map_err(|error| error.to_string())
 }
 
-/// Why limits are refused.
+/// A limit is refused: its amount is outside of what makes sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LimitsError {
-    /// Not a number of CPUs.
-    #[error(
-        "invalid number of CPUs {0:?}: expected a number with up to three digits behind the point, such as 2 or 0.5"
-    )]
-    Cpus(String),
-    /// A value outside of what makes sense.
-    #[error("invalid limit {field} {value}: it must be at least {least} and at most {most}")]
-    Range {
-        /// The field of [`Limits`].
-        field: &'static str,
-        /// What was asked for.
-        value: String,
-        /// The least that boots a system.
-        least: String,
-        /// The most that the kernel takes.
-        most: String,
-    },
+#[error(
+    "invalid limit {} {}: it must be at least {} and at most {}",
+    .limit.row().name, .limit.show(*.amount), .limit.show(.limit.row().least), .limit.show(.limit.row().most)
+)]
+pub struct LimitsError {
+    /// Which limit.
+    pub limit: Limit,
+    /// What was asked for.
+    pub amount: u64,
+}
+
+impl Limit {
+    /// The limit that has this name for people.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|limit| limit.row().name == name)
+    }
+
+    /// The limit that has this name in YAML and in journals.
+    pub fn of_key(key: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|limit| limit.row().key == key)
+    }
+
+    /// Refuses what no system boots with and what the kernel can't hold.
+    pub fn check(self, amount: u64) -> Result<(), LimitsError> {
+        let LimitRow { least, most, .. } = self.row();
+        match (least..=most).contains(&amount) {
+            true => Ok(()),
+            false => Err(LimitsError { limit: self, amount }),
+        }
+    }
 }
 
 impl Limits {
@@ -122,69 +239,27 @@ impl Limits {
         self.cpu_weight.unwrap_or(100)
     }
 
+    /// All limits that there are, with their amounts.
+    pub fn all(&self) -> impl Iterator<Item = (Limit, u64)> {
+        Limit::ALL.iter().filter_map(|limit| self.get(*limit).map(|amount| (*limit, amount)))
+    }
+
     /// These limits with those of `base` where there are none.
     pub fn or(self, base: &Limits) -> Limits {
-        Limits {
-            cpus: self.cpus.or(base.cpus),
-            cpu_weight: self.cpu_weight.or(base.cpu_weight),
-            memory: self.memory.or(base.memory),
-            swap: self.swap.or(base.swap),
-            processes: self.processes.or(base.processes),
-            disk: self.disk.or(base.disk),
-        }
+        let mut both = base.clone();
+        self.all().for_each(|(limit, amount)| both.set(limit, Some(amount)));
+        both
     }
 
     /// Refuses what no system boots with and what the kernel can't hold.
     pub fn check(&self) -> Result<(), LimitsError> {
-        check("cpus", self.cpus, CpuCount(50), CpuCount(8_192_000))?;
-        check("cpu-weight", self.cpu_weight, 1, 10_000)?;
-        check("memory", self.memory, ByteSize::mib(64), ByteSize(1 << 50))?;
-        check("swap", self.swap, ByteSize(0), ByteSize(1 << 50))?;
-        check("processes", self.processes, 64, 4_194_304)?;
-        check("disk", self.disk, ByteSize::mib(64), ByteSize(1 << 55))
-    }
-}
-
-fn check<T: PartialOrd + fmt::Display>(
-    field: &'static str,
-    value: Option<T>,
-    least: T,
-    most: T,
-) -> Result<(), LimitsError> {
-    match value {
-        Some(value) if value < least || value > most => Err(LimitsError::Range {
-            field,
-            value: value.to_string(),
-            least: least.to_string(),
-            most: most.to_string(),
-        }),
-        _ => Ok(()),
+        self.all().try_for_each(|(limit, amount)| limit.check(amount))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cpus_are_read_in_thousandths() {
-        let cases = [
-            ("2", Some(2000)),
-            ("0.5", Some(500)),
-            ("1.25", Some(1250)),
-            ("1.2345", None),
-            ("", None),
-            (".5", None),
-            ("1.", None),
-            ("-1", None),
-            ("9999999", None),
-        ];
-        for (text, milli) in cases {
-            assert_eq!(text.parse().ok(), milli.map(CpuCount), "{text:?}");
-        }
-        assert_eq!(CpuCount(1500).to_string(), "1.5");
-        assert_eq!(CpuCount(10_000).to_string(), "10");
-    }
 
     #[test]
     fn files_may_hold_numbers_or_text() {
@@ -204,6 +279,36 @@ mod tests {
         }
         assert!(serde_json::from_str::<Limits>(r#"{"memory": "much"}"#).is_err());
         assert!(serde_json::from_str::<Limits>(r#"{"memmory": 1}"#).is_err());
+    }
+
+    #[test]
+    fn the_table_is_consistent() {
+        for limit in Limit::ALL.iter().copied() {
+            let row = limit.row();
+            assert!(row.least <= row.most, "{row:?}");
+            assert_eq!((Limit::named(row.name), Limit::of_key(row.key)), (Some(limit), Some(limit)));
+            for amount in [row.least, row.most] {
+                assert_eq!(limit.parse(&limit.show(amount)), Ok(amount), "{row:?}");
+                let mut limits = Limits::default();
+                limits.set(limit, Some(amount));
+                assert_eq!((limits.get(limit), limits.check()), (Some(amount), Ok(())), "{row:?}");
+                let json = serde_json::to_value(&limits).unwrap();
+                assert_eq!(json.as_object().unwrap().keys().collect::<Vec<_>>(), [row.key]);
+                limits.set(limit, None);
+                assert_eq!(limits, Limits::default());
+            }
+            assert!(limit.check(row.most + 1).is_err(), "{row:?}");
+            assert!(row.least == 0 || limit.check(row.least - 1).is_err(), "{row:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_is_possible() {
+        let refused = Limits { memory: Some(ByteSize::mib(8)), ..Limits::default() }.check().unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "invalid limit memory 8MiB: it must be at least 64MiB and at most 1PiB"
+        );
     }
 
     #[test]

@@ -2,21 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use insula_api::convert::amount;
 use insula_api::{ApiError, v1};
 use insula_engine::{LimitChange, SupervisionChange};
-#[cfg(test)]
-use insula_types::ByteSize;
+use insula_types::Limit;
 use prost_types::FieldMask;
 
 /// The paths of the limits.
-pub const LIMIT_PATHS: [&str; 6] = [
-    "limits.cpu_milli",
-    "limits.cpu_weight",
-    "limits.memory_bytes",
-    "limits.swap_bytes",
-    "limits.processes",
-    "limits.disk_bytes",
-];
+pub fn limit_paths() -> impl Iterator<Item = &'static str> {
+    Limit::ALL.iter().map(|limit| limit.row().path)
+}
 
 /// The paths that a mask names; without one, those that have a value.
 pub fn paths(
@@ -47,34 +42,15 @@ pub fn limit_changes(
     if paths.contains("limits") {
         return Ok(vec![LimitChange::All(Box::new(limits))]);
     }
-    let changes = [
-        LimitChange::Cpus(limits.cpus),
-        LimitChange::CpuWeight(limits.cpu_weight),
-        LimitChange::Memory(limits.memory),
-        LimitChange::Swap(limits.swap),
-        LimitChange::Processes(limits.processes),
-        LimitChange::Disk(limits.disk),
-    ];
-    Ok(LIMIT_PATHS
-        .iter()
-        .zip(changes)
-        .filter(|(path, _)| paths.contains(*path))
-        .map(|(_, change)| change)
-        .collect())
+    let named = Limit::ALL.iter().filter(|limit| paths.contains(limit.row().path));
+    Ok(named.map(|limit| LimitChange::One(*limit, limits.get(*limit))).collect())
 }
 
 /// The paths of the limits that have a value.
 pub fn limits_with_values(limits: Option<&v1::Limits>) -> impl Iterator<Item = &'static str> {
     let limits = limits.copied().unwrap_or_default();
-    let has = [
-        limits.cpu_milli.is_some(),
-        limits.cpu_weight.is_some(),
-        limits.memory_bytes.is_some(),
-        limits.swap_bytes.is_some(),
-        limits.processes.is_some(),
-        limits.disk_bytes.is_some(),
-    ];
-    LIMIT_PATHS.into_iter().zip(has).filter(|(_, has)| *has).map(|(path, _)| path)
+    let has_value = move |limit: &&Limit| amount(&limits, **limit).is_some();
+    Limit::ALL.iter().filter(has_value).map(|limit| limit.row().path)
 }
 
 /// The paths of what follows a crash or the host's boot.
@@ -156,7 +132,7 @@ mod tests {
         let both = ["limits.memory_bytes", "limits.cpu_milli"].into();
         assert_eq!(
             limit_changes("limits", &both, limits).unwrap(),
-            [LimitChange::Cpus(None), LimitChange::Memory(Some(ByteSize::gib(1)))]
+            [LimitChange::One(Limit::Cpus, None), LimitChange::One(Limit::Memory, Some(1 << 30))]
         );
         assert_eq!(limits_with_values(limits.as_ref()).collect::<Vec<_>>(), ["limits.memory_bytes"]);
         let absurd = Some(v1::Limits { cpu_milli: Some(1), ..Default::default() });

@@ -7,7 +7,7 @@ use insula_types::{Features, Profile, ProfileName};
 use tonic::{Request, Response, Status};
 
 use crate::services::Shared;
-use crate::services::mask::{LIMIT_PATHS, SUPERVISION_PATHS, limit_changes, paths, supervision_changes};
+use crate::services::mask::{SUPERVISION_PATHS, limit_changes, limit_paths, paths, supervision_changes};
 use crate::status::status;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -79,7 +79,7 @@ impl v1::profile_service_server::ProfileService for Shared {
 fn update_request(request: v1::UpdateProfileRequest) -> Result<(ProfileName, UpdateProfile), ApiError> {
     const PLAIN: [&str; 5] = ["description", "limits", "features", "networks", "supervision"];
     let profile = request.profile.ok_or_else(missing)?;
-    let known: Vec<&'static str> = PLAIN.into_iter().chain(LIMIT_PATHS).chain(SUPERVISION_PATHS).collect();
+    let known: Vec<&'static str> = PLAIN.into_iter().chain(limit_paths()).chain(SUPERVISION_PATHS).collect();
     let paths = paths(request.update_mask, &known, PLAIN)?;
     let update = UpdateProfile {
         description: paths.contains("description").then_some(profile.description),

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::services::caller::object;
 use crate::services::filter::Filter;
 use crate::services::mask::{
-    LIMIT_PATHS, SUPERVISION_PATHS, limit_changes, limits_with_values, paths, supervision_changes,
+    SUPERVISION_PATHS, limit_changes, limit_paths, limits_with_values, paths, supervision_changes,
     supervision_with_values,
 };
 use crate::services::page::{Page, Size};
@@ -324,7 +324,7 @@ fn labels(
 fn update_request(request: v1::UpdateVpsRequest) -> Result<UpdateVps, ApiError> {
     const PLAIN: [&str; 8] =
         ["profile", "limits", "labels", "tenant", "hostname", "delete_protection", "features", "supervision"];
-    let known: Vec<&'static str> = PLAIN.into_iter().chain(LIMIT_PATHS).chain(SUPERVISION_PATHS).collect();
+    let known: Vec<&'static str> = PLAIN.into_iter().chain(limit_paths()).chain(SUPERVISION_PATHS).collect();
     let changes = request.changes.unwrap_or_default();
     let has = [
         !changes.profile.is_empty(),

@@ -88,7 +88,7 @@ impl Create {
             name: self.name,
             image: self.image,
             profile: self.profile.unwrap_or_default(),
-            limits: Some(self.limits.into()),
+            limits: Some(self.limits.0),
             hostname: self.hostname.unwrap_or_default(),
             networks: self.networks,
             ip_addresses: self.addresses.iter().map(ToString::to_string).collect(),

@@ -1,15 +1,16 @@
 //! `insula set`
 
 use insula_api::Reason;
+use insula_api::convert::set_amount;
 use insula_api::v1::{self, FeatureList, GetVpsRequest, Operation, UpdateVpsRequest, Vps, VpsChanges};
-use insula_types::{Autostart, ByteSize, CpuCount, CrashPolicy, Supervision};
+use insula_types::{Autostart, CrashPolicy, Limit, Supervision};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::flags::{feature_list, parse_feature};
+use crate::flags::{feature_list, parse_amount, parse_feature};
 use crate::operations::{conclude, missing};
 use crate::requests;
 
@@ -43,12 +44,7 @@ pub struct Set {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Assignment {
     Profile(String),
-    Cpus(Option<CpuCount>),
-    CpuWeight(Option<u32>),
-    Memory(Option<ByteSize>),
-    Swap(Option<ByteSize>),
-    Processes(Option<u32>),
-    Disk(Option<ByteSize>),
+    Limit(Limit, Option<u64>),
     Features(Option<FeatureList>),
     Hostname(String),
     Tenant(String),
@@ -60,22 +56,28 @@ enum Assignment {
     AutostartDelay(Option<u32>),
 }
 
-const KEYS: &str = "profile, cpus, cpu-weight, memory, swap, processes, disk, features, hostname, tenant, \
-    delete-protection, on-crash, autostart, autostart-priority, autostart-delay or label.KEY";
+/// All keys, for who has typed another.
+fn keys() -> String {
+    let limits: Vec<_> = Limit::ALL.iter().map(|limit| limit.row().name).collect();
+    format!(
+        "profile, {}, features, hostname, tenant, delete-protection, on-crash, autostart, autostart-priority, \
+         autostart-delay or label.KEY",
+        limits.join(", ")
+    )
+}
 
 impl FromStr for Assignment {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
-        Ok(match &*key.replace('_', "-") {
+        let plain = key.replace('_', "-");
+        if let Some(limit) = Limit::named(&plain) {
+            let amount = (!value.is_empty()).then(|| parse_amount(limit, value));
+            return Ok(Self::Limit(limit, amount.transpose()?));
+        }
+        Ok(match &*plain {
             "profile" => Self::Profile(value.to_owned()),
-            "cpus" => Self::Cpus(optional(value)?),
-            "cpu-weight" => Self::CpuWeight(optional(value)?),
-            "memory" => Self::Memory(optional(value)?),
-            "swap" => Self::Swap(optional(value)?),
-            "processes" => Self::Processes(optional(value)?),
-            "disk" => Self::Disk(optional(value)?),
             "features" => Self::Features(features(value)?),
             "hostname" => Self::Hostname(value.to_owned()),
             "tenant" => Self::Tenant(value.to_owned()),
@@ -88,7 +90,7 @@ impl FromStr for Assignment {
                 Some(label) if !label.is_empty() => {
                     Self::Label(label.to_owned(), Some(value.to_owned()).filter(|value| !value.is_empty()))
                 }
-                _ => return Err(format!("unknown key {key:?}: expected {KEYS}")),
+                _ => return Err(format!("unknown key {key:?}: expected {}", keys())),
             },
         })
     }
@@ -121,12 +123,7 @@ impl Assignment {
     fn path(&self) -> &'static str {
         match self {
             Self::Profile(_) => "profile",
-            Self::Cpus(_) => "limits.cpu_milli",
-            Self::CpuWeight(_) => "limits.cpu_weight",
-            Self::Memory(_) => "limits.memory_bytes",
-            Self::Swap(_) => "limits.swap_bytes",
-            Self::Processes(_) => "limits.processes",
-            Self::Disk(_) => "limits.disk_bytes",
+            Self::Limit(limit, _) => limit.row().path,
             Self::Features(_) => "features",
             Self::Hostname(_) => "hostname",
             Self::Tenant(_) => "tenant",
@@ -144,12 +141,7 @@ impl Assignment {
         let supervision = changes.supervision.get_or_insert_default();
         match self.clone() {
             Self::Profile(profile) => changes.profile = profile,
-            Self::Cpus(cpus) => limits.cpu_milli = cpus.map(CpuCount::milli),
-            Self::CpuWeight(weight) => limits.cpu_weight = weight,
-            Self::Memory(memory) => limits.memory_bytes = memory.map(ByteSize::bytes),
-            Self::Swap(swap) => limits.swap_bytes = swap.map(ByteSize::bytes),
-            Self::Processes(processes) => limits.processes = processes,
-            Self::Disk(disk) => limits.disk_bytes = disk.map(ByteSize::bytes),
+            Self::Limit(limit, amount) => set_amount(limits, limit, amount),
             Self::Features(features) => changes.features = features,
             Self::Hostname(hostname) => changes.hostname = hostname,
             Self::Tenant(tenant) => changes.tenant = tenant,
@@ -274,6 +266,15 @@ mod tests {
                 "tenant"
             ]
         );
+    }
+
+    #[test]
+    fn the_help_names_every_limit() {
+        use clap::Args as _;
+        let help = Set::augment_args(clap::Command::new("set")).get_after_help().unwrap().to_string();
+        for limit in Limit::ALL.iter().copied() {
+            assert!(help.contains(&format!(" {},", limit.row().name)), "{limit:?}");
+        }
     }
 
     #[test]

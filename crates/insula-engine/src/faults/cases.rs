@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use insula_runtime::VpsDirectory;
 use insula_runtime::cgroup::Controller;
-use insula_types::{ByteSize, CrashPolicy, Feature, Features, IdRange, ImageRef, OperationKind, VpsState};
+use insula_types::{
+    ByteSize, CrashPolicy, Feature, Features, IdRange, ImageRef, Limit, OperationKind, VpsState,
+};
 
 use super::host::{HAS_PLAIN_POOL, asked, create_request, root_of};
 use super::{Case, try_all};
@@ -199,7 +201,7 @@ cases! {
             request: request!(|engine, vps = "old"| {
                 let update = UpdateVps {
                     profile: Some("large".parse().unwrap()),
-                    limits: vec![LimitChange::Disk(Some(ByteSize::mib(512)))],
+                    limits: vec![LimitChange::One(Limit::Disk, Some(512 << 20))],
                     ..UpdateVps::default()
                 };
                 engine.update_vps(&asked(), &vps, update).await
@@ -215,8 +217,8 @@ cases! {
         Case {
             request: request!(|engine, vps = "live"| {
                 let limits = vec![
-                    LimitChange::Memory(Some(ByteSize::mib(512))),
-                    LimitChange::Disk(Some(ByteSize::mib(512))),
+                    LimitChange::One(Limit::Memory, Some(512 << 20)),
+                    LimitChange::One(Limit::Disk, Some(512 << 20)),
                 ];
                 let supervision = vec![SupervisionChange::OnCrash(Some(CrashPolicy::Restart))];
                 let update = UpdateVps { limits, supervision, ..UpdateVps::default() };

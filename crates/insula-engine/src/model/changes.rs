@@ -1,10 +1,11 @@
 //! What can be asked to be changed of a VPS or a profile, as the journal keeps it.
 
 use insula_types::{
-    Autostart, ByteSize, CpuCount, CrashPolicy, Features, Labels, Limits, ProfileName, Supervision,
-    TenantName,
+    Autostart, CrashPolicy, Features, Labels, Limit, Limits, ProfileName, Supervision, TenantName,
 };
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What is to be changed of a VPS; `None`: nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,24 +30,46 @@ pub struct UpdateVps {
     pub delete_protection: Option<bool>,
 }
 
-/// A change of a limit; `None`: back to the profile's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// A change of limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LimitChange {
     /// All of them.
     All(Box<Limits>),
-    /// CPU time per time.
-    Cpus(Option<CpuCount>),
-    /// The share of CPU under contention.
-    CpuWeight(Option<u32>),
-    /// Memory.
-    Memory(Option<ByteSize>),
-    /// Swap on top of the memory.
-    Swap(Option<ByteSize>),
-    /// Processes and threads together.
-    Processes(Option<u32>),
-    /// The size of the root file system.
-    Disk(Option<ByteSize>),
+    /// One, to an amount in its unit; `None`: back to the profile's.
+    One(Limit, Option<u64>),
+}
+
+/// In the journal a change is an object with one entry: the key of the limit or `all`, and the value as in [`Limits`].
+impl Serialize for LimitChange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let object = |limits: &Limits| serde_json::to_value(limits).map_err(S::Error::custom);
+        let (key, value) = match self {
+            Self::All(all) => ("all", object(all)?),
+            Self::One(limit, amount) => {
+                let mut limits = Limits::default();
+                limits.set(*limit, *amount);
+                let key = limit.row().key;
+                (key, object(&limits)?.get(key).cloned().unwrap_or_default())
+            }
+        };
+        serializer.collect_map([(key, value)])
+    }
+}
+
+impl<'de> Deserialize<'de> for LimitChange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let entries = serde_json::Map::deserialize(deserializer)?;
+        let entry = entries.into_iter().next().ok_or_else(|| D::Error::custom("a change of no limit"))?;
+        let read = |value| serde_json::from_value::<Limits>(value).map_err(D::Error::custom);
+        match entry {
+            (key, all) if key == "all" => Ok(Self::All(Box::new(read(all)?))),
+            (key, value) => {
+                let limit = Limit::of_key(&key)
+                    .ok_or_else(|| D::Error::custom(format!("there is no limit {key:?}")))?;
+                Ok(Self::One(limit, read(serde_json::json!({ key: value }))?.get(limit)))
+            }
+        }
+    }
 }
 
 /// A change of what follows when a VPS crashes or its host boots; `None`: back to what the profile says.
@@ -83,12 +106,7 @@ impl LimitChange {
     pub fn apply(&self, limits: &mut Limits) {
         match self {
             Self::All(all) => *limits = (**all).clone(),
-            Self::Cpus(cpus) => limits.cpus = *cpus,
-            Self::CpuWeight(weight) => limits.cpu_weight = *weight,
-            Self::Memory(memory) => limits.memory = *memory,
-            Self::Swap(swap) => limits.swap = *swap,
-            Self::Processes(processes) => limits.processes = *processes,
-            Self::Disk(disk) => limits.disk = *disk,
+            Self::One(limit, amount) => limits.set(*limit, *amount),
         }
     }
 }
@@ -116,12 +134,37 @@ impl FeatureChange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use insula_types::ByteSize;
+
+    /// As agents of earlier versions wrote them.
+    #[test]
+    fn journals_of_before_are_read_and_written() {
+        for (text, change) in [
+            (r#"{"cpus":"1.5"}"#, LimitChange::One(Limit::Cpus, Some(1500))),
+            (r#"{"cpu_weight":200}"#, LimitChange::One(Limit::CpuWeight, Some(200))),
+            (r#"{"memory":1073741824}"#, LimitChange::One(Limit::Memory, Some(1 << 30))),
+            (r#"{"swap":0}"#, LimitChange::One(Limit::Swap, Some(0))),
+            (r#"{"processes":null}"#, LimitChange::One(Limit::Processes, None)),
+            (r#"{"disk":67108864}"#, LimitChange::One(Limit::Disk, Some(64 << 20))),
+            (r#"{"all":{}}"#, LimitChange::All(Box::default())),
+            (
+                r#"{"all":{"memory":1073741824}}"#,
+                LimitChange::All(Box::new(Limits { memory: Some(ByteSize::gib(1)), ..Limits::default() })),
+            ),
+        ] {
+            assert_eq!(serde_json::from_str::<LimitChange>(text).unwrap(), change);
+            assert_eq!(serde_json::to_string(&change).unwrap(), text);
+        }
+        for wrong in [r#"{}"#, r#"{"memroy":1}"#, r#"{"memory":"much"}"#] {
+            assert!(serde_json::from_str::<LimitChange>(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_limit_goes_back_to_the_profiles() {
         let mut limits = Limits { processes: Some(100), memory: Some(ByteSize::gib(1)), ..Limits::default() };
-        LimitChange::Processes(None).apply(&mut limits);
-        LimitChange::CpuWeight(Some(200)).apply(&mut limits);
+        LimitChange::One(Limit::Processes, None).apply(&mut limits);
+        LimitChange::One(Limit::CpuWeight, Some(200)).apply(&mut limits);
         assert_eq!((limits.processes, limits.cpu_weight), (None, Some(200)));
         assert_eq!(limits.memory, Some(ByteSize::gib(1)));
         LimitChange::All(Box::default()).apply(&mut limits);

@@ -179,7 +179,22 @@ impl Planner<'_> {
 mod tests {
     use super::super::LegacyHierarchy;
     use super::*;
-    use insula_types::CpuCount;
+    use insula_types::{CpuCount, Enforcer, Limit};
+
+    /// A new limit that the table gives to the group must have a file there.
+    #[test]
+    fn every_limit_of_a_group_changes_a_file() {
+        let base = Limits { memory: Some(ByteSize::gib(1)), ..Limits::default() }; // v1 has no swap without
+        for layout in [pure(), hybrid()] {
+            let before = plan_limits(&layout, &base).unwrap();
+            for limit in Limit::ALL.iter().copied() {
+                let mut limits = base.clone();
+                limits.set(limit, Some(limit.row().least));
+                let changes = plan_limits(&layout, &limits).unwrap() != before;
+                assert_eq!(changes, limit.row().enforcer == Enforcer::Group, "{limit:?}");
+            }
+        }
+    }
 
     fn pure() -> CgroupLayout {
         CgroupLayout {
