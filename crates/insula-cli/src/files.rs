@@ -10,71 +10,8 @@
 
 mod pull;
 mod push;
-
-use indicatif::{ProgressBar, ProgressStyle};
-use insula_api::convert::path_of;
-use insula_api::v1::FileSkip;
-use insula_api::{ApiError, Reason};
-use insula_files::{FileError, FileErrorKind};
-use std::io::IsTerminal as _;
-use std::time::Duration;
-
-use crate::context::Context;
-use crate::failure::Failure;
-use crate::text::printable;
+mod transfer;
 
 pub use pull::Pull;
 pub use push::Push;
-
-/// How many messages wait to be taken.
-const QUEUE: usize = 4;
-
-/// Says what is not in a transfer, and whether it should have been.
-pub fn warn_of_skip(context: &Context, skip: &FileSkip) -> bool {
-    let path = insula_files::show(&path_of(&skip.path, &skip.path_bytes));
-    let head = if skip.failed { "error: " } else { "warning: " };
-    context.note(&format!("{head}{path} is left out: {}", printable(&skip.reason)));
-    skip.failed
-}
-
-/// Something of this machine failed.
-fn local_failure(error: FileError) -> Failure {
-    let reason = match error.kind {
-        FileErrorKind::Invalid => Reason::InvalidArgument,
-        _ => Reason::Internal,
-    };
-    Failure::Error(ApiError::new(reason, error.message))
-}
-
-/// How many bytes went over: a bar on a terminal that is gone at the end, nothing elsewhere.
-struct Bar(Option<ProgressBar>);
-
-impl Bar {
-    fn new(context: &Context, name: &str, length: Option<u64>) -> Self {
-        const KNOWN: &str = "{prefix} {spinner} {bar:30} {bytes} of {total_bytes}, {binary_bytes_per_sec}";
-        const UNKNOWN: &str = "{prefix} {spinner} {bytes}, {binary_bytes_per_sec}";
-        if context.global.quiet || !std::io::stderr().is_terminal() {
-            return Self(None);
-        }
-        let bar = length.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-        let style = ProgressStyle::with_template(if length.is_some() { KNOWN } else { UNKNOWN });
-        let bar = context.progress.add(bar.with_style(style.expect("a constant")));
-        bar.set_prefix(printable(name));
-        bar.enable_steady_tick(Duration::from_millis(120));
-        Self(Some(bar))
-    }
-
-    fn add(&self, bytes: u64) {
-        if let Some(bar) = &self.0 {
-            bar.inc(bytes);
-        }
-    }
-}
-
-impl Drop for Bar {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.0 {
-            bar.finish_and_clear();
-        }
-    }
-}
+pub use transfer::warn_of_skip;

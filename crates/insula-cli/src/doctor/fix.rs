@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use super::Finding;
 use super::observe::sysctl_file;
 use super::table::{Judge, Source};
-use super::{Finding, State, Value};
+use super::value::{State, Value};
 
 /// What is read at boot: sysctl.d(5).
 pub const FILE: &str = "/etc/sysctl.d/60-insula.conf";

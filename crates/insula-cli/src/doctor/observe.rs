@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use insula_sys::program::{PATH, Program};
 
-use super::Value;
 use super::table::Source;
+use super::value::Value;
 
 /// The file of a sysctl.
 pub fn sysctl_file(key: &str) -> PathBuf {

@@ -1,6 +1,6 @@
 //! All that is looked at, as data.
 
-use super::State;
+use super::value::State;
 
 /// One respect in which a host may lack something.
 #[derive(Debug)]

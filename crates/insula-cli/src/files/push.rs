@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Bar, QUEUE, local_failure, warn_of_skip};
+use super::transfer::{Bar, QUEUE, local_failure, warn_of_skip};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::places::FilePlace;
