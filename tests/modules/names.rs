@@ -45,7 +45,7 @@ impl Sources {
     /// An exported macro is known at the root, whatever module defines it.
     fn export_macros(&mut self) {
         let all = self.modules.iter().flat_map(|(at, module)| {
-            module.exported.iter().map(|name| (name.clone(), [&at[..], &[name.clone()]].concat()))
+            module.exported.iter().map(|name| (name.clone(), [&at[..], std::slice::from_ref(name)].concat()))
         });
         let all: Vec<(String, Names)> = all.collect();
         self.modules.entry(vec![]).or_default().imported.extend(all);
