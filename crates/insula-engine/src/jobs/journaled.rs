@@ -1,4 +1,5 @@
-//! What agents before have journaled: each line of the file is a job as version 0.1 wrote it, and must be read for ever.
+//! What agents before have journaled: each line of the file is a job as the agent wrote it that brought it, and must be
+//! read for ever.
 
 use super::Job;
 
