@@ -1,5 +1,6 @@
 //! A VPS on the network.
 
+use std::collections::BTreeSet;
 use std::process::Stdio;
 
 use insula_testkit::{Command, Image, Process, ScratchHost};
@@ -27,6 +28,42 @@ fn the_network_works_from_the_first_second() {
     the_world_is_reached(&host);
     others_addresses_are_no_use(&host, &gateway);
     an_address_can_be_chosen(&host, &gateway);
+}
+
+/// The guard and NAT are left as they are over an agent's end, by whatever way, and a VPS that comes adds its own elements.
+#[test]
+fn an_agent_that_begins_touches_no_rule() {
+    let mut host = ScratchHost::with(Image::Debian12);
+    host.insula_ok(&["create", "web1", "--image", "debian-12"]);
+    let log = host.directory().join("nft-monitor");
+    let monitor = Command::new("nft").args(["monitor"]);
+    let output = std::fs::File::create(&log).unwrap();
+    let _monitor = monitor.spawn_with(Stdio::null(), output.into(), Stdio::null());
+    let told = || std::fs::read_to_string(&log).unwrap();
+    insula_testkit::eventually("the monitor tells of changes", || {
+        Command::new("nft").args(["add", "chain", "ip", "insula", "beginning"]).run_ok();
+        Command::new("nft").args(["delete", "chain", "ip", "insula", "beginning"]).run_ok();
+        told().contains("delete chain ip insula beginning").then_some(())
+    });
+    host.agent_stop();
+    host.agent_start();
+    host.agent_kill();
+    host.agent_start();
+    let before = guarded();
+    host.insula_ok(&["create", "web2", "--image", "debian-12"]);
+    let new: Vec<String> = guarded().difference(&before).cloned().collect();
+    assert_eq!((before.len(), new.len()), (1, 1), "a guest each");
+    insula_testkit::eventually("the monitor tells of the new VPS", || told().contains(&new[0]).then_some(()));
+    let is_ours = |line: &&str| line.contains(" insula ") && !line.contains("beginning");
+    let changes: Vec<String> = told().lines().filter(is_ours).map(str::to_owned).collect();
+    let is_new = |line: &String| line.starts_with("add element bridge insula") && line.contains(&new[0]);
+    assert!(!changes.is_empty() && changes.iter().all(is_new), "{changes:#?}");
+}
+
+/// The interfaces that the guard knows.
+fn guarded() -> BTreeSet<String> {
+    let set = Command::new("nft").args(["list", "set", "bridge", "insula", "guests"]).run_ok().text();
+    set.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 fn address(host: &ScratchHost, name: &str) -> String {

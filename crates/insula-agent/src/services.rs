@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use insula_api::v1;
 use insula_engine::{Engine, VpsView};
+use insula_runtime::plan::host_interface_name;
 use insula_types::OperationRecord;
 use tokio::sync::watch;
 use tonic::Status;
@@ -101,8 +102,11 @@ fn vps(view: &VpsView) -> v1::Vps {
         awaits_autostart: view.awaits_autostart,
         ..v1::Vps::from(&*view.spec)
     };
-    if let (true, Some(first)) = (view.state.is_alive(), message.interfaces.first_mut()) {
-        first.host_interface = view.spec.id.veth_name().to_string();
+    if view.state.is_alive() {
+        for (index, interface) in message.interfaces.iter_mut().enumerate() {
+            let name = host_interface_name(&view.spec.id, index);
+            interface.host_interface = name.map(|name| name.to_string()).unwrap_or_default();
+        }
     }
     message
 }

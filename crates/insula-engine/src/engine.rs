@@ -8,12 +8,12 @@ use std::sync::{Arc, RwLock};
 
 use insula_runtime::CgroupLayout;
 use insula_store::{Store, StoreError};
-use insula_types::{Fingerprint, ImageInfo, NetworkSpec, Profile, ProfileName, SnapshotInfo, VpsSpec};
+use insula_types::{Fingerprint, ImageInfo, Profile, ProfileName, SnapshotInfo, VpsSpec};
 
 use crate::error::EngineError;
 use crate::host::clients::Clients;
 use crate::host::database::Database;
-use crate::host::networks::Firewall;
+use crate::host::networks::Networks;
 use crate::host::pools::Pools;
 use crate::host::settings::Settings;
 #[cfg(test)]
@@ -43,8 +43,7 @@ pub struct Shared {
     pub(crate) pools: Arc<Pools>,
     /// Whether this host is a container.
     pub(crate) is_nested: bool,
-    pub(crate) networks: Vec<NetworkSpec>,
-    pub(crate) firewall: Firewall,
+    pub(crate) networks: Arc<Networks>,
     pub(crate) profiles: RwLock<BTreeMap<ProfileName, Profile>>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) retries: Retries,

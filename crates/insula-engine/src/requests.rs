@@ -7,6 +7,7 @@ pub(crate) mod clients;
 pub(crate) mod events;
 pub(crate) mod housekeeping;
 pub(crate) mod images;
+pub(crate) mod networks;
 pub(crate) mod once;
 pub(crate) mod operations;
 pub(crate) mod profiles;

@@ -1,8 +1,9 @@
 //! Which address a VPS gets.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use insula_types::NetworkSpec;
+use ipnet::IpNet;
 
 /// Why no VPS may have an address, whoever else has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -11,23 +12,23 @@ pub enum AddressRefusal {
     #[error("{address} is outside {subnet}, the range of the network")]
     OutsideRange {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The network's range.
-        subnet: ipnet::Ipv4Net,
+        subnet: IpNet,
     },
     /// It is the host's own.
     #[error("{0} is the host's own address in the network, and the gateway of its guests")]
-    Gateway(Ipv4Addr),
+    Gateway(IpAddr),
     /// It is the network's (RFC 1122, section 3.2.1.3).
     #[error("{0} is the first address of the range and means the network itself")]
-    Network(Ipv4Addr),
+    Network(IpAddr),
     /// It is everybody's (RFC 919).
     #[error("{0} is the last address of the range and means everybody in the network")]
-    Broadcast(Ipv4Addr),
+    Broadcast(IpAddr),
 }
 
 /// Whether a VPS may have the address, and if not, why. Who has it already is the store's to know.
-pub fn check_address(network: &NetworkSpec, address: Ipv4Addr) -> Result<(), AddressRefusal> {
+pub fn check_address(network: &NetworkSpec, address: IpAddr) -> Result<(), AddressRefusal> {
     let subnet = network.subnet;
     match address {
         _ if !subnet.contains(&address) => Err(AddressRefusal::OutsideRange { address, subnet }),
@@ -38,24 +39,47 @@ pub fn check_address(network: &NetworkSpec, address: Ipv4Addr) -> Result<(), Add
     }
 }
 
-/// The first free address behind `after`, going round at the end of the range; `None` when all are taken.
+/// The first free address after `after`, going round at the end of the range; `None` when all are taken.
 ///
 /// `after` is the address that was given last: one just freed is not given again at once, while others still
 /// send to it, but after all the others.
 pub fn next_address(
     network: &NetworkSpec,
-    taken: impl Fn(Ipv4Addr) -> bool,
-    after: Option<Ipv4Addr>,
-) -> Option<Ipv4Addr> {
-    let first = network.subnet.network().to_bits();
-    let size = 1_u64 << (32 - network.subnet.prefix_len());
-    let start = after
-        .filter(|after| network.subnet.contains(after))
-        .map_or(0, |after| u64::from(after.to_bits() - first) + 1);
+    taken: impl Fn(IpAddr) -> bool,
+    after: Option<IpAddr>,
+) -> Option<IpAddr> {
+    let first = bits(network.subnet.network());
+    let size = 1_u128 << host_bits(network.subnet);
+    let start =
+        after.filter(|after| network.subnet.contains(after)).map_or(0, |after| bits(after) - first + 1);
     (start..start + size)
-        .filter_map(|offset| u32::try_from(offset % size).ok())
-        .map(|offset| Ipv4Addr::from_bits(first + offset))
+        .map(|offset| address_like(network.subnet, first + offset % size))
         .find(|&address| network.may_assign(address) && !taken(address))
+}
+
+/// How many addresses VPSes can have in the network: all of the range but its own, the host's and everybody's.
+pub fn assignable(network: &NetworkSpec) -> u128 {
+    (1_u128 << host_bits(network.subnet)).saturating_sub(3)
+}
+
+/// The bits that differ within the range. More than 126 are as good as 126: no network is as large as that.
+fn host_bits(subnet: IpNet) -> u8 {
+    (subnet.max_prefix_len() - subnet.prefix_len()).min(126)
+}
+
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_bits().into(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+/// The address with these bits, of the range's family.
+fn address_like(subnet: IpNet, bits: u128) -> IpAddr {
+    match subnet {
+        IpNet::V4(_) => Ipv4Addr::from_bits(u32::try_from(bits).unwrap_or(u32::MAX)).into(),
+        IpNet::V6(_) => Ipv6Addr::from_bits(bits).into(),
+    }
 }
 
 #[cfg(test)]
@@ -67,14 +91,15 @@ mod tests {
     fn network(subnet: &str) -> NetworkSpec {
         NetworkSpec {
             name: "default".parse().unwrap(),
-            bridge: "insbr0".parse().unwrap(),
+            attachment: insula_types::Attachment::Bridged("insbr0".parse().unwrap()),
             subnet: subnet.parse().unwrap(),
             dns: vec![],
+            origin: insula_types::NetworkOrigin::Settings,
         }
     }
 
-    fn address(last: u8) -> Ipv4Addr {
-        Ipv4Addr::new(10, 64, 3, last)
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([10, 64, 3, last])
     }
 
     #[test]
@@ -89,7 +114,7 @@ mod tests {
         ] {
             assert_eq!(check_address(&network, address(last)).err(), refusal, "{last}");
         }
-        let error = check_address(&network, Ipv4Addr::new(10, 64, 4, 2)).unwrap_err();
+        let error = check_address(&network, IpAddr::from([10, 64, 4, 2])).unwrap_err();
         assert_eq!(error.to_string(), "10.64.4.2 is outside 10.64.3.0/24, the range of the network");
     }
 
@@ -111,9 +136,21 @@ mod tests {
     #[test]
     fn a_position_outside_the_range_starts_at_its_beginning() {
         let network = network("10.64.3.0/24");
-        for after in [None, Some(Ipv4Addr::new(10, 1, 1, 1)), Some(address(255)), Some(address(0))] {
+        for after in [None, Some(IpAddr::from([10, 1, 1, 1])), Some(address(255)), Some(address(0))] {
             assert_eq!(next_address(&network, |_| false, after), Some(address(2)), "{after:?}");
         }
+    }
+
+    #[test]
+    fn a_range_of_ipv6_is_as_good() {
+        let network = network("2001:db8:0:1::/64");
+        let (first, second) = ("2001:db8:0:1::2".parse().unwrap(), "2001:db8:0:1::3".parse().unwrap());
+        assert_eq!(next_address(&network, |_| false, None), Some(first));
+        assert_eq!(next_address(&network, |_| false, Some(first)), Some(second));
+        let foreign = check_address(&network, address(2)).unwrap_err();
+        assert!(matches!(foreign, AddressRefusal::OutsideRange { .. }), "{foreign}");
+        assert_eq!(assignable(&network), (1 << 64) - 3);
+        assert_eq!(next_address(&self::network("::/0"), |_| false, None), Some("::2".parse().unwrap()));
     }
 
     proptest! {
@@ -121,13 +158,15 @@ mod tests {
         fn whatever_is_given_is_free_and_allowed(
             prefix in 16_u8..=32,
             base: u32,
-            taken in proptest::collection::btree_set(0_u32..300, 0..200),
+            taken in proptest::collection::btree_set(0_u128..300, 0..200),
             after: Option<u32>,
         ) {
-            let subnet = ipnet::Ipv4Net::new(base.into(), prefix).unwrap().trunc();
+            let subnet = IpNet::new(Ipv4Addr::from_bits(base).into(), prefix).unwrap().trunc();
             let network = NetworkSpec { subnet, ..network("10.0.0.0/24") };
-            let is_taken = |address: Ipv4Addr| taken.contains(&(address.to_bits() - subnet.network().to_bits()));
-            match next_address(&network, is_taken, after.map(Into::into)) {
+            let first = bits(subnet.network());
+            let is_taken = |address: IpAddr| taken.contains(&(bits(address) - first));
+            let after = after.map(|after| Ipv4Addr::from_bits(after).into());
+            match next_address(&network, is_taken, after) {
                 Some(address) => {
                     prop_assert!(!is_taken(address));
                     prop_assert_eq!(check_address(&network, address), Ok(()));
@@ -138,9 +177,10 @@ mod tests {
 
         #[test]
         fn a_refusal_and_the_rule_agree(base: u32, offset in 0_u32..600, prefix in 22_u8..=32) {
-            let subnet = ipnet::Ipv4Net::new(base.into(), prefix).unwrap().trunc();
+            let subnet = IpNet::new(Ipv4Addr::from_bits(base).into(), prefix).unwrap().trunc();
             let network = NetworkSpec { subnet, ..network("10.0.0.0/24") };
-            let address = Ipv4Addr::from_bits(subnet.network().to_bits().wrapping_add(offset));
+            let last = u128::from(u32::MAX);
+            let address = address_like(subnet, (bits(subnet.network()) + u128::from(offset)).min(last));
             prop_assert_eq!(check_address(&network, address).is_ok(), network.may_assign(address));
         }
     }

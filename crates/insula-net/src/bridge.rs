@@ -5,16 +5,20 @@ use std::{fs, io};
 
 use insula_sys::netlink::{NetlinkError, Socket};
 use insula_types::{InterfaceName, MacAddress, NetworkSpec};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use netlink_packet_route::link::{
     BridgeStpState, InfoBridge, InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 
+use crate::facility::{NetworkRefusal, check_network};
 use crate::subnet::observe_addresses;
 
 /// Why a bridge is not as it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum BridgeError {
+    /// It is not the bridge of a network that can be made here.
+    #[error("failed to set up a bridge")]
+    Refused(#[from] NetworkRefusal),
     /// The kernel refused.
     #[error("failed to set up bridge {bridge}")]
     Netlink {
@@ -38,7 +42,10 @@ const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 /// The bridge's Ethernet address: locally administered, and from its IP address, so that a guest that moves to
 /// another host of the same network finds the same neighbour there.
 pub fn bridge_mac(network: &NetworkSpec) -> MacAddress {
-    let [a, b, c, d] = network.gateway().octets();
+    let [a, b, c, d] = match network.gateway() {
+        IpAddr::V4(gateway) => gateway.octets(),
+        IpAddr::V6(gateway) => gateway.octets()[12..].try_into().expect("the last four of sixteen"),
+    };
     MacAddress([0x02, 0x00, a, b, c, d])
 }
 
@@ -46,28 +53,35 @@ pub fn bridge_mac(network: &NetworkSpec) -> MacAddress {
 ///
 /// The bridge is the network's alone: other IPv4 addresses on it are removed, ports are kept.
 pub fn ensure_bridge(network: &NetworkSpec) -> Result<bool, BridgeError> {
-    let error = |source| BridgeError::Netlink { bridge: network.bridge.clone(), source };
+    let bridge = check_network(network)?;
+    let error = |source| BridgeError::Netlink { bridge: bridge.clone(), source };
     let socket = Socket::open().map_err(error)?;
-    let name = network.bridge.as_str();
     let mac = bridge_mac(network);
-    let found = socket.interface(name).map_err(error)?;
+    let found = socket.interface(bridge.as_str()).map_err(error)?;
     if found.as_ref().is_some_and(|found| !is_bridge(found)) {
-        return Err(BridgeError::NotABridge(network.bridge.clone()));
+        return Err(BridgeError::NotABridge(bridge.clone()));
     }
     let is_right = found.is_some_and(|found| is_configured(&found, mac));
     if !is_right {
-        socket.apply_bridge(name, mac.0).map_err(error)?;
+        socket.apply_bridge(bridge.as_str(), mac.0).map_err(error)?;
     }
-    let address_changed = ensure_address(&socket, network).map_err(error)?;
+    let address_changed = ensure_address(&socket, bridge, network).map_err(error)?;
     Ok(!is_right || address_changed)
 }
 
-/// Removes the network's bridge; `false` if there was none. Its ports stay, connected to nothing.
-pub fn ensure_bridge_absent(network: &NetworkSpec) -> Result<bool, BridgeError> {
-    let error = |source| BridgeError::Netlink { bridge: network.bridge.clone(), source };
+/// Whether the host has an interface of this name, of whatever kind.
+pub fn observe_interface(name: &InterfaceName) -> Result<bool, BridgeError> {
+    let error = |source| BridgeError::Netlink { bridge: name.clone(), source };
     let socket = Socket::open().map_err(error)?;
-    match socket.interface(network.bridge.as_str()).map_err(error)? {
-        Some(found) if is_bridge(&found) => socket.delete_interface(network.bridge.as_str()).map_err(error),
+    Ok(socket.interface_index(name.as_str()).map_err(error)?.is_some())
+}
+
+/// Removes the bridge; `false` if there was none. Its ports stay, connected to nothing.
+pub fn ensure_bridge_absent(bridge: &InterfaceName) -> Result<bool, BridgeError> {
+    let error = |source| BridgeError::Netlink { bridge: bridge.clone(), source };
+    let socket = Socket::open().map_err(error)?;
+    match socket.interface(bridge.as_str()).map_err(error)? {
+        Some(found) if is_bridge(&found) => socket.delete_interface(bridge.as_str()).map_err(error),
         _ => Ok(false),
     }
 }
@@ -83,25 +97,28 @@ pub fn ensure_forwarding() -> Result<bool, BridgeError> {
 }
 
 /// Gives the bridge the host's address in the network, and takes others from it.
-fn ensure_address(socket: &Socket, network: &NetworkSpec) -> Result<bool, NetlinkError> {
-    let name = network.bridge.as_str();
-    let Some(index) = socket.interface_index(name)? else { return Ok(false) }; // removed by another just now
+fn ensure_address(
+    socket: &Socket,
+    bridge: &InterfaceName,
+    network: &NetworkSpec,
+) -> Result<bool, NetlinkError> {
+    let Some(index) = socket.interface_index(bridge.as_str())? else { return Ok(false) }; // removed by another just now
     let prefix_length = network.subnet.prefix_len();
     let mut present = false;
     let mut removed = false;
     for (_, net) in observe_addresses(socket)?.into_iter().filter(|(owner, _)| *owner == index) {
         match is_address_of(network, net) {
             true => present = true,
-            false => removed |= socket.delete_address(index, IpAddr::V4(net.addr()), net.prefix_len())?,
+            false => removed |= socket.delete_address(index, net.addr(), net.prefix_len())?,
         }
     }
     if !present {
-        socket.add_address(index, IpAddr::V4(network.gateway()), prefix_length)?;
+        socket.add_address(index, network.gateway(), prefix_length)?;
     }
     Ok(removed || !present)
 }
 
-fn is_address_of(network: &NetworkSpec, net: Ipv4Net) -> bool {
+fn is_address_of(network: &NetworkSpec, net: IpNet) -> bool {
     net.addr() == network.gateway() && net.prefix_len() == network.subnet.prefix_len()
 }
 

@@ -19,7 +19,7 @@ pub struct GuestFile {
 
 /// The files for the guest's `/run` that tell of its interfaces, each with the network that it is plugged into: those of
 /// systemd-networkd (systemd.network(5)), and `insula/interfaces` for ifupdown (interfaces(5)), whose own file has to
-/// name it as a `source`. The first interface has the default route and the name servers.
+/// name it as a `source`.
 ///
 /// They lie in `/run`: a guest's own file of the same name in `/etc` wins, and a full disk doesn't matter.
 pub fn render_guest_network(nics: &[(&Nic, &NetworkSpec)], host_dns: &[IpAddr]) -> Vec<GuestFile> {
@@ -28,36 +28,45 @@ pub fn render_guest_network(nics: &[(&Nic, &NetworkSpec)], host_dns: &[IpAddr]) 
         mode: 0o644,
         contents: render_ifupdown(nics, host_dns),
     };
-    let file = |(number, &(nic, network)): (usize, &(&Nic, &NetworkSpec))| GuestFile {
+    let file = |&(nic, network): &(&Nic, &NetworkSpec)| GuestFile {
         path: format!("systemd/network/10-insula-{}.network", nic.name).into(),
         mode: 0o644, // systemd-networkd is no root
-        contents: render_networkd(nic, network, (number == 0).then_some(host_dns)),
+        contents: render_networkd(nic, network, host_dns),
     };
-    nics.iter().enumerate().map(file).chain([ifupdown]).collect()
+    nics.iter().map(file).chain([ifupdown]).collect()
 }
 
-/// The guest's `resolv.conf`.
-pub fn render_resolv_conf(network: &NetworkSpec, host_dns: &[IpAddr]) -> String {
-    let servers = nameservers(network, host_dns).iter().map(|server| format!("nameserver {server}\n"));
-    servers.collect()
+/// The guest's `resolv.conf`: the name servers of all its networks, each once.
+pub fn render_resolv_conf(nics: &[(&Nic, &NetworkSpec)], host_dns: &[IpAddr]) -> String {
+    let mut servers: Vec<&IpAddr> = vec![];
+    for server in nics.iter().flat_map(|(nic, network)| nameservers(nic, network, host_dns)) {
+        if !servers.contains(&server) {
+            servers.push(server);
+        }
+    }
+    servers.iter().map(|server| format!("nameserver {server}\n")).collect()
 }
 
-/// The network's own name servers, or else the host's.
-fn nameservers<'a>(network: &'a NetworkSpec, host_dns: &'a [IpAddr]) -> &'a [IpAddr] {
-    if network.dns.is_empty() { host_dns } else { &network.dns }
+/// The name servers that an interface leads to: the network's own. Where it has none, those of the host, through the
+/// interface with the default route.
+fn nameservers<'a>(nic: &Nic, network: &'a NetworkSpec, host_dns: &'a [IpAddr]) -> &'a [IpAddr] {
+    match nic.default_route && network.dns.is_empty() {
+        true => host_dns,
+        false => &network.dns,
+    }
 }
 
-/// One `.network` file. `host_dns` is there for the interface that leads to the world.
-fn render_networkd(nic: &Nic, network: &NetworkSpec, host_dns: Option<&[IpAddr]>) -> String {
+/// One `.network` file.
+fn render_networkd(nic: &Nic, network: &NetworkSpec, host_dns: &[IpAddr]) -> String {
     let mut text = format!("[Match]\nName={}\n\n[Network]\n", nic.name);
     for address in &nic.addresses {
         let _ = writeln!(text, "Address={address}/{}", network.subnet.prefix_len()); // a String takes all
     }
-    if let Some(host_dns) = host_dns {
+    if nic.default_route {
         let _ = writeln!(text, "Gateway={}", network.gateway());
-        for server in nameservers(network, host_dns) {
-            let _ = writeln!(text, "DNS={server}");
-        }
+    }
+    for server in nameservers(nic, network, host_dns) {
+        let _ = writeln!(text, "DNS={server}");
     }
     text.push_str(
         "# What was set before init ran stays, also while the host's end is being replaced.\n\
@@ -75,17 +84,20 @@ fn render_networkd(nic: &Nic, network: &NetworkSpec, host_dns: Option<&[IpAddr]>
 /// there already.
 fn render_ifupdown(nics: &[(&Nic, &NetworkSpec)], host_dns: &[IpAddr]) -> String {
     let mut text = String::from("# What the host has set before init ran, and sets at each start.\n");
-    for (number, (nic, network)) in nics.iter().enumerate() {
+    for (nic, network) in nics {
         let _ = writeln!(text, "\nauto {}", nic.name); // a String takes all
         for (index, address) in nic.addresses.iter().enumerate() {
+            let is_first = index == 0; // what is the interface's is said with its first address
             let _ = writeln!(text, "iface {} inet static", nic.name);
-            if index == 0 {
+            if is_first {
                 let _ = writeln!(text, "    pre-up ip -4 address flush dev {}", nic.name);
             }
             let _ = writeln!(text, "    address {address}/{}", network.subnet.prefix_len());
-            if (number, index) == (0, 0) {
+            if is_first && nic.default_route {
                 let _ = writeln!(text, "    gateway {}", network.gateway());
-                text.push_str(&render_dns_option(nameservers(network, host_dns)));
+            }
+            if is_first {
+                text.push_str(&render_dns_option(nameservers(nic, network, host_dns)));
             }
         }
     }
@@ -106,23 +118,26 @@ mod tests {
     fn network(dns: &[&str]) -> NetworkSpec {
         NetworkSpec {
             name: "default".parse().unwrap(),
-            bridge: "insbr0".parse().unwrap(),
+            attachment: insula_types::Attachment::Bridged("insbr0".parse().unwrap()),
             subnet: "10.64.3.0/24".parse().unwrap(),
             dns: dns.iter().map(|server| server.parse().unwrap()).collect(),
+            origin: insula_types::NetworkOrigin::Settings,
         }
     }
 
+    /// The one that is called `eth0` has the default route.
     fn nic(name: &str, addresses: &[&str]) -> Nic {
         Nic {
             name: name.parse().unwrap(),
             network: "default".parse().unwrap(),
             mac: "02:00:00:00:00:0a".parse().unwrap(),
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            default_route: name == "eth0",
         }
     }
 
     #[test]
-    fn the_first_interface_leads_to_the_world() {
+    fn one_interface_leads_to_the_world() {
         let (first, second) = (nic("eth0", &["10.64.3.2", "10.64.3.9"]), nic("eth1", &["10.64.3.3"]));
         let network = network(&[]);
         let dns = ["192.0.2.7".parse().unwrap()];
@@ -194,13 +209,45 @@ mod tests {
     }
 
     #[test]
+    fn the_interface_with_the_default_route_may_be_any() {
+        let first = Nic { default_route: false, ..nic("eth0", &["10.64.3.2"]) };
+        let second = Nic { default_route: true, ..nic("eth1", &["10.64.3.3"]) };
+        let network = network(&[]);
+        let dns = ["192.0.2.7".parse().unwrap()];
+        let files = render_guest_network(&[(&first, &network), (&second, &network)], &dns);
+        let has_route = |file: &GuestFile| file.contents.contains("Gateway=10.64.3.1\nDNS=192.0.2.7\n");
+        assert_eq!((has_route(&files[0]), has_route(&files[1])), (false, true));
+        let (before, after) = files[2].contents.split_once("auto eth1").unwrap();
+        assert_eq!((before.contains("gateway"), after.contains("gateway 10.64.3.1")), (false, true));
+    }
+
+    #[test]
     fn the_network_s_name_servers_win_over_the_host_s() {
         let host_dns = ["192.0.2.7".parse().unwrap()];
-        assert_eq!(render_resolv_conf(&network(&[]), &host_dns), "nameserver 192.0.2.7\n");
+        let eth0 = nic("eth0", &["10.64.3.2"]);
+        for (dns, expected) in [
+            (vec![], "nameserver 192.0.2.7\n"),
+            (vec!["9.9.9.9", "2620:fe::fe"], "nameserver 9.9.9.9\nnameserver 2620:fe::fe\n"),
+        ] {
+            assert_eq!(render_resolv_conf(&[(&eth0, &network(&dns))], &host_dns), expected);
+        }
+        assert_eq!(render_resolv_conf(&[(&eth0, &network(&[]))], &[]), "");
+    }
+
+    #[test]
+    fn name_servers_come_from_all_networks() {
+        let host_dns = ["192.0.2.7".parse().unwrap()];
+        let (eth0, eth1) = (nic("eth0", &["10.64.3.2"]), nic("eth1", &["10.64.4.2"]));
+        let (plain, office) = (network(&[]), network(&["10.64.4.1", "192.0.2.7"]));
+        let servers = render_resolv_conf(&[(&eth0, &plain), (&eth1, &office)], &host_dns);
+        assert_eq!(servers, "nameserver 192.0.2.7\nnameserver 10.64.4.1\n");
         assert_eq!(
-            render_resolv_conf(&network(&["9.9.9.9", "2620:fe::fe"]), &host_dns),
-            "nameserver 9.9.9.9\nnameserver 2620:fe::fe\n"
+            render_resolv_conf(&[(&eth1, &plain)], &host_dns),
+            "",
+            "the host's are not reached that way"
         );
-        assert_eq!(render_resolv_conf(&network(&[]), &[]), "");
+        let files = render_guest_network(&[(&eth0, &plain), (&eth1, &office)], &host_dns);
+        assert!(files[1].contents.contains("DNS=10.64.4.1\nDNS=192.0.2.7\n"));
+        assert!(files[2].contents.ends_with("    dns-nameservers 10.64.4.1 192.0.2.7\n"));
     }
 }

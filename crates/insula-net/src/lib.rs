@@ -8,18 +8,22 @@
 mod address;
 mod bridge;
 mod dns;
+mod facility;
 mod firewall;
 mod guest;
 mod subnet;
 mod traffic;
 
-pub use address::{AddressRefusal, check_address, next_address};
-pub use bridge::{BridgeError, bridge_mac, ensure_bridge, ensure_bridge_absent, ensure_forwarding};
+pub use address::{AddressRefusal, assignable, check_address, next_address};
+pub use bridge::{
+    BridgeError, bridge_mac, ensure_bridge, ensure_bridge_absent, ensure_forwarding, observe_interface,
+};
 pub use dns::observe_host_dns;
+pub use facility::{NetworkRefusal, check_network};
 pub use firewall::{
     CONNECTIONS_AT_ONCE, CONNECTIONS_PER_SECOND, FirewallError, ForwardBlocker, GuestPort, TableName,
-    TableNameError, apply_guard, apply_guest_port, apply_nat, ensure_firewall_absent,
-    observe_forward_blockers, remove_guest_port, render_guard, render_nat,
+    TableNameError, add_network, add_ports, ensure_firewall_absent, ensure_guard, ensure_nat,
+    observe_forward_blockers, remove_network, remove_ports,
 };
 pub use guest::{GuestFile, render_guest_network, render_resolv_conf};
 pub use subnet::{choose_subnet, observe_occupied};

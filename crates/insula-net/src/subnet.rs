@@ -1,10 +1,10 @@
 //! Which range a network gets.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use insula_sys::netlink::{NetlinkError, Socket};
 use insula_types::InterfaceName;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -32,9 +32,9 @@ const SHORTEST_PREFIX: u8 = 8;
 
 /// A private /24 (RFC 1918) that collides with nothing occupied; `None` if there is none. The same seed and the
 /// same host give the same range.
-pub fn choose_subnet(occupied: &[Ipv4Net], seed: u64) -> Option<Ipv4Net> {
+pub fn choose_subnet(occupied: &[IpNet], seed: u64) -> Option<IpNet> {
     let is_free =
-        |subnet: &Ipv4Net| !occupied.iter().any(|other| other.contains(subnet) || subnet.contains(other));
+        |subnet: &IpNet| !occupied.iter().any(|other| other.contains(subnet) || subnet.contains(other));
     SOURCES.into_iter().find_map(|(start, prefix)| {
         let count = 1_u64 << (PREFIX - prefix);
         (0..count)
@@ -42,20 +42,21 @@ pub fn choose_subnet(occupied: &[Ipv4Net], seed: u64) -> Option<Ipv4Net> {
             .filter_map(|number| {
                 Ipv4Net::new((start.to_bits() + (number << (32 - PREFIX))).into(), PREFIX).ok()
             })
+            .map(IpNet::V4)
             .find(is_free)
     })
 }
 
 /// What the host uses or has a route to, but for `own_bridge`: its addresses, its routes in all tables, and the
 /// servers that it resolves names with (behind the default route, no route of their own shows them).
-pub fn observe_occupied(own_bridge: &InterfaceName) -> Result<Vec<Ipv4Net>, NetlinkError> {
+pub fn observe_occupied(own_bridge: &InterfaceName) -> Result<Vec<IpNet>, NetlinkError> {
     let socket = Socket::open()?;
     let own_index = socket.interface_index(own_bridge.as_str())?;
-    let mut occupied: Vec<Ipv4Net> = observe_addresses(&socket)?
+    let mut occupied: Vec<IpNet> = observe_addresses(&socket)?
         .into_iter()
         .filter_map(|(index, net)| (Some(index) != own_index).then_some(net.trunc()))
         .chain(observe_routes(&socket, own_index)?)
-        .chain(observe_host_dns().into_iter().filter_map(single_address))
+        .chain(observe_host_dns().into_iter().map(IpNet::from))
         .collect();
     occupied.sort();
     occupied.dedup();
@@ -63,7 +64,7 @@ pub fn observe_occupied(own_bridge: &InterfaceName) -> Result<Vec<Ipv4Net>, Netl
 }
 
 /// Every IPv4 address of the host in its network, by the index of the interface that has it.
-pub(crate) fn observe_addresses(socket: &Socket) -> Result<Vec<(u32, Ipv4Net)>, NetlinkError> {
+pub(crate) fn observe_addresses(socket: &Socket) -> Result<Vec<(u32, IpNet)>, NetlinkError> {
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet;
     let dump =
@@ -71,15 +72,15 @@ pub(crate) fn observe_addresses(socket: &Socket) -> Result<Vec<(u32, Ipv4Net)>, 
     let address = |answer| {
         let RouteNetlinkMessage::NewAddress(message) = answer else { return None };
         let address = message.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+            AddressAttribute::Local(address) => Some(*address),
             _ => None,
         })?;
-        Some((message.header.index, Ipv4Net::new(address, message.header.prefix_len).ok()?))
+        Some((message.header.index, IpNet::new(address, message.header.prefix_len).ok()?))
     };
     Ok(dump.into_iter().filter_map(address).collect())
 }
 
-fn observe_routes(socket: &Socket, own_index: Option<u32>) -> Result<Vec<Ipv4Net>, NetlinkError> {
+fn observe_routes(socket: &Socket, own_index: Option<u32>) -> Result<Vec<IpNet>, NetlinkError> {
     let mut message = RouteMessage::default();
     message.header.address_family = AddressFamily::Inet;
     let dump = socket.dump(format_args!("list the host's routes"), RouteNetlinkMessage::GetRoute(message))?;
@@ -94,29 +95,23 @@ fn observe_routes(socket: &Socket, own_index: Option<u32>) -> Result<Vec<Ipv4Net
 }
 
 /// Where the route leads to, unless it is too wide to tell.
-fn destination(route: &RouteMessage) -> Option<Ipv4Net> {
+fn destination(route: &RouteMessage) -> Option<IpNet> {
     let prefix_length = route.header.destination_prefix_length;
     route.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Destination(RouteAddress::Inet(address)) if prefix_length >= SHORTEST_PREFIX => {
-            Ipv4Net::new(*address, prefix_length).ok()
+            IpNet::new((*address).into(), prefix_length).ok()
         }
         _ => None,
     })
-}
-
-fn single_address(address: IpAddr) -> Option<Ipv4Net> {
-    match address {
-        IpAddr::V4(address) => Some(Ipv4Net::from(address)),
-        IpAddr::V6(_) => None,
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::net::IpAddr;
 
-    fn nets(texts: &[&str]) -> Vec<Ipv4Net> {
+    fn nets(texts: &[&str]) -> Vec<IpNet> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
@@ -144,12 +139,13 @@ mod tests {
             seed: u64,
             occupied in proptest::collection::vec((any::<u32>(), 8_u8..=32), 0..30),
         ) {
-            let occupied: Vec<Ipv4Net> = occupied
+            let occupied: Vec<IpNet> = occupied
                 .into_iter()
-                .map(|(base, prefix)| Ipv4Net::new((0x0a00_0000 | base >> 8).into(), prefix).unwrap().trunc())
+                .map(|(base, prefix)| Ipv4Net::new((0x0a00_0000 | base >> 8).into(), prefix).unwrap().trunc().into())
                 .collect();
             let chosen = choose_subnet(&occupied, seed).unwrap();
-            prop_assert!(chosen.network().is_private() && chosen.broadcast().is_private());
+            let is_private = |address| matches!(address, IpAddr::V4(address) if address.is_private());
+            prop_assert!(is_private(chosen.network()) && is_private(chosen.broadcast()));
             prop_assert_eq!(chosen, chosen.trunc());
             prop_assert!(occupied.iter().all(|net| !net.contains(&chosen) && !chosen.contains(net)));
             prop_assert_eq!(choose_subnet(&occupied, seed), Some(chosen));

@@ -71,7 +71,7 @@ pub fn plan_start(input: &StartInput<'_>) -> Result<StartPlan, PlanError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::IpAddr;
     use std::path::Path;
 
     use crate::cgroup::{CgroupLayout, Controller, LegacyHierarchy};
@@ -133,7 +133,7 @@ mod tests {
             name: name.parse().unwrap(),
             mac: MacAddress([2, 0, 0, 0, 0, index]),
             addresses: vec![(IpAddr::from([10, 90, index, 2]), 24)],
-            gateway: (index == 0).then(|| Ipv4Addr::new(10, 90, 0, 1)),
+            gateway: (index == 0).then(|| IpAddr::from([10, 90, 0, 1])),
         }
     }
 

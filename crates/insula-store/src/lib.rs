@@ -41,7 +41,7 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
-use insula_types::NetworkSpec;
+use insula_types::{NetworkName, NetworkSpec};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use column::{json_rows, to_json};
@@ -91,6 +91,13 @@ impl Store {
         self.write("keep a network", |change| {
             let row = params![network.name.as_str(), to_json(network)];
             change.execute("INSERT OR REPLACE INTO network (name, spec) VALUES (?1, ?2)", row).map(drop)
+        })
+    }
+
+    /// Forgets a network. Does nothing when it is forgotten already.
+    pub fn delete_network(&self, name: &NetworkName) -> Result<(), StoreError> {
+        self.write("forget a network", |change| {
+            change.execute("DELETE FROM network WHERE name = ?1", [name.as_str()]).map(drop)
         })
     }
 

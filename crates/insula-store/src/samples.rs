@@ -37,6 +37,7 @@ pub(crate) fn vps(name: &str, address: &str, start: u32) -> VpsSpec {
             network: "default".parse().unwrap(),
             mac: MacAddress::of(&id, 0),
             addresses: vec![address.parse().unwrap()],
+            default_route: true,
         }],
         ssh_keys: vec![],
         power: DesiredPower::Off,

@@ -1,6 +1,6 @@
 //! VPSes, their addresses, ids, snapshots, and how they ended.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use insula_types::{
     AddressAssignment, ExitRecord, OperationRecord, SnapshotInfo, SnapshotName, VpsId, VpsSpec,
@@ -86,7 +86,7 @@ impl Store {
     }
 
     /// The address of the network that was given last.
-    pub fn last_address(&self, network: &str) -> Result<Option<Ipv4Addr>, StoreError> {
+    pub fn last_address(&self, network: &str) -> Result<Option<IpAddr>, StoreError> {
         Ok(self.setting(&address_cursor(network))?.and_then(|text| text.parse().ok()))
     }
 

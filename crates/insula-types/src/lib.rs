@@ -36,7 +36,7 @@ pub use name::{
     ClientName, ImageAlias, ImageRef, InterfaceName, NameError, NetworkName, PoolName, ProfileName,
     SnapshotName, TenantName, VpsName,
 };
-pub use network::{AddressAssignment, MacAddress, NetworkSpec, Nic};
+pub use network::{AddressAssignment, Attachment, MacAddress, NetworkOrigin, NetworkSpec, Nic};
 pub use operation::{Failure, OperationKind, OperationRecord, OperationState, Progress};
 pub use profile::Profile;
 pub use reason::{Reason, UnknownReason};

@@ -1,9 +1,9 @@
 //! Networks, interfaces and addresses.
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use crate::{InterfaceName, NetworkName, VpsId};
@@ -58,27 +58,46 @@ impl From<MacAddress> for String {
     }
 }
 
-/// A bridge network of this host with its own private range.
+/// A network of this host with its own private range.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkSpec {
     /// Its name.
     pub name: NetworkName,
-    /// The bridge on the host.
-    pub bridge: InterfaceName,
+    /// How interfaces of VPSes are connected to it.
+    #[serde(flatten)]
+    pub attachment: Attachment,
     /// The range; the host has its first address.
-    pub subnet: Ipv4Net,
+    pub subnet: IpNet,
     /// The servers that guests resolve names with. Empty: those of the host.
     pub dns: Vec<IpAddr>,
+    /// Where it comes from.
+    #[serde(default)]
+    pub origin: NetworkOrigin,
+}
+
+/// Who wants a network to be there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkOrigin {
+    /// The agent's settings: it goes when they no longer name it and no VPS uses it.
+    #[default]
+    Settings,
+    /// A client: it goes when it is removed.
+    Request,
 }
 
 impl NetworkSpec {
     /// The host's own address in the network, and the guests' default route.
-    pub fn gateway(&self) -> Ipv4Addr {
-        self.subnet.hosts().next().unwrap_or(self.subnet.addr())
+    pub fn gateway(&self) -> IpAddr {
+        let first = match self.subnet {
+            IpNet::V4(subnet) => subnet.hosts().next().map(IpAddr::V4),
+            IpNet::V6(subnet) => subnet.hosts().nth(1).map(IpAddr::V6), // the network's own counts as one
+        };
+        first.unwrap_or(self.subnet.addr())
     }
 
     /// Whether a VPS may have the address: inside the range, not the network's, the host's or the broadcast address.
-    pub fn may_assign(&self, address: Ipv4Addr) -> bool {
+    pub fn may_assign(&self, address: IpAddr) -> bool {
         self.subnet.contains(&address)
             && address != self.subnet.network()
             && address != self.subnet.broadcast()
@@ -86,8 +105,33 @@ impl NetworkSpec {
     }
 }
 
+/// How an interface of a VPS is connected on the host.
+///
+/// In JSON a field of what has it, named by the way: `"bridge": "insbr0"`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Attachment {
+    /// A port of this bridge: all ports share one link, and the host's address is on the bridge.
+    #[serde(rename = "bridge")]
+    Bridged(InterfaceName),
+    /// A link with the host alone, which routes between it and this interface of its own. It can be described, and
+    /// what would have to make it refuses it.
+    #[serde(rename = "uplink")]
+    Routed(InterfaceName),
+}
+
+impl Attachment {
+    /// The bridge, where there is one.
+    pub fn bridge(&self) -> Option<&InterfaceName> {
+        match self {
+            Self::Bridged(bridge) => Some(bridge),
+            Self::Routed(_) => None,
+        }
+    }
+}
+
 /// A VPS's network interface as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "NicRecord")]
 pub struct Nic {
     /// The name inside the guest, `eth0`.
     pub name: InterfaceName,
@@ -96,7 +140,27 @@ pub struct Nic {
     /// Its Ethernet address.
     pub mac: MacAddress,
     /// Its addresses in the network's range.
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
+    /// Whether the guest's default route leads through it, to the network's gateway. Chosen when the VPS is made.
+    pub default_route: bool,
+}
+
+/// An interface as it was written down.
+#[derive(Deserialize)]
+struct NicRecord {
+    name: InterfaceName,
+    network: NetworkName,
+    mac: MacAddress,
+    addresses: Vec<IpAddr>,
+    default_route: Option<bool>,
+}
+
+impl From<NicRecord> for Nic {
+    /// Before interfaces said so themselves, the first one had the default route, and its name was always `eth0`.
+    fn from(NicRecord { name, network, mac, addresses, default_route }: NicRecord) -> Self {
+        let default_route = default_route.unwrap_or(name.as_str() == "eth0");
+        Self { name, network, mac, addresses, default_route }
+    }
 }
 
 /// Who has an address. An address belongs to at most one VPS.
@@ -105,7 +169,7 @@ pub struct AddressAssignment {
     /// The network whose range it is from.
     pub network: NetworkName,
     /// The address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Whose it is.
     pub vps: VpsId,
 }
@@ -130,9 +194,10 @@ mod tests {
     fn only_addresses_of_hosts_are_given() {
         let network = NetworkSpec {
             name: "default".parse().unwrap(),
-            bridge: "insbr0".parse().unwrap(),
+            attachment: Attachment::Bridged("insbr0".parse().unwrap()),
             subnet: "10.90.4.0/24".parse().unwrap(),
             dns: vec![],
+            origin: NetworkOrigin::Settings,
         };
         assert_eq!(network.gateway().to_string(), "10.90.4.1");
         for (address, allowed) in [
@@ -144,6 +209,36 @@ mod tests {
             ("10.90.5.2", false),
         ] {
             assert_eq!(network.may_assign(address.parse().unwrap()), allowed, "{address}");
+        }
+    }
+
+    #[test]
+    fn networks_are_written_as_they_always_were() {
+        let old = r#"{"name":"default","bridge":"insbr0","subnet":"10.90.4.0/24","dns":["9.9.9.9"]}"#;
+        let network: NetworkSpec = serde_json::from_str(old).unwrap();
+        assert_eq!(network.attachment.bridge().map(InterfaceName::as_str), Some("insbr0"));
+        assert_eq!(network.origin, NetworkOrigin::Settings);
+        let written = serde_json::to_string(&network).unwrap();
+        assert_eq!(written, old.replace('}', r#","origin":"settings"}"#));
+        let routed = old.replace("bridge", "uplink").replace("10.90.4.0/24", "2001:db8::/64");
+        let network: NetworkSpec = serde_json::from_str(&routed).unwrap();
+        assert_eq!(network.attachment, Attachment::Routed("insbr0".parse().unwrap()));
+        assert!(serde_json::from_str::<NetworkSpec>(&old.replace("bridge", "tunnel")).is_err());
+    }
+
+    #[test]
+    fn of_old_interfaces_the_first_has_the_default_route() {
+        let old = |name: &str| {
+            format!(
+                r#"{{"name":"{name}","network":"default","mac":"02:00:00:00:00:01","addresses":["10.90.4.2"]}}"#
+            )
+        };
+        let read = |text: &str| serde_json::from_str::<Nic>(text).unwrap();
+        let (first, second) = (read(&old("eth0")), read(&old("eth1")));
+        assert_eq!((first.default_route, second.default_route), (true, false));
+        for (name, default_route) in [("eth0", false), ("eth1", true)] {
+            let nic = Nic { default_route, ..read(&old(name)) };
+            assert_eq!(read(&serde_json::to_string(&nic).unwrap()), nic, "what it says itself counts");
         }
     }
 }

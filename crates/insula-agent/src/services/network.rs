@@ -30,7 +30,7 @@ impl v1::network_service_server::NetworkService for Shared {
 fn message(network: &NetworkView) -> v1::Network {
     v1::Network {
         name: network.spec.name.to_string(),
-        bridge: network.spec.bridge.to_string(),
+        bridge: network.spec.attachment.bridge().map(ToString::to_string).unwrap_or_default(),
         subnet: network.spec.subnet.to_string(),
         gateway: network.spec.gateway().to_string(),
         assigned_addresses: network.assigned,

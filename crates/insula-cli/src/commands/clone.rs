@@ -28,7 +28,7 @@ pub struct Clone {
     /// What it calls itself [default: its name]
     #[arg(long)]
     hostname: Option<String>,
-    /// An address for its first interface; may be repeated. Otherwise the next free one
+    /// An address of one of its networks; may be repeated. Otherwise the next free one
     #[arg(long = "ip", value_name = "ADDRESS")]
     addresses: Vec<IpAddr>,
     #[command(flatten)]

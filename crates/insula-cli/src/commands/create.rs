@@ -32,7 +32,7 @@ pub struct Create {
     /// The profile that its limits and networks come from [default: small]
     #[arg(long)]
     profile: Option<String>,
-    /// An address for its first interface; may be repeated. Otherwise the next free one
+    /// An address of one of its networks; may be repeated. Otherwise the next free one
     #[arg(long = "ip", value_name = "ADDRESS")]
     addresses: Vec<IpAddr>,
     /// A network to plug it into; may be repeated. Otherwise those of the profile

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use insula_net::TableName;
 use insula_types::{ByteSize, IdRange, InterfaceName, NetworkName, PoolName, ProfileName};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::Deserialize;
 
 pub use reboots::RebootSettings;
@@ -111,7 +111,7 @@ pub struct NetworkSettings {
     /// The interface on the host.
     pub bridge: InterfaceName,
     /// Its range. Absent: a private /24 that collides with no route of the host, chosen once.
-    pub subnet: Option<Ipv4Net>,
+    pub subnet: Option<IpNet>,
     /// The name servers of guests. Absent: those of the host.
     pub dns: Option<Vec<IpAddr>>,
     /// The nftables table.
@@ -210,6 +210,9 @@ impl Settings {
         self.access.check()?;
         self.grpc_web.check()?;
         self.reboots.check()?;
+        if let Some(subnet @ IpNet::V6(_)) = self.network.subnet {
+            return Err(format!("network.subnet: {subnet} is IPv6, and only networks of IPv4 can be made"));
+        }
         if self.pool.driver == Some(PoolDriver::Dir) && self.pool.size.is_some() {
             return Err(
                 "pool.size: a pool of plain directories is as large as the disk that it is on".to_owned()
@@ -260,6 +263,7 @@ mod tests {
             (r#"{"state_dir": "relative"}"#, "state_dir"),
             (r#"{"pool": {"size": "1M"}}"#, "pool.size"),
             (r#"{"pool": {"driver": "dir", "size": "8G"}}"#, "pool.size"),
+            (r#"{"network": {"subnet": "2001:db8::/64"}}"#, "network.subnet"),
             (r#"{"parallel_operations": 0}"#, "parallel_operations"),
             (r#"{"tls": {"names": ["https://vps1"]}}"#, "tls.names"),
             (r#"{"access": {"certificate_days": 0}}"#, "access.certificate_days"),

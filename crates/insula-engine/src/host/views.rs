@@ -1,23 +1,11 @@
-//! The host's networks, pools and profiles.
+//! The host's pools and profiles.
 
 use std::path::{Path, PathBuf};
 
-use insula_types::{NetworkSpec, Profile, Reason};
+use insula_types::Profile;
 
 use crate::host::pools::PoolView;
-use crate::model::checks::list;
 use crate::{Engine, EngineError};
-
-/// A network and how full it is.
-#[derive(Debug, Clone)]
-pub struct NetworkView {
-    /// As it should be.
-    pub spec: NetworkSpec,
-    /// How many addresses are assigned.
-    pub assigned: u32,
-    /// How many can be.
-    pub assignable: u32,
-}
 
 /// The profiles that come with Insula.
 const EMBEDDED: [&str; 4] = [
@@ -56,30 +44,6 @@ fn parse_profile(name: &str, text: &str) -> Result<Profile, EngineError> {
 }
 
 impl Engine {
-    /// The network of this name.
-    pub fn network(&self, name: &str) -> Result<&NetworkSpec, EngineError> {
-        self.networks.iter().find(|network| network.name.as_str() == name).ok_or_else(|| {
-            let shown: String = name.chars().take(80).collect();
-            EngineError::new(Reason::NetworkNotFound, format!("there is no network {shown:?}"))
-                .hint(format!("there are {}", list(self.networks.iter().map(|network| &network.name))))
-        })
-    }
-
-    /// All networks, and how full they are.
-    pub async fn networks(&self) -> Result<Vec<NetworkView>, EngineError> {
-        let assigned = self.store(|store| store.addresses()).await?;
-        let view = |spec: &NetworkSpec| {
-            let own = assigned.iter().filter(|address| address.network == spec.name).count();
-            let hosts = (1_u64 << (32 - u32::from(spec.subnet.prefix_len()))).saturating_sub(3);
-            NetworkView {
-                spec: spec.clone(),
-                assigned: u32::try_from(own).unwrap_or(u32::MAX),
-                assignable: u32::try_from(hosts).unwrap_or(u32::MAX),
-            }
-        };
-        Ok(self.networks.iter().map(view).collect())
-    }
-
     /// The host's pools, and how full they are.
     pub async fn pool_views(&self) -> Result<Vec<PoolView>, EngineError> {
         let mut views = vec![];

@@ -1,6 +1,6 @@
 //! Making a VPS from another: the same root and limits, other addresses, ids and keys of the host.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use insula_types::{
@@ -8,6 +8,7 @@ use insula_types::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::host::networks::WantedNic;
 use crate::jobs::spec::{Context, JobSpec, Moment, Target};
 use crate::model::asked::Asked;
 use crate::model::checks::check_hostname;
@@ -26,8 +27,8 @@ pub struct CloneVps {
     pub snapshot: Option<SnapshotName>,
     /// What it calls itself; absent: its name.
     pub hostname: Option<String>,
-    /// Addresses of its first interface; empty: the next free one.
-    pub addresses: Vec<Ipv4Addr>,
+    /// Addresses that it is to have, each of one of its networks. A network without one gives its next free one.
+    pub addresses: Vec<IpAddr>,
     /// Boot it, and how.
     pub boot: Option<Boot>,
 }
@@ -92,13 +93,12 @@ impl Engine {
         job.check_source(&Context::new(self, source, &asked.requester, Moment::AtItsTurn))?;
         let model = source.spec();
         let hostname = check_hostname(request.hostname.as_deref().unwrap_or(request.name.as_str()))?;
-        let networks = model.nics.iter().map(|nic| self.network(nic.network.as_str()));
-        let networks = networks.collect::<Result<Vec<_>, _>>()?;
+        let nics: Vec<WantedNic> = model.nics.iter().map(WantedNic::like).collect();
         self.pools.of(&model)?.check_room().await?;
 
         let assigning = self.assigning.lock().await;
         self.check_name(&request.name)?;
-        let nics = self.assign_addresses(&id, &networks, &request.addresses).await?;
+        let nics = self.networks.assign(&id, &nics, &request.addresses).await?;
         let spec = VpsSpec {
             id,
             name: request.name,

@@ -1,15 +1,12 @@
 //! Making a VPS: from what is asked for to a spec with an image, limits, addresses and ids.
 
-use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use insula_net::{check_address, next_address};
 use insula_runtime::cgroup::plan_limits;
 use insula_runtime::hash_password;
 use insula_types::{
-    DesiredPower, Features, ImageRef, InterfaceName, Labels, Limits, MacAddress, NetworkName, NetworkSpec,
-    Nic, OperationId, OperationKind, OperationRecord, Profile, ProfileName, Reason, Supervision, TenantName,
-    VpsId, VpsName, VpsSpec,
+    DesiredPower, Features, ImageRef, Labels, Limits, NetworkName, OperationId, OperationKind,
+    OperationRecord, Profile, ProfileName, Reason, Supervision, TenantName, VpsId, VpsName, VpsSpec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,8 +36,8 @@ pub struct CreateVps {
     pub hostname: Option<String>,
     /// Its networks; empty: those of the profile.
     pub networks: Vec<NetworkName>,
-    /// Addresses of its first interface; empty: the next free one.
-    pub addresses: Vec<Ipv4Addr>,
+    /// Addresses that it is to have, each of one of its networks. A network without one gives its next free one.
+    pub addresses: Vec<IpAddr>,
     /// Public keys that may log in as root.
     pub ssh_keys: Vec<String>,
     /// Boot it.
@@ -108,7 +105,7 @@ impl Engine {
         let hostname = check_hostname(request.hostname.as_deref().unwrap_or(request.name.as_str()))?;
         let ssh_keys =
             request.ssh_keys.iter().map(|key| check_ssh_key(key)).collect::<Result<Vec<_>, _>>()?;
-        let networks = self.networks_of(&request.networks, &profile)?;
+        let nics = self.networks.wanted_nics(&request.networks, &profile)?;
         pool.check_room().await?;
         let password = match &request.password {
             Some(password) => Some(hashed(password).await?),
@@ -118,7 +115,7 @@ impl Engine {
         let assigning = self.assigning.lock().await;
         self.check_name(&request.name)?;
         let id = VpsId::new();
-        let nics = self.assign_addresses(&id, &networks, &request.addresses).await?;
+        let nics = self.networks.assign(&id, &nics, &request.addresses).await?;
         let spec = VpsSpec {
             id,
             name: request.name,
@@ -160,19 +157,6 @@ impl Engine {
         }
     }
 
-    pub(crate) fn networks_of(
-        &self,
-        asked: &[NetworkName],
-        profile: &Profile,
-    ) -> Result<Vec<&NetworkSpec>, EngineError> {
-        let names = if asked.is_empty() { &profile.networks } else { asked };
-        let unique: BTreeSet<_> = names.iter().collect();
-        if unique.len() != names.len() {
-            return Err(EngineError::invalid("networks", "a network is named twice"));
-        }
-        names.iter().map(|name| self.network(name.as_str())).collect()
-    }
-
     /// A limit that can't be enforced is refused, never ignored.
     pub(crate) fn check_enforceable(&self, pool: &HostPool, limits: &Limits) -> Result<(), EngineError> {
         self.judge_limits(pool, limits).map_err(|error| {
@@ -194,77 +178,6 @@ impl Engine {
             EngineError::new(Reason::FacilityMissing, "the host can't enforce the limits").caused_by(error)
         })
     }
-
-    /// An address from each network; those that were asked for from the first.
-    pub(crate) async fn assign_addresses(
-        &self,
-        vps: &VpsId,
-        networks: &[&NetworkSpec],
-        asked: &[Ipv4Addr],
-    ) -> Result<Vec<Nic>, EngineError> {
-        if networks.is_empty() && !asked.is_empty() {
-            return Err(EngineError::invalid(
-                "ip_addresses",
-                "an address needs a network, and the VPS has none",
-            ));
-        }
-        let taken = self.store(|store| store.addresses()).await?;
-        let mut nics = vec![];
-        for (index, network) in (0_u8..).zip(networks) {
-            let taken: BTreeSet<Ipv4Addr> = taken
-                .iter()
-                .filter(|other| other.network == network.name)
-                .map(|other| other.address)
-                .collect();
-            let addresses = match index == 0 && !asked.is_empty() {
-                true => check_asked(network, asked, &taken)?,
-                false => vec![self.next_address(network, &taken).await?],
-            };
-            let name: InterfaceName = format!("eth{index}").parse().expect("a short word");
-            nics.push(Nic {
-                name,
-                network: network.name.clone(),
-                mac: MacAddress::of(vps, index),
-                addresses,
-            });
-        }
-        Ok(nics)
-    }
-
-    async fn next_address(
-        &self,
-        network: &NetworkSpec,
-        taken: &BTreeSet<Ipv4Addr>,
-    ) -> Result<Ipv4Addr, EngineError> {
-        let name = network.name.to_string();
-        let last = self.store(move |store| store.last_address(&name)).await?;
-        next_address(network, |address| taken.contains(&address), last).ok_or_else(|| {
-            let message =
-                format!("network {:?} ({}) has no free address", network.name.as_str(), network.subnet);
-            EngineError::new(Reason::AddressesExhausted, message).hint("delete VPSes, or use another network")
-        })
-    }
-}
-
-/// The addresses that were asked for, if the network may assign all of them and none is taken.
-fn check_asked(
-    network: &NetworkSpec,
-    asked: &[Ipv4Addr],
-    taken: &BTreeSet<Ipv4Addr>,
-) -> Result<Vec<Ipv4Addr>, EngineError> {
-    let mut seen = BTreeSet::new();
-    for address in asked {
-        check_address(network, *address)
-            .map_err(|refusal| EngineError::new(Reason::AddressOutOfRange, refusal.to_string()))?;
-        if taken.contains(address) {
-            let message = format!("address {address} belongs to another VPS");
-            return Err(EngineError::new(Reason::AddressInUse, message).hint("see insula list"));
-        }
-        if !seen.insert(*address) {
-            return Err(EngineError::invalid("ip_addresses", format!("address {address} is named twice")));
-        }
-    }
-    Ok(asked.to_vec())
 }
 
 /// The hash of a password. It is slow on purpose.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use insula_runtime::AppArmor;
 use insula_storage::Pool;
 
+use crate::host::networks::Networks;
 use crate::{Engine, EngineError, VpsHandle};
 
 impl Engine {
@@ -43,7 +44,7 @@ impl Engine {
                 .map_err(|error| EngineError::internal("failed to remove the policies of this agent", error))
         })
         .await?;
-        self.take_network_down().await?;
+        self.change_networks("take the network down", Networks::take_down).await?;
         Ok(self.pools.take_opened())
     }
 

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::host::clients::Clients;
 use crate::host::database::Database;
 use crate::host::nested::{fit_ids, observe_nesting};
+use crate::host::networks::Networks;
 use crate::host::pools::Pools;
 use crate::journal::operations::Operations;
 use crate::journal::retries::Retries;
@@ -33,7 +34,6 @@ impl Engine {
         let unfinished = engine.store(|store| store.unfinished_operations()).await?;
         let silent = engine.find_vpses().await?;
         engine.remove_strays(&unfinished, silent).await?;
-        engine.guard_all().await;
         engine.spares.refill();
         engine.events.begin_writing();
         engine.recall_states().await?;
@@ -66,11 +66,12 @@ fn open_host(mut settings: Settings) -> Result<Shared, EngineError> {
     let program = find_monitor(&settings)?;
     let store = Store::open(&settings.state_dir.join("insula.db"))
         .map_err(|error| EngineError::internal("failed to open the state", error))?;
+    let store = Database::new(store);
     let layout = CgroupLayout::observe(&settings.cgroup_root).map_err(|error| {
         EngineError::new(Reason::FacilityMissing, "the host's cgroups can't be used").caused_by(error)
     })?;
     let pools = Arc::new(Pools::open(&settings, is_nested)?);
-    let network = crate::host::networks::open(&settings, &store)?;
+    let networks = Networks::open(&settings.network, store.clone())?;
     // Last: what goes wrong before leaves no groups behind.
     layout
         .ensure_root()
@@ -84,7 +85,7 @@ fn open_host(mut settings: Settings) -> Result<Shared, EngineError> {
             .send_if_modified(|newest| *newest < sequence && std::mem::replace(newest, sequence) < sequence);
     }));
     let images = store.images()?.into_iter().map(|image| (image.fingerprint, image)).collect();
-    let (store, table) = (Database::new(store), Arc::new(Table::default()));
+    let table = Arc::new(Table::default());
     Ok(Shared {
         autostarts: Arc::new(Autostarts::new(store.clone(), table.clone(), is_nested)),
         profiles: RwLock::new(profiles_of(&store)?),
@@ -94,8 +95,7 @@ fn open_host(mut settings: Settings) -> Result<Shared, EngineError> {
         store,
         pools,
         is_nested,
-        networks: vec![network.spec],
-        firewall: network.firewall,
+        networks: Arc::new(networks),
         images: RwLock::new(images),
         operations: Operations::new(settings.parallel_operations),
         fairness: Fairness::new(layout.clone(), table.clone()),

@@ -142,7 +142,7 @@ impl Engine {
             let rule = "a description is one line of at most 500 characters, without control characters";
             return Err(EngineError::invalid("profile.description", rule));
         }
-        self.networks_of(&profile.networks, &profile)?;
+        self.networks.wanted_nics(&profile.networks, &profile)?;
         let kept = profile.clone();
         let write =
             move |store: &insula_store::Store, record: &OperationRecord| store.put_profile(&kept, record);

@@ -45,7 +45,7 @@ impl Engine {
         };
         match step {
             Step::ReserveVps | Step::ReserveSnapshot(_) => Ok(()), // written down together with the operation
-            Step::GuardAddresses => self.guard(&handle.spec()).await,
+            Step::GuardAddresses => self.networks.guard(&handle.spec()).await,
             Step::CloneRoot => {
                 let spec = handle.spec();
                 self.clone_root(&spec, Volume::Image(spec.image)).await
@@ -111,7 +111,7 @@ impl Engine {
         let Ok(handle) = self.target(job) else { return Ok(()) };
         match step {
             Step::ReserveVps => self.forget_vps(&handle, now(record)).await,
-            Step::GuardAddresses => self.unguard(&handle.spec()).await,
+            Step::GuardAddresses => self.networks.unguard(&handle.spec()).await,
             Step::CloneRoot | Step::CloneFrom(_) => {
                 self.remove_volume(&handle, Volume::Root(handle.id)).await
             }
@@ -270,9 +270,10 @@ impl Engine {
         let hosts =
             format!("127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost ip6-localhost ip6-loopback\n");
         let mut files = vec![("etc/hostname", 0o644, format!("{name}\n")), ("etc/hosts", 0o644, hosts)];
-        if let Some(nic) = spec.nics.first() {
-            let network = self.network(nic.network.as_str())?;
-            files.push(("etc/resolv.conf", 0o644, render_resolv_conf(network, &observe_host_dns())));
+        if !spec.nics.is_empty() {
+            let networks = self.networks.of(spec)?;
+            let nics: Vec<_> = spec.nics.iter().zip(networks.iter().map(|network| &**network)).collect();
+            files.push(("etc/resolv.conf", 0o644, render_resolv_conf(&nics, &observe_host_dns())));
         }
         if !spec.ssh_keys.is_empty() {
             files.push((SSH_KEYS, 0o600, spec.ssh_keys.join("\n") + "\n"));
@@ -316,7 +317,7 @@ impl Engine {
     /// The rule for its interfaces goes in the same step: an agent that begins makes the rules of all VPSes that it knows,
     /// so that a step of its own before this one would not be enough. It goes first: what is forgotten is forgotten whole.
     async fn forget_vps(&self, handle: &VpsHandle, record: OperationRecord) -> Result<(), EngineError> {
-        self.unguard(&handle.spec()).await?;
+        self.networks.unguard(&handle.spec()).await?;
         let id = handle.id;
         self.store(move |store| store.delete_vps(&id, &record)).await?;
         self.table.remove(&id);

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use insula_net::{observe_host_dns, render_guest_network};
+use insula_net::{check_network, observe_host_dns, render_guest_network};
 use insula_runtime::{
     GuestInput, GuestNic, HostInput, RebootPolicy, RootPlan, RunFile, StartEnd, StartInput, StartPlan,
     plan_start,
 };
 use insula_storage::Volume;
-use insula_types::{DesiredPower, NetworkSpec, Nic, Reason, VpsSpec};
+use insula_types::{DesiredPower, InterfaceName, NetworkSpec, Nic, Reason, VpsSpec};
 
 use crate::host::features::observe_devices;
 use crate::{Engine, EngineError, Power, VpsHandle};
@@ -28,8 +28,8 @@ impl Engine {
     }
 
     fn plan_start(&self, spec: &VpsSpec) -> Result<StartPlan, EngineError> {
-        let nics = spec.nics.iter().map(|nic| Ok((nic, self.network(nic.network.as_str())?)));
-        let nics: Vec<(&Nic, &NetworkSpec)> = nics.collect::<Result<_, EngineError>>()?;
+        let networks = self.networks.of(spec)?;
+        let nics: Vec<(&Nic, &NetworkSpec)> = spec.nics.iter().zip(networks.iter().map(|n| &**n)).collect();
         let files = render_guest_network(&nics, &observe_host_dns()).into_iter().map(|file| RunFile {
             path: file.path.to_string_lossy().into_owned(),
             mode: file.mode,
@@ -50,18 +50,14 @@ impl Engine {
                 limits: &spec.limits,
                 features: &spec.features,
                 init: spec.init,
-                nics: nics
-                    .iter()
-                    .enumerate()
-                    .map(|(index, (nic, network))| guest_nic(index, nic, network))
-                    .collect(),
+                nics: nics.iter().map(|(nic, network)| guest_nic(nic, network)).collect(),
                 run_files: files.collect(),
                 environment: vec![],
             },
             host: HostInput {
                 ids: spec.ids,
                 root,
-                bridges: nics.iter().map(|(_, network)| network.bridge.clone()).collect(),
+                bridges: nics.iter().map(|(_, network)| bridge_of(network)).collect::<Result<_, _>>()?,
                 devices: &devices,
                 is_nested: self.is_nested,
                 layout: &self.layout,
@@ -84,13 +80,20 @@ impl Engine {
     }
 }
 
-/// An interface as the guest sees it. The first one leads to the world.
-fn guest_nic(index: usize, nic: &Nic, network: &NetworkSpec) -> GuestNic {
+/// The bridge that an interface in the network is plugged into. A start knows no other way.
+fn bridge_of(network: &NetworkSpec) -> Result<InterfaceName, EngineError> {
+    check_network(network).cloned().map_err(|refusal| {
+        EngineError::new(Reason::FacilityMissing, "this host can't connect the VPS").caused_by(refusal)
+    })
+}
+
+/// An interface as the guest sees it.
+fn guest_nic(nic: &Nic, network: &NetworkSpec) -> GuestNic {
     let prefix = network.subnet.prefix_len();
     GuestNic {
         name: nic.name.clone(),
         mac: nic.mac,
-        addresses: nic.addresses.iter().map(|address| ((*address).into(), prefix)).collect(),
-        gateway: (index == 0).then(|| network.gateway()),
+        addresses: nic.addresses.iter().map(|address| (*address, prefix)).collect(),
+        gateway: nic.default_route.then(|| network.gateway()),
     }
 }

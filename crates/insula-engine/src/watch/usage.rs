@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use insula_net::{Traffic, observe_traffic};
 use insula_runtime::CgroupLayout;
+use insula_runtime::plan::host_interface_name;
 use insula_types::{ByteSize, VpsSpec};
 
 use crate::host::pools::Pools;
@@ -47,17 +48,20 @@ pub(crate) async fn observe_usage(
                 true => layout.observe_usage(&id),
                 false => Default::default(),
             };
-            // What the host's end has received, the VPS has sent.
-            let Traffic { received_bytes, sent_bytes } =
-                traffic.get(&id.veth_name()).copied().unwrap_or_default();
+            let spec = handle.spec();
+            let host_ends = (0..spec.nics.len()).filter_map(|index| host_interface_name(&id, index));
+            let host_ends = host_ends.filter_map(|name| traffic.get(&name));
+            // What the host's ends have received, the VPS has sent.
+            let sum = |bytes: fn(&Traffic) -> u64| host_ends.clone().map(bytes).sum();
+            let (sent_bytes, received_bytes) = (sum(|end| end.received_bytes), sum(|end| end.sent_bytes));
             Usage {
                 spec,
                 memory_bytes: live.memory_bytes.unwrap_or(0),
                 cpu_ns: live.cpu_ns.unwrap_or(0),
                 processes: live.processes.and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
                 disk_bytes: disk.and_then(|usage| usage.used).map_or(0, ByteSize::bytes),
-                received_bytes: sent_bytes,
-                sent_bytes: received_bytes,
+                received_bytes,
+                sent_bytes,
                 at_ms: now_ms(),
             }
         };

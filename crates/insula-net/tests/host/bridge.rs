@@ -1,11 +1,11 @@
 use insula_net::{BridgeError, bridge_mac, ensure_bridge, ensure_bridge_absent, ensure_forwarding};
 use insula_sys::netlink::Socket;
-use insula_types::NetworkSpec;
+use insula_types::{Attachment, NetworkSpec};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 
-use crate::scratch::{network, on_scratch_host, plug_guest};
+use crate::scratch::{bridge, network, on_scratch_host, plug_guest};
 
 #[test]
 fn a_bridge_is_made_once_and_removed_once() {
@@ -13,8 +13,8 @@ fn a_bridge_is_made_once_and_removed_once() {
         let network = network();
         assert!(ensure_bridge(&network).unwrap());
         assert!(!ensure_bridge(&network).unwrap());
-        assert!(ensure_bridge_absent(&network).unwrap());
-        assert!(!ensure_bridge_absent(&network).unwrap());
+        assert!(ensure_bridge_absent(&bridge()).unwrap());
+        assert!(!ensure_bridge_absent(&bridge()).unwrap());
         assert!(ensure_bridge(&network).unwrap());
     });
 }
@@ -26,7 +26,7 @@ fn what_is_wrong_with_a_bridge_is_corrected() {
         ensure_bridge(&network).unwrap();
         let socket = Socket::open().unwrap();
         let index = socket.interface_index("insbr0").unwrap().unwrap();
-        let gateway = network.gateway().into();
+        let gateway = network.gateway();
 
         assert!(socket.delete_address(index, gateway, 24).unwrap());
         assert!(!socket.delete_address(index, gateway, 24).unwrap());
@@ -70,7 +70,7 @@ fn an_interface_of_others_is_left_alone() {
         let flags = NLM_F_CREATE | NLM_F_EXCL;
         socket.request(format_args!("take the name"), flags, RouteNetlinkMessage::NewLink(other)).unwrap();
         assert!(matches!(ensure_bridge(&network()), Err(BridgeError::NotABridge(_))));
-        assert!(!ensure_bridge_absent(&network()).unwrap());
+        assert!(!ensure_bridge_absent(&bridge()).unwrap());
         assert!(socket.interface_index("insbr0").unwrap().is_some());
     });
 }
@@ -81,5 +81,19 @@ fn forwarding_is_turned_on_once() {
         std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
         assert!(ensure_forwarding().unwrap());
         assert!(!ensure_forwarding().unwrap());
+    });
+}
+
+#[test]
+fn what_can_not_be_made_leaves_nothing() {
+    on_scratch_host(|| {
+        let socket = Socket::open().unwrap();
+        let routed = NetworkSpec { attachment: Attachment::Routed(bridge()), ..network() };
+        let sixth = NetworkSpec { subnet: "2001:db8::/64".parse().unwrap(), ..network() };
+        for refused in [routed, sixth] {
+            let error = ensure_bridge(&refused).unwrap_err();
+            assert!(matches!(error, BridgeError::Refused(_)), "{error:?}");
+            assert_eq!(socket.interface_index("insbr0").unwrap(), None);
+        }
     });
 }

@@ -1,7 +1,7 @@
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
-use insula_net::{GuestPort, TableName, apply_guard, apply_guest_port, bridge_mac, remove_guest_port};
+use insula_net::{GuestPort, TableName, add_ports, bridge_mac, ensure_guard, remove_ports};
 use insula_sys::netlink::Socket;
 use insula_types::MacAddress;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
@@ -99,12 +99,19 @@ fn set_gateway_neighbour(inside: &Socket, index: u32) {
     message.header.ifindex = index;
     message.header.state = NeighbourState::Permanent;
     message.attributes = vec![
-        NeighbourAttribute::Destination(NeighbourAddress::Inet(network.gateway())),
+        NeighbourAttribute::Destination(neighbour(network.gateway())),
         NeighbourAttribute::LinkLayerAddress(bridge_mac(&network).0.to_vec()),
     ];
     let what = format_args!("set a neighbour");
     let flags = NLM_F_CREATE | NLM_F_REPLACE;
     inside.request(what, flags, RouteNetlinkMessage::NewNeighbour(message)).unwrap();
+}
+
+fn neighbour(address: IpAddr) -> NeighbourAddress {
+    match address {
+        IpAddr::V4(address) => NeighbourAddress::Inet(address),
+        IpAddr::V6(address) => NeighbourAddress::Inet6(address),
+    }
 }
 
 /// Whether the host believes, by ARP, that it knows who has the address.
@@ -127,7 +134,7 @@ fn port() -> GuestPort {
     GuestPort {
         veth: GUEST_VETH.parse().unwrap(),
         mac: MacAddress(GUEST_MAC),
-        addresses: vec![GUEST_ADDRESS],
+        addresses: vec![GUEST_ADDRESS.into()],
     }
 }
 
@@ -138,15 +145,15 @@ fn a_guest_sends_only_from_its_own_addresses() {
         let guest = plug_guest();
         let witness = Witness::new(&guest);
         assert_eq!(witness.what_comes_through(), ALL, "without the guard all comes through");
-        apply_guard(&table(), &[]).unwrap();
+        ensure_guard(&table(), &[]).unwrap();
         assert_eq!(witness.what_comes_through(), ALL, "a guard without guests guards nobody");
-        apply_guest_port(&table(), &port()).unwrap();
+        add_ports(&table(), &[port()]).unwrap();
         assert_eq!(witness.what_comes_through(), ["last"]);
-        apply_guest_port(&table(), &port()).unwrap();
-        apply_guard(&table(), &[port()]).unwrap();
+        add_ports(&table(), &[port()]).unwrap();
+        ensure_guard(&table(), &[port()]).unwrap();
         assert_eq!(witness.what_comes_through(), ["last"], "entered twice is as good as once");
-        remove_guest_port(&table(), &port()).unwrap();
-        remove_guest_port(&table(), &port()).unwrap();
+        remove_ports(&table(), &[port()]).unwrap();
+        remove_ports(&table(), &[port()]).unwrap();
         assert_eq!(witness.what_comes_through(), ALL);
     });
 }
@@ -155,7 +162,7 @@ fn a_guest_sends_only_from_its_own_addresses() {
 fn a_guest_can_not_take_another_s_address_by_arp() {
     on_scratch_host(|| {
         let guest = plug_guest();
-        apply_guard(&table(), &[port()]).unwrap();
+        ensure_guard(&table(), &[port()]).unwrap();
         Witness::new(&guest).forge_arp();
         assert!(!host_knows(FORGED_ADDRESS));
         assert!(host_knows(GUEST_ADDRESS), "its own requests come through");

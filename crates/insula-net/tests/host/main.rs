@@ -2,6 +2,7 @@
 //! They need root.
 
 mod bridge;
+mod elements;
 mod guard;
 mod nat;
 mod scratch;

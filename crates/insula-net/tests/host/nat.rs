@@ -1,10 +1,10 @@
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use insula_net::{
-    CONNECTIONS_AT_ONCE, CONNECTIONS_PER_SECOND, FirewallError, TableName, apply_guard, apply_nat,
-    ensure_firewall_absent, ensure_forwarding, observe_forward_blockers,
+    CONNECTIONS_AT_ONCE, CONNECTIONS_PER_SECOND, FirewallError, TableName, ensure_firewall_absent,
+    ensure_forwarding, ensure_guard, ensure_nat, observe_forward_blockers,
 };
 use insula_sys::netlink::Socket;
 use insula_sys::program::Program;
@@ -45,12 +45,12 @@ fn a_guest_reaches_the_world_under_the_host_s_address() {
         let guest = plug_guest();
         let world = plug_world();
         ensure_forwarding().unwrap();
-        apply_nat(&table(), &[network()]).unwrap();
+        ensure_nat(&table(), &[network()]).unwrap();
         talk_udp(&guest, &world);
         talk_tcp(&guest, &world);
         guest.within(|| ping(SERVER));
 
-        apply_nat(&table(), &[network()]).unwrap();
+        ensure_nat(&table(), &[network()]).unwrap();
         talk_tcp(&guest, &world); // applied twice is as good as once
     });
 }
@@ -61,10 +61,10 @@ fn a_guest_alone_does_not_fill_the_table_of_connections() {
         let guest = plug_guest();
         let world = plug_world();
         ensure_forwarding().unwrap();
-        apply_nat(&table(), &[network()]).unwrap();
+        ensure_nat(&table(), &[network()]).unwrap();
         let known = || std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").unwrap();
         let began = Instant::now();
-        for target in [SERVER, network().gateway()] {
+        for target in [SERVER.into(), network().gateway()] {
             guest.within(|| knock_at_all_ports(target));
         }
         let known: u64 = known().trim().parse().unwrap();
@@ -77,7 +77,7 @@ fn a_guest_alone_does_not_fill_the_table_of_connections() {
 }
 
 /// A connection in the kernel's eyes each: a datagram to every port. Refusals are answered; nobody waits for them.
-fn knock_at_all_ports(address: Ipv4Addr) {
+fn knock_at_all_ports(address: IpAddr) {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     for port in 1..=60_000 {
         let _ = socket.send_to(b"?", (address, port)); // the error is that of an earlier one
@@ -130,8 +130,8 @@ fn our_tables_are_removed_once_and_those_of_others_stay() {
     on_scratch_host(|| {
         let foreign = "table ip insula_other\ntable ip filter\n";
         Program::new("nft").args(["-f", "-"]).input(foreign).output().unwrap();
-        apply_nat(&table(), &[network()]).unwrap();
-        apply_guard(&table(), &[]).unwrap();
+        ensure_nat(&table(), &[network()]).unwrap();
+        ensure_guard(&table(), &[]).unwrap();
         assert!(ensure_firewall_absent(&table()).unwrap());
         assert!(!ensure_firewall_absent(&table()).unwrap());
         let left = Program::new("nft").args(["list", "tables"]).output().unwrap();
@@ -161,7 +161,7 @@ fn what_nft_refuses_is_told() {
             mac: "02:00:00:00:00:aa".parse().unwrap(),
             addresses: vec![],
         };
-        let error = insula_net::apply_guest_port(&table(), &port).unwrap_err();
+        let error = insula_net::add_ports(&table(), &[port]).unwrap_err();
         assert!(matches!(&error, FirewallError::Nft { .. }), "{error:?}");
         let source = std::error::Error::source(&error).unwrap().to_string();
         assert!(source.contains("No such file or directory"), "{source}");

@@ -1,13 +1,13 @@
 //! Network namespaces that end with the test.
 
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 
 use insula_net::ensure_bridge;
 use insula_sys::netlink::{LOOPBACK_INDEX, Socket, VethPair};
-use insula_types::NetworkSpec;
+use insula_types::{Attachment, InterfaceName, NetworkOrigin, NetworkSpec};
 use nix::sched::{CloneFlags, CpuSet, sched_getcpu, sched_setaffinity, setns, unshare};
 use nix::unistd::Pid;
 
@@ -77,17 +77,23 @@ pub struct Link<'a> {
     pub bridge_index: Option<u32>,
     pub mac: [u8; 6],
     pub address: Ipv4Addr,
-    pub gateway: Option<Ipv4Addr>,
+    pub gateway: Option<IpAddr>,
 }
 
 /// The network of these tests: 10.64.3.0/24 at `insbr0`.
 pub fn network() -> NetworkSpec {
     NetworkSpec {
         name: "default".parse().unwrap(),
-        bridge: "insbr0".parse().unwrap(),
+        attachment: Attachment::Bridged(bridge()),
         subnet: "10.64.3.0/24".parse().unwrap(),
         dns: vec![],
+        origin: NetworkOrigin::Settings,
     }
+}
+
+/// The bridge of [`network`].
+pub fn bridge() -> InterfaceName {
+    "insbr0".parse().unwrap()
 }
 
 /// The host's end of the guest's veth pair.

@@ -1,7 +1,7 @@
 use insula_net::{choose_subnet, ensure_bridge, observe_occupied};
 use insula_types::{InterfaceName, NetworkSpec};
 
-use crate::scratch::{network, on_scratch_host, plug_guest};
+use crate::scratch::{bridge, network, on_scratch_host, plug_guest};
 
 #[test]
 fn a_range_in_use_is_not_chosen() {
@@ -14,7 +14,7 @@ fn a_range_in_use_is_not_chosen() {
         let taken = NetworkSpec { subnet: free, ..network() };
         ensure_bridge(&taken).unwrap();
         assert_ne!(choose(), free);
-        let own = choose_subnet(&observe_occupied(&taken.bridge).unwrap(), 42);
+        let own = choose_subnet(&observe_occupied(&bridge()).unwrap(), 42);
         assert_eq!(own, Some(free), "our own bridge is no obstacle");
     });
 }

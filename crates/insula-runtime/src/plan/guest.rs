@@ -3,7 +3,7 @@
 //! This part of a plan goes along when a guest moves: the other host makes a [`HostBinding`](super::HostBinding) of its
 //! own for it. What the VPS's limits come to is in that binding, because each host enforces them in its own way.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use insula_types::{Features, InitKind, InterfaceName, Limits, MacAddress};
 use serde::{Deserialize, Serialize};
@@ -55,7 +55,7 @@ pub struct GuestNic {
     /// Its addresses with the lengths of their prefixes.
     pub addresses: Vec<(IpAddr, u8)>,
     /// Where the default route goes.
-    pub gateway: Option<Ipv4Addr>,
+    pub gateway: Option<IpAddr>,
 }
 
 /// What a guest is planned from: what the VPS's spec says, and nothing of a host.

@@ -134,7 +134,7 @@ struct FlatNic {
     mac: MacAddress,
     bridge: InterfaceName,
     addresses: Vec<(std::net::IpAddr, u8)>,
-    gateway: Option<std::net::Ipv4Addr>,
+    gateway: Option<std::net::IpAddr>,
 }
 
 /// What guests could write before plans said so.

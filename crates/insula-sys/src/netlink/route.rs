@@ -36,29 +36,36 @@ impl Socket {
     }
 
     /// Sends what has no better route to `gateway`, which must be reachable through the interface, which is up.
-    pub fn add_default_route(&self, gateway: Ipv4Addr, index: u32) -> Result<(), NetlinkError> {
+    pub fn add_default_route(&self, gateway: IpAddr, index: u32) -> Result<(), NetlinkError> {
         let mut message = RouteMessage::default();
         message.header = RouteHeader {
-            address_family: AddressFamily::Inet,
+            address_family: family(gateway),
             table: RouteHeader::RT_TABLE_MAIN,
             protocol: RouteProtocol::Static,
             scope: RouteScope::Universe,
             kind: RouteType::Unicast,
             ..RouteHeader::default()
         };
-        message.attributes =
-            vec![RouteAttribute::Gateway(RouteAddress::Inet(gateway)), RouteAttribute::Oif(index)];
+        let through = match gateway {
+            IpAddr::V4(gateway) => RouteAddress::Inet(gateway),
+            IpAddr::V6(gateway) => RouteAddress::Inet6(gateway),
+        };
+        message.attributes = vec![RouteAttribute::Gateway(through), RouteAttribute::Oif(index)];
         let what = format_args!("add the default route through {gateway}");
         self.request(what, NLM_F_CREATE | NLM_F_REPLACE, RouteNetlinkMessage::NewRoute(message))
     }
 }
 
-fn address_message(index: u32, address: IpAddr, prefix_length: u8) -> AddressMessage {
-    let mut message = AddressMessage::default();
-    message.header.family = match address {
+fn family(address: IpAddr) -> AddressFamily {
+    match address {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,
-    };
+    }
+}
+
+fn address_message(index: u32, address: IpAddr, prefix_length: u8) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = family(address);
     message.header.index = index;
     message.header.prefix_len = prefix_length;
     message.attributes = vec![AddressAttribute::Address(address), AddressAttribute::Local(address)];
