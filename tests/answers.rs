@@ -48,6 +48,8 @@ fn what_the_host_has_is_listed() {
     let host = ScratchHost::with(Image::Debian12);
     let version = host.insula_ok(&["version"]);
     assert!(version.contains("insula: ") && version.contains("agent: "), "{version}");
+    let id = std::fs::read_to_string(host.state_dir().join("host-id")).unwrap();
+    assert!(version.contains(&format!("host: {}", id.trim())), "{version}");
     assert_eq!(
         host.insula_ok(&["profile", "list", "--columns", "name", "-o", "csv"]),
         "name\nlarge\nmedium\nsmall\nunlimited"

@@ -8,7 +8,7 @@ use std::sync::{Arc, RwLock};
 
 use insula_runtime::CgroupLayout;
 use insula_store::{Store, StoreError};
-use insula_types::{Fingerprint, ImageInfo, Profile, ProfileName, SnapshotInfo, VpsSpec};
+use insula_types::{Fingerprint, HostId, ImageInfo, Profile, ProfileName, SnapshotInfo, VpsSpec};
 
 use crate::error::EngineError;
 use crate::host::clients::Clients;
@@ -81,6 +81,11 @@ impl Engine {
         work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, EngineError> {
         self.store.run(work).await
+    }
+
+    /// The id of this host, which never changes.
+    pub fn host_id(&self) -> HostId {
+        self.store.host_id()
     }
 
     /// The settings.

@@ -54,6 +54,14 @@ fn make_empty(path: &Path) -> io::Result<()> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map(drop)
 }
 
+/// Writes a small file for its owner alone: all of it, or what was there before stays.
+pub(crate) fn write_whole(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let part = with_suffix(path, ".part");
+    make_empty(&part)?;
+    fs::write(&part, contents)?;
+    put_in_place(&part, path)
+}
+
 fn put_in_place(part: &Path, copy: &Path) -> io::Result<()> {
     File::open(part)?.sync_all()?;
     fs::rename(part, copy)?;

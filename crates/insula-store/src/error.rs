@@ -41,6 +41,15 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The host's id could not be read or kept.
+    #[error("failed to keep the id of the host in {path:?} and in the database beside it")]
+    HostId {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The schema could not be changed.
     #[error("failed to take the database {path:?} to schema version {version}; it is left as it was")]
     Migrate {

@@ -24,6 +24,7 @@ mod column;
 mod copies;
 mod error;
 mod event;
+mod host_id;
 mod image;
 mod migration;
 mod opening;
@@ -41,7 +42,7 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
-use insula_types::{NetworkName, NetworkSpec};
+use insula_types::{HostId, NetworkName, NetworkSpec};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use column::{json_rows, to_json};
@@ -60,6 +61,7 @@ pub struct Store {
     /// Closed before the writer: the last connection to close removes the log, and a reader can't.
     readers: Readers,
     writer: Mutex<Connection>,
+    host_id: HostId,
     secret: [u8; 32],
     /// The number of the newest event that is on disk. Written under the writer's lock.
     last_event: AtomicU64,
@@ -111,6 +113,11 @@ impl Store {
     /// Remembers a value under the key.
     pub fn put_setting(&self, key: &str, value: &str) -> Result<(), StoreError> {
         self.write("keep a setting", |change| put_setting(change, key, value))
+    }
+
+    /// The host's id, which never changes.
+    pub fn host_id(&self) -> HostId {
+        self.host_id
     }
 
     /// The host's secret: 32 random bytes that never change, for keyed hashes. Not for logs, and not for anybody else.

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::event::last_event;
+use crate::host_id::ensure_host_id;
 use crate::migration::migrate;
 use crate::readers::Readers;
 use crate::{Store, StoreError};
@@ -33,6 +34,7 @@ impl Store {
         check(&connection, path)?;
         migrate(&mut connection, path)?;
         Ok(Self {
+            host_id: ensure_host_id(&connection, path)?,
             secret: ensure_secret(&connection).map_err(at_open)?,
             last_event: AtomicU64::new(last_event(&connection).map_err(at_open)?),
             listeners: RwLock::default(),
@@ -124,7 +126,7 @@ mod tests {
             .unwrap()
             .map(|file| file.unwrap().metadata().unwrap().permissions().mode() & 0o777)
             .collect();
-        assert_eq!(modes, [0o600; 3], "database, log and index");
+        assert_eq!(modes, [0o600; 4], "database, log, index and the host's id");
         let hidden = format!("{store:?}");
         assert!(!hidden.contains("secret"), "{hidden}");
     }

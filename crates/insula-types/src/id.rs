@@ -53,6 +53,8 @@ uuid_types! {
     VpsId, "VPS id";
     /// The id of an operation.
     OperationId, "operation id";
+    /// The id of a host: made once, and the same when the host has another name or address.
+    HostId, "host id";
     /// The id of a client of the API.
     ClientId, "client id";
 }

@@ -28,7 +28,7 @@ pub use access::{
 pub use cpus::{CpuCount, CpuCountError};
 pub use event::{AccessChange, Event, EventBody, EventRecord, EventSubject, LimitKind};
 pub use feature::{DeviceName, Feature, FeatureError, Features};
-pub use id::{ClientId, Fingerprint, IdParseError, IdRange, OperationId, VpsId};
+pub use id::{ClientId, Fingerprint, HostId, IdParseError, IdRange, OperationId, VpsId};
 pub use image::{Architecture, ImageInfo, InitKind};
 pub use labels::{LabelError, Labels};
 pub use limits::{Enforcer, Limit, LimitRow, Limits, LimitsError};

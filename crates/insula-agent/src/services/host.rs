@@ -16,6 +16,7 @@ impl v1::host_service_server::HostService for Shared {
         let vpses = self.engine.vpses();
         let running = vpses.iter().filter(|view| view.state.is_alive()).count();
         let host = v1::Host {
+            id: self.engine.host_id().to_string(),
             name: uname.nodename().to_string_lossy().into_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: uname.release().to_string_lossy().into_owned(),
