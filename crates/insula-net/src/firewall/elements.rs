@@ -6,8 +6,10 @@ use std::net::IpAddr;
 use insula_types::NetworkSpec;
 use ipnet::{IpNet, Ipv4Net};
 
+use super::name::TableName;
+use super::nft;
 use super::ruleset::{Ruleset, Set};
-use super::{FirewallError, GuestPort, TableName, nft};
+use super::terms::{FirewallError, GuestPort};
 
 /// Elements of the sets of one table.
 pub(super) type Elements = BTreeSet<Element>;

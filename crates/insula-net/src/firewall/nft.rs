@@ -6,7 +6,8 @@ use insula_sys::program::{Program, ProgramError};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{FirewallError, TableName};
+use super::name::TableName;
+use super::terms::FirewallError;
 
 /// Makes all of the commands' changes at once, or none.
 pub(super) fn run_transaction(what: &'static str, commands: String) -> Result<(), FirewallError> {

@@ -10,7 +10,8 @@
 
 use std::fmt::Write;
 
-use super::{CONNECTIONS_AT_ONCE, CONNECTIONS_PER_SECOND, TableName};
+use super::name::TableName;
+use super::terms::{CONNECTIONS_AT_ONCE, CONNECTIONS_PER_SECOND};
 
 /// The begin of the name of the empty chain that tells the version of the rules.
 const VERSION_PREFIX: &str = "version_";
