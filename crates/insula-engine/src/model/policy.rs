@@ -57,7 +57,7 @@ const STOP_FIRST: &str = "stop it first: insula stop NAME";
 const RESUME_FIRST: &str = "resume it first: insula resume NAME";
 const BOOT_LOOP: &str = "it boots again after a pause; see why: insula log NAME";
 const FORCE: &str = "stop it first, or add --force";
-const UNSUSPEND: &str = "who may, ends the hold first: insula unsuspend NAME";
+const UNSUSPEND: &str = "a client that may unsuspend it must do that first: insula unsuspend NAME";
 
 /// Whether the request is allowed in the state.
 pub fn judge(request: Request, state: VpsState) -> Verdict {
