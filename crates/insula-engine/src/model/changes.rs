@@ -22,12 +22,39 @@ pub struct UpdateVps {
     pub supervision: Vec<SupervisionChange>,
     /// What others note about it.
     pub labels: Option<Labels>,
-    /// Whose it is.
+    /// Whose it is; `Some(None)`: nobody's.
+    #[serde(default, with = "tenant")]
     pub tenant: Option<Option<TenantName>>,
     /// What it calls itself.
     pub hostname: Option<String>,
     /// Whether it refuses to be deleted.
     pub delete_protection: Option<bool>,
+}
+
+/// In the journal a change of the tenant is the tenant's name, an empty one where the VPS is to have none, and `null`
+/// where nothing changes.
+mod tenant {
+    use insula_types::TenantName;
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(
+        change: &Option<Option<TenantName>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let name = |tenant: &Option<TenantName>| tenant.as_ref().map(ToString::to_string).unwrap_or_default();
+        change.as_ref().map(name).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Option<TenantName>>, D::Error> {
+        Ok(match Option::<String>::deserialize(deserializer)? {
+            None => None,
+            Some(name) if name.is_empty() => Some(None),
+            Some(name) => Some(Some(name.parse().map_err(D::Error::custom)?)),
+        })
+    }
 }
 
 /// A change of limits.
@@ -158,6 +185,20 @@ mod tests {
         for wrong in [r#"{}"#, r#"{"memroy":1}"#, r#"{"memory":"much"}"#] {
             assert!(serde_json::from_str::<LimitChange>(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_tenant_that_is_taken_away_is_journaled() {
+        let acme: TenantName = "acme".parse().unwrap();
+        for (text, tenant) in [("null", None), (r#""acme""#, Some(Some(acme))), (r#""""#, Some(None))] {
+            let update = UpdateVps { tenant, ..UpdateVps::default() };
+            let journaled = serde_json::to_string(&update).unwrap();
+            assert!(journaled.contains(&format!(r#""tenant":{text},"#)), "{journaled}");
+            assert_eq!(serde_json::from_str::<UpdateVps>(&journaled).unwrap(), update);
+        }
+        let wrong = r#"{"limits":[],"tenant":"no tenant's name"}"#;
+        assert!(serde_json::from_str::<UpdateVps>(wrong).is_err());
+        assert_eq!(serde_json::from_str::<UpdateVps>(r#"{"limits":[]}"#).unwrap(), UpdateVps::default());
     }
 
     #[test]
