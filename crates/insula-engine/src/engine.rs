@@ -13,6 +13,7 @@ use insula_types::{Fingerprint, HostId, ImageInfo, Profile, ProfileName, Snapsho
 use crate::error::EngineError;
 use crate::host::clients::Clients;
 use crate::host::database::Database;
+use crate::host::ids::Ids;
 use crate::host::networks::Networks;
 use crate::host::pools::Pools;
 use crate::host::settings::Settings;
@@ -44,6 +45,7 @@ pub struct Shared {
     /// Whether this host is a container.
     pub(crate) is_nested: bool,
     pub(crate) networks: Arc<Networks>,
+    pub(crate) ids: Ids,
     pub(crate) profiles: RwLock<BTreeMap<ProfileName, Profile>>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) retries: Retries,

@@ -1,4 +1,5 @@
-//! What is open to a VPS, and whether this host has it.
+//! Which features this host has: a feature that it lacks is refused, never ignored. The host is asked each time: a device
+//! may come or go with a module of the kernel.
 
 use std::io;
 
@@ -7,13 +8,11 @@ use insula_runtime::{HostDevice, observe_device};
 use insula_types::{Features, Reason};
 use rustix::io::Errno;
 
-use crate::{Engine, EngineError};
+use crate::EngineError;
 
-impl Engine {
-    /// A feature that this host does not have is refused, never ignored.
-    pub(crate) fn check_features(&self, features: &Features) -> Result<(), EngineError> {
-        observe_devices(features).map(drop)
-    }
+/// Refuses a feature that this host does not have.
+pub(crate) fn check_features(features: &Features) -> Result<(), EngineError> {
+    observe_devices(features).map(drop)
 }
 
 /// The devices of the host that the features name.

@@ -1,91 +1,80 @@
-//! Which user and group ids a VPS has on the host.
+//! Which user and group ids a VPS has on the host. [`Ids`] owns the rule by which they are given away; which are taken is
+//! said by its caller, and written down with the VPS. It does not know which VPSes there are.
 //!
-//! All are of the pool in the settings, in ranges of 65,536 that are given away one after the other. A VPS has one; with
-//! containers of its own it has several in a row, so that they can have ids that are not its. What is stored has the guest's
-//! own ids, so a range can be exchanged for a longer one whenever the VPS is off, but where copies have the ids of their VPS. It is never made shorter: files may
-//! belong to the ids behind.
+//! All are of the range in the settings, in parts of 65,536 that are given away one after the other. A VPS has one; with
+//! containers of its own it has several in a row, so that these can have ids that are not its own. Files in a pool have
+//! the guest's own ids, so a range can be exchanged for a longer one whenever the VPS is off. That is refused where the
+//! files of a VPS have its ids on disk. A range is never made shorter: files may belong to its last ids.
 
-use insula_types::{Feature, Features, IdRange, Reason, VpsId, VpsSpec};
+use std::sync::Arc;
 
-use crate::{Engine, EngineError};
+use insula_types::{Feature, Features, IdRange, Reason, VpsSpec};
 
-impl Engine {
-    /// How many ids a VPS with these features needs.
-    fn needed_ids(&self, features: &Features) -> u32 {
-        let ranges = if features.has(&Feature::Nesting) { self.settings.nesting_id_ranges } else { 1 };
-        ranges.saturating_mul(IdRange::DEFAULT_LENGTH)
+use crate::EngineError;
+use crate::host::database::Database;
+use crate::host::pools::Pools;
+use crate::host::settings::Settings;
+
+/// The ids of the host that its VPSes share.
+#[derive(Debug)]
+pub(crate) struct Ids {
+    all: IdRange,
+    /// How many parts a VPS has that has containers of its own.
+    parts_for_nesting: u32,
+    store: Database,
+    pools: Arc<Pools>,
+}
+
+impl Ids {
+    pub(crate) fn new(settings: &Settings, store: Database, pools: Arc<Pools>) -> Self {
+        Self { all: settings.ids, parts_for_nesting: settings.nesting_id_ranges, store, pools }
     }
 
-    /// The next free ids behind those that were given last, going round.
-    pub(crate) async fn assign_ids(&self, features: &Features) -> Result<IdRange, EngineError> {
-        let length = self.needed_ids(features);
-        let taken: Vec<IdRange> = self.table.all().iter().map(|handle| handle.spec().ids).collect();
-        let last = self.store(|store| store.last_id_range()).await?;
-        next_id_range(&self.settings.ids, length, &taken, last).ok_or_else(|| {
+    /// The next free ids after those that were given last, going round. The caller holds `assigning`.
+    ///
+    /// # Errors
+    /// [`Reason::IdsExhausted`]
+    pub(crate) async fn assign(
+        &self,
+        features: &Features,
+        taken: &[IdRange],
+    ) -> Result<IdRange, EngineError> {
+        let length = self.needed(features);
+        let last = self.store.run(|store| store.last_id_range()).await?;
+        next_id_range(&self.all, length, taken, last).ok_or_else(|| {
             let message = format!("no {length} user ids in a row are free; {} VPSes have some", taken.len());
             EngineError::new(Reason::IdsExhausted, message)
                 .hint("enlarge ids.length in the agent's configuration")
         })
     }
 
-    /// The ids that the files of a VPS have, where the kernel maps none.
-    fn ids_on_disk(&self, spec: &VpsSpec) -> Result<Option<IdRange>, EngineError> {
-        Ok(self.pools.of(spec)?.driver().owner(spec.id)?)
+    /// Whether a VPS has as many ids as these features need.
+    pub(crate) fn suffice(&self, spec: &VpsSpec, features: &Features) -> bool {
+        spec.ids.length >= self.needed(features)
     }
 
-    /// Refuses features that need other ids where the files of the VPS have the ones of now.
-    pub(crate) fn check_exchangeable(&self, spec: &VpsSpec, features: &Features) -> Result<(), EngineError> {
-        if spec.ids.length >= self.needed_ids(features) || self.ids_on_disk(spec)?.is_none() {
+    /// Refuses features that need more ids than a VPS has whose files have them on disk: there they can't be exchanged.
+    pub(crate) fn check(&self, spec: &VpsSpec, features: &Features) -> Result<(), EngineError> {
+        if self.suffice(spec, features) || self.pools.of(spec)?.driver().owner(spec.id)?.is_none() {
             return Ok(());
         }
-        let message = format!(
-            "VPS {:?} has {} ids, nesting needs {}, and the files of its root belong to those that it has",
-            spec.name.as_str(),
-            spec.ids.length,
-            self.needed_ids(features)
-        );
-        Err(EngineError::new(Reason::FacilityMissing, message)
-            .hint("make another VPS with the feature: this host's kernel maps no ids of files in its pool"))
-    }
-
-    /// Sees to it that a VPS that is off has as many ids as its features need.
-    pub(crate) async fn ensure_ids(&self, vps: &VpsId) -> Result<(), EngineError> {
-        let _alone = self.assigning.lock().await;
-        let Some(handle) = self.table.by_id(vps) else { return Ok(()) };
-        let spec = handle.spec();
-        if spec.ids.length >= self.needed_ids(&spec.features) {
-            return Ok(());
-        }
-        self.check_ids(&spec, &spec.features)?;
-        self.check_exchangeable(&spec, &spec.features)?;
-        let longer = VpsSpec { ids: self.assign_ids(&spec.features).await?, ..(*spec).clone() };
-        let kept = longer.clone();
-        self.store(move |store| store.exchange_ids(&kept)).await?;
-        self.table.change(&handle, longer);
-        Ok(())
-    }
-}
-
-impl Engine {
-    /// Refuses features that need more ids than a VPS has whose files have them on disk: they are not its own there, and can't
-    /// be exchanged.
-    pub(crate) fn check_ids(&self, spec: &VpsSpec, features: &Features) -> Result<(), EngineError> {
-        let (has, needs) = (spec.ids.length, self.needed_ids(features));
-        if has >= needs || self.ids_on_disk(spec)?.is_none() {
-            return Ok(());
-        }
-        let name = spec.name.as_str();
+        let (name, has, needs) = (spec.name.as_str(), spec.ids.length, self.needed(features));
         let message = format!("VPS {name:?} has {has} user ids on disk, and would need {needs}");
         Err(EngineError::new(Reason::FacilityMissing, message)
             .hint("its pool can't give it others: make a new VPS with these features"))
     }
+
+    fn needed(&self, features: &Features) -> u32 {
+        let parts = if features.has(&Feature::Nesting) { self.parts_for_nesting } else { 1 };
+        parts.saturating_mul(IdRange::DEFAULT_LENGTH)
+    }
 }
 
-/// The first free ids of the pool in a row behind `last`, going round at its end.
-fn next_id_range(pool: &IdRange, length: u32, taken: &[IdRange], last: Option<u32>) -> Option<IdRange> {
+/// The first free ids in a row after `last`, going round at the end of all.
+fn next_id_range(all: &IdRange, length: u32, taken: &[IdRange], last: Option<u32>) -> Option<IdRange> {
     const PART: u32 = IdRange::DEFAULT_LENGTH;
-    let (count, wanted) = (pool.length / PART, length / PART);
-    let part = |start: u32| start.checked_sub(pool.start).map(|offset| offset / PART);
+    let (count, wanted) = (all.length / PART, length / PART);
+    let part = |start: u32| start.checked_sub(all.start).map(|offset| offset / PART);
     let mut is_taken = vec![false; count as usize];
     for range in taken {
         let last_id = u32::try_from(range.end() - 1).unwrap_or(u32::MAX);
@@ -98,18 +87,18 @@ fn next_id_range(pool: &IdRange, length: u32, taken: &[IdRange], last: Option<u3
         .map(|index| (after + index) % count)
         .filter(|first| first + wanted <= count)
         .find(|first| !is_taken[*first as usize..(first + wanted) as usize].contains(&true))
-        .map(|first| IdRange { start: pool.start + first * PART, length: wanted * PART })
+        .map(|first| IdRange { start: all.start + first * PART, length: wanted * PART })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const POOL: IdRange = IdRange { start: 1_000_000, length: 5 * IdRange::DEFAULT_LENGTH };
+    const ALL: IdRange = IdRange { start: 1_000_000, length: 5 * IdRange::DEFAULT_LENGTH };
 
     fn range(first: u32, parts: u32) -> IdRange {
         let part = IdRange::DEFAULT_LENGTH;
-        IdRange { start: POOL.start + first * part, length: parts * part }
+        IdRange { start: ALL.start + first * part, length: parts * part }
     }
 
     #[test]
@@ -117,36 +106,31 @@ mod tests {
         let next = |taken: &[u32], last: Option<u32>| {
             let taken: Vec<IdRange> = taken.iter().map(|first| range(*first, 1)).collect();
             let last = last.map(|last| range(last, 1).start);
-            next_id_range(&POOL, IdRange::DEFAULT_LENGTH, &taken, last)
+            next_id_range(&ALL, IdRange::DEFAULT_LENGTH, &taken, last)
         };
         assert_eq!(next(&[], None), Some(range(0, 1)));
         assert_eq!(next(&[0], Some(0)), Some(range(1, 1)));
         assert_eq!(next(&[], Some(0)), Some(range(1, 1)), "not at once again");
         assert_eq!(next(&[4], Some(3)), Some(range(0, 1)), "round at the end");
         assert_eq!(next(&[0, 1, 2, 3, 4], Some(1)), None);
-        let another_pool = next_id_range(&POOL, IdRange::DEFAULT_LENGTH, &[], Some(5));
-        assert_eq!(another_pool, Some(range(0, 1)), "another pool's last");
+        let of_another = next_id_range(&ALL, IdRange::DEFAULT_LENGTH, &[], Some(5));
+        assert_eq!(of_another, Some(range(0, 1)), "of another range");
     }
 
     #[test]
     fn long_ranges_lie_in_a_row_and_overlap_none() {
         let next = |parts, taken: &[IdRange], last: Option<u32>| {
-            next_id_range(
-                &POOL,
-                parts * IdRange::DEFAULT_LENGTH,
-                taken,
-                last.map(|last| range(last, 1).start),
-            )
+            next_id_range(&ALL, parts * IdRange::DEFAULT_LENGTH, taken, last.map(|last| range(last, 1).start))
         };
         assert_eq!(next(3, &[], None), Some(range(0, 3)));
         assert_eq!(next(3, &[range(0, 1)], Some(0)), Some(range(1, 3)));
         assert_eq!(next(3, &[range(1, 1)], Some(1)), Some(range(2, 3)));
         assert_eq!(next(3, &[range(2, 1)], None), None, "no three in a row");
         assert_eq!(next(3, &[range(4, 1)], Some(2)), Some(range(0, 3)), "not around the end");
-        assert_eq!(next(1, &[range(0, 4)], Some(0)), Some(range(4, 1)), "behind a long one");
+        assert_eq!(next(1, &[range(0, 4)], Some(0)), Some(range(4, 1)), "after a long one");
         assert_eq!(next(6, &[], None), None, "more than there are");
-        // Ranges of settings that were changed since lie across.
-        let across = IdRange { start: POOL.start - 10, length: IdRange::DEFAULT_LENGTH };
+        // Ranges of settings that have changed since lie across.
+        let across = IdRange { start: ALL.start - 10, length: IdRange::DEFAULT_LENGTH };
         assert_eq!(next(1, &[across], None), Some(range(1, 1)));
         let before = IdRange { start: 70_000, length: 5 };
         assert_eq!(next(5, &[before], None), Some(range(0, 5)));

@@ -103,7 +103,7 @@ impl Engine {
             id,
             name: request.name,
             hostname,
-            ids: self.assign_ids(&model.features).await?,
+            ids: self.ids.assign(&model.features, &self.table.taken_ids()).await?,
             nics,
             power: DesiredPower::Off,
             created_at: now_ms() / 1000,

@@ -10,6 +10,7 @@ use insula_types::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::host::features::check_features;
 use crate::host::pools::HostPool;
 use crate::jobs::spec::{JobSpec, Target};
 use crate::model::asked::Asked;
@@ -100,7 +101,7 @@ impl Engine {
         limits.check().map_err(|error| EngineError::invalid("limits", error))?;
         self.check_enforceable(pool, &limits)?;
         let features = request.features.clone().unwrap_or(profile.features.clone());
-        self.check_features(&features)?;
+        check_features(&features)?;
         request.supervision.check().map_err(|error| EngineError::invalid("supervision", error))?;
         let hostname = check_hostname(request.hostname.as_deref().unwrap_or(request.name.as_str()))?;
         let ssh_keys =
@@ -126,7 +127,7 @@ impl Engine {
             profile: profile.name,
             limits,
             own_limits: request.limits,
-            ids: self.assign_ids(&features).await?,
+            ids: self.ids.assign(&features, &self.table.taken_ids()).await?,
             features,
             own_features: request.features,
             supervision: request.supervision.or(&profile.supervision),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use insula_types::{OperationRecord, VpsId};
 use serde::{Deserialize, Serialize};
 
+use crate::host::features::check_features;
 use crate::host::pools::HostPool;
 use crate::jobs::spec::{Admission, Context, JobSpec, Target};
 use crate::model::asked::Asked;
@@ -59,7 +60,7 @@ impl Engine {
         if update.profile.is_some() || update.features.is_some() {
             let of_profile = || self.profile(Some(&terms.profile)).map(|profile| profile.features);
             terms.features = terms.own_features.clone().map_or_else(of_profile, Ok)?;
-            self.check_features(&terms.features)?;
+            check_features(&terms.features)?;
         }
         update.supervision.iter().for_each(|change| change.apply(&mut terms.own_supervision));
         let own = terms.own_supervision;
@@ -91,7 +92,7 @@ impl JobSpec for UpdateJob {
         let (engine, spec) = (context.engine, context.spec());
         let from = Terms::of(&spec);
         let to = engine.change_terms(engine.pools.of(&spec)?, from.clone(), &self.update)?;
-        engine.check_ids(&spec, &to.features)?;
+        engine.ids.check(&spec, &to.features)?;
         let terms = Swap { from, to };
         admission.notes = notes(&terms, context);
         self.terms = Some(Box::new(terms));

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::host::clients::Clients;
 use crate::host::database::Database;
+use crate::host::ids::Ids;
 use crate::host::nested::{fit_ids, observe_nesting};
 use crate::host::networks::Networks;
 use crate::host::pools::Pools;
@@ -92,6 +93,7 @@ fn open_host(mut settings: Settings) -> Result<Shared, EngineError> {
         clients: Arc::new(Clients::load(store.clone(), settings.access.certificate_life())?),
         retries: Retries::new(store.secret()),
         events: Arc::new(Events::new(store.clone(), told)),
+        ids: Ids::new(&settings, store.clone(), pools.clone()),
         store,
         pools,
         is_nested,
@@ -102,7 +104,6 @@ fn open_host(mut settings: Settings) -> Result<Shared, EngineError> {
         table,
         spares: Spares::new(program, layout.clone(), settings.run_dir.clone(), settings.spare_monitors),
         assigning: tokio::sync::Mutex::default(),
-
         started_at: now_ms() / 1000,
         layout,
         policy,

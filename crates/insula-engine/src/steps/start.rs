@@ -20,11 +20,27 @@ impl Engine {
         if handle.observed.borrow().power != Power::Off {
             return Ok(());
         }
-        self.ensure_ids(&handle.id).await?;
+        self.ensure_ids(handle).await?;
         let plan = self.plan_start(&handle.spec())?;
         let launched = handle.launch(plan, self.settings.start_timeout()).await;
         self.spares.refill();
         launched
+    }
+
+    /// Sees to it that a VPS that is off has as many ids as its features need.
+    async fn ensure_ids(&self, handle: &VpsHandle) -> Result<(), EngineError> {
+        let _alone = self.assigning.lock().await;
+        let spec = handle.spec();
+        if self.ids.suffice(&spec, &spec.features) {
+            return Ok(());
+        }
+        self.ids.check(&spec, &spec.features)?;
+        let ids = self.ids.assign(&spec.features, &self.table.taken_ids()).await?;
+        let longer = VpsSpec { ids, ..(*spec).clone() };
+        let kept = longer.clone();
+        self.store(move |store| store.exchange_ids(&kept)).await?;
+        self.table.change(handle, longer);
+        Ok(())
     }
 
     fn plan_start(&self, spec: &VpsSpec) -> Result<StartPlan, EngineError> {

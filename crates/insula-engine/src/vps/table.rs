@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use insula_types::{Reason, VpsId, VpsName, VpsSpec};
+use insula_types::{IdRange, Reason, VpsId, VpsName, VpsSpec};
 
 use crate::{EngineError, VpsHandle};
 
@@ -37,6 +37,11 @@ impl Table {
     /// All of them, those in the trash too, in no order.
     pub(crate) fn all(&self) -> Vec<Arc<VpsHandle>> {
         self.read().by_id.values().cloned().collect()
+    }
+
+    /// The user ids that they have on the host, those in the trash too.
+    pub(crate) fn taken_ids(&self) -> Vec<IdRange> {
+        self.read().by_id.values().map(|handle| handle.spec().ids).collect()
     }
 
     /// Those that are not in the trash, by name.
