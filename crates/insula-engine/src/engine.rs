@@ -1,21 +1,22 @@
 //! The engine: it wires the subsystems, which own their state, and is asked through the methods of `requests` and
 //! `session`. Nothing is implemented here, and no subsystem knows this type.
 
-use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use insula_runtime::CgroupLayout;
 use insula_store::{Store, StoreError};
-use insula_types::{Fingerprint, HostId, ImageInfo, Profile, ProfileName, SnapshotInfo, VpsSpec};
+use insula_types::{HostId, SnapshotInfo, VpsSpec};
 
 use crate::error::EngineError;
 use crate::host::clients::Clients;
 use crate::host::database::Database;
 use crate::host::ids::Ids;
+use crate::host::images::Images;
 use crate::host::networks::Networks;
 use crate::host::pools::Pools;
+use crate::host::profiles::Profiles;
 use crate::host::settings::Settings;
 #[cfg(test)]
 use crate::journal::faults::Faults;
@@ -46,7 +47,7 @@ pub struct Shared {
     pub(crate) is_nested: bool,
     pub(crate) networks: Arc<Networks>,
     pub(crate) ids: Ids,
-    pub(crate) profiles: RwLock<BTreeMap<ProfileName, Profile>>,
+    pub(crate) profiles: Arc<Profiles>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) retries: Retries,
     pub(crate) events: Arc<Events>,
@@ -54,7 +55,7 @@ pub struct Shared {
     /// The compiled policy of AppArmor for guests, or why there is none.
     pub(crate) policy: Result<PathBuf, String>,
     pub(crate) table: Arc<Table>,
-    pub(crate) images: RwLock<BTreeMap<Fingerprint, ImageInfo>>,
+    pub(crate) images: Arc<Images>,
     pub(crate) operations: Operations,
     pub(crate) spares: Spares,
     pub(crate) fairness: Fairness,

@@ -37,10 +37,10 @@ pub use engine::{Engine, Shared};
 pub use error::EngineError;
 pub use host::networks::NetworkView;
 pub use host::pools::PoolView;
+pub use host::profiles::read_profiles;
 pub use host::settings::{
     AccessSettings, GrpcWebSettings, NetworkSettings, PoolDriver, PoolSettings, Settings, TlsSettings,
 };
-pub use host::views::read_profiles;
 pub use insula_store::{AuditCheck, AuditFilter, EventFilter, OperationFilter};
 pub use jobs::{BuildImage, CloneVps, CreateVps};
 pub use model::asked::Asked;

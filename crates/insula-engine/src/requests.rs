@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod autostart;
 pub(crate) mod clients;
 pub(crate) mod events;
+pub(crate) mod host;
 pub(crate) mod housekeeping;
 pub(crate) mod images;
 pub(crate) mod networks;

@@ -109,7 +109,7 @@ async fn make_image(engine: &Engine, alias: &str, byte: u8) {
         definition: fingerprint,
         created_at: 0,
     };
-    engine.keep_image(image).await.unwrap();
+    engine.images.keep(image).await.unwrap();
 }
 
 /// The monitor, which is built beside the tests.

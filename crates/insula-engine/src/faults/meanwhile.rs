@@ -109,7 +109,7 @@ fn cases() -> Vec<Case> {
             "job": "rebuild-vps", "snapshot": "before", "force": false, "boot": null,
             "image": {"from": [OTHER_IMAGE, "systemd"], "to": [OTHER_IMAGE, "systemd"]},
         }, |engine, vps| {
-            engine.forget_image(OTHER_IMAGE.parse().unwrap()).await.unwrap();
+            engine.images.forget(OTHER_IMAGE.parse().unwrap()).await.unwrap();
         }),
         case!(FacilityMissing, Requester::root, {"job": "update-vps", "terms": null, "update": {"profile": "large", "limits": []}},
         |engine, vps| {

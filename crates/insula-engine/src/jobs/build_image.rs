@@ -1,7 +1,7 @@
 //! Build an image from the text of its definition.
 
 use insula_image::ImageDefinition;
-use insula_types::{ImageAlias, OperationId, OperationRecord};
+use insula_types::{ImageAlias, ImageInfo, OperationId, OperationRecord};
 use serde::{Deserialize, Serialize};
 
 use crate::jobs::spec::{JobSpec, Target};
@@ -43,10 +43,10 @@ impl Engine {
             })?;
             let alias = request.alias.unwrap_or_else(|| definition.name.clone());
             let digest = definition.digest();
-            let built = self.images().into_iter().rev().find(|image| image.definition == digest);
+            let built = self.images.all().into_iter().rev().find(|image| image.definition == digest);
             let built = built.filter(|_| !request.rebuild);
             if let Some(image) = &built {
-                self.keep_image_as(image.clone(), alias.clone()).await?;
+                self.images.keep(ImageInfo { aliases: vec![alias.clone()], ..image.clone() }).await?;
             }
             let (name, staging) = (alias.to_string(), OperationId::new());
             let job = BuildImageJob { definition: request.definition, alias, staging };

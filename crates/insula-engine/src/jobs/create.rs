@@ -94,9 +94,9 @@ impl Engine {
     }
 
     async fn create_now(&self, asked: &Asked, request: CreateVps) -> Result<OperationRecord, EngineError> {
-        let (image, pool) = (self.image(&request.image)?, self.pools.default());
+        let (image, pool) = (self.images.find(&request.image)?, self.pools.default());
         pool.check_image(&image)?;
-        let profile = self.profile(request.profile.as_ref())?;
+        let profile = self.profiles.find(request.profile.as_ref())?;
         let limits = request.limits.clone().or(&profile.limits);
         limits.check().map_err(|error| EngineError::invalid("limits", error))?;
         self.check_enforceable(pool, &limits)?;
@@ -162,7 +162,7 @@ impl Engine {
     pub(crate) fn check_enforceable(&self, pool: &HostPool, limits: &Limits) -> Result<(), EngineError> {
         self.judge_limits(pool, limits).map_err(|error| {
             let can_be_held = |profile: &Profile| self.judge_limits(pool, &profile.limits).is_ok();
-            let profiles: Vec<_> = self.profiles().into_iter().filter(can_be_held).collect();
+            let profiles: Vec<_> = self.profiles.all().into_iter().filter(can_be_held).collect();
             match profiles.is_empty() {
                 true => error,
                 false => error.hint(format!(

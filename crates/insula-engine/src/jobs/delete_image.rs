@@ -23,7 +23,7 @@ impl Engine {
         reference: &ImageRef,
     ) -> Result<OperationRecord, EngineError> {
         self.once(asked, || async {
-            let job = DeleteImageJob { image: self.image(reference)?.fingerprint };
+            let job = DeleteImageJob { image: self.images.find(reference)?.fingerprint };
             self.request_of_host(asked, &reference.to_string(), job, true).await
         })
         .await

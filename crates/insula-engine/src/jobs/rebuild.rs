@@ -35,7 +35,7 @@ impl Engine {
         boot: Option<Boot>,
     ) -> Result<OperationRecord, EngineError> {
         self.once(asked, || async {
-            let (image, spec) = (self.image(&image)?, handle.spec());
+            let (image, spec) = (self.images.find(&image)?, handle.spec());
             let snapshot = time_name("before-rebuild-", now_ms() / 1000);
             let image = Swap { from: (spec.image, spec.init), to: (image.fingerprint, image.init) };
             let job = RebuildJob { vps: handle.id, image, snapshot, force, boot };

@@ -199,7 +199,7 @@ impl<'a> Context<'a> {
 
     /// Refuses an image that is no longer there.
     pub fn check_image(&self, image: &Fingerprint) -> Result<(), EngineError> {
-        let image = self.engine.image(&ImageRef::Prefix(image.to_string()))?;
+        let image = self.engine.images.find(&ImageRef::Prefix(image.to_string()))?;
         self.engine.pools.of(&self.spec())?.check_image(&image)
     }
 

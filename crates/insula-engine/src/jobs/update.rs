@@ -45,7 +45,7 @@ impl Engine {
         mut terms: Terms,
         update: &UpdateVps,
     ) -> Result<Terms, EngineError> {
-        let profile = self.profile(Some(update.profile.as_ref().unwrap_or(&terms.profile)));
+        let profile = self.profiles.find(Some(update.profile.as_ref().unwrap_or(&terms.profile)));
         update.limits.iter().for_each(|change| change.apply(&mut terms.own_limits));
         terms.own_limits.check().map_err(|error| EngineError::invalid("changes.limits", error))?;
         if update.profile.is_some() || !update.limits.is_empty() {
@@ -58,7 +58,7 @@ impl Engine {
             terms.own_features = change.own();
         }
         if update.profile.is_some() || update.features.is_some() {
-            let of_profile = || self.profile(Some(&terms.profile)).map(|profile| profile.features);
+            let of_profile = || self.profiles.find(Some(&terms.profile)).map(|profile| profile.features);
             terms.features = terms.own_features.clone().map_or_else(of_profile, Ok)?;
             check_features(&terms.features)?;
         }
@@ -66,7 +66,7 @@ impl Engine {
         let own = terms.own_supervision;
         own.check().map_err(|error| EngineError::invalid("changes.supervision", error))?;
         if update.profile.is_some() || !update.supervision.is_empty() {
-            terms.supervision = own.or(&self.profile(Some(&terms.profile))?.supervision);
+            terms.supervision = own.or(&self.profiles.find(Some(&terms.profile))?.supervision);
         }
         if let Some(hostname) = &update.hostname {
             terms.hostname = check_hostname(hostname)?;

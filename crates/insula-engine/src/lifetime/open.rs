@@ -3,21 +3,22 @@
 //! The order matters. VPSes that run are found first, so that nothing of theirs is taken for a leak; then what belongs
 //! to nobody is removed; then unfinished operations go on; and only then are VPSes started that should run.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use insula_runtime::{AppArmor, CgroupLayout, MonitorProgram};
 use insula_store::Store;
-use insula_types::{Profile, ProfileName, Reason};
+use insula_types::Reason;
 use tokio::sync::watch;
 
 use crate::host::clients::Clients;
 use crate::host::database::Database;
 use crate::host::ids::Ids;
+use crate::host::images::Images;
 use crate::host::nested::{fit_ids, observe_nesting};
 use crate::host::networks::Networks;
 use crate::host::pools::Pools;
+use crate::host::profiles::{Profiles, read_profiles};
 use crate::journal::operations::Operations;
 use crate::journal::retries::Retries;
 use crate::vps::spares::Spares;
@@ -25,7 +26,7 @@ use crate::vps::table::Table;
 use crate::watch::autostart::Autostarts;
 use crate::watch::events::Events;
 use crate::watch::fairness::Fairness;
-use crate::{Engine, EngineError, Settings, Shared, now_ms, read_profiles};
+use crate::{Engine, EngineError, Settings, Shared, now_ms};
 
 impl Engine {
     /// Opens the engine of a host: makes what is missing, finds what runs, goes on with what was under way.
@@ -77,7 +78,7 @@ fn open_host(mut settings: Settings) -> Result<Shared, EngineError> {
     layout
         .ensure_root()
         .map_err(|error| EngineError::internal("failed to make the groups of this agent", error))?;
-    store.seed_profiles(&profiles)?;
+    let profiles = Profiles::load(&settings, &profiles, store.clone())?;
     let policy = prepare_policy(&settings.run_dir);
     let (newest, told) = watch::channel(store.last_event());
     // Callbacks of several threads may come in any order.
@@ -85,11 +86,11 @@ fn open_host(mut settings: Settings) -> Result<Shared, EngineError> {
         newest
             .send_if_modified(|newest| *newest < sequence && std::mem::replace(newest, sequence) < sequence);
     }));
-    let images = store.images()?.into_iter().map(|image| (image.fingerprint, image)).collect();
     let table = Arc::new(Table::default());
     Ok(Shared {
         autostarts: Arc::new(Autostarts::new(store.clone(), table.clone(), is_nested)),
-        profiles: RwLock::new(profiles_of(&store)?),
+        profiles: Arc::new(profiles),
+        images: Arc::new(Images::load(store.clone())?),
         clients: Arc::new(Clients::load(store.clone(), settings.access.certificate_life())?),
         retries: Retries::new(store.secret()),
         events: Arc::new(Events::new(store.clone(), told)),
@@ -98,7 +99,6 @@ fn open_host(mut settings: Settings) -> Result<Shared, EngineError> {
         pools,
         is_nested,
         networks: Arc::new(networks),
-        images: RwLock::new(images),
         operations: Operations::new(settings.parallel_operations),
         fairness: Fairness::new(layout.clone(), table.clone()),
         table,
@@ -124,10 +124,6 @@ fn prepare_policy(run_dir: &Path) -> Result<PathBuf, String> {
     };
     tracing::warn!("guests run under no policy of AppArmor: {lack}");
     Err(lack)
-}
-
-fn profiles_of(store: &Store) -> Result<BTreeMap<ProfileName, Profile>, EngineError> {
-    Ok(store.profiles()?.into_iter().map(|profile| (profile.name.clone(), profile)).collect())
 }
 
 /// The monitor's program: as set, beside this program, or where packages put it.

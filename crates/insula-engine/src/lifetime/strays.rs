@@ -25,7 +25,7 @@ impl Engine {
             self.table.all().iter().filter(|h| running(h)).map(|h| h.id).collect();
         alive.extend(silent);
         let busy: BTreeSet<String> = unfinished.iter().map(|record| record.target.clone()).collect();
-        let images: BTreeSet<_> = self.images().into_iter().map(|image| image.fingerprint).collect();
+        let images: BTreeSet<_> = self.images.all().into_iter().map(|image| image.fingerprint).collect();
         let snapshots: BTreeSet<_> = self
             .table
             .all()

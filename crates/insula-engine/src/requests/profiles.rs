@@ -1,14 +1,13 @@
-//! Profiles: named plans, kept in the database. Those of files are taken over once.
+//! Requests about profiles: which there are, and making, changing and removing them. The profiles are
+//! [`crate::host::profiles`].
 
-use std::sync::PoisonError;
-
+use insula_store::Store;
 use insula_types::{
     Features, Limits, NetworkName, OperationKind, OperationRecord, Profile, ProfileName, Reason, Supervision,
 };
 
 use crate::model::asked::Asked;
 use crate::model::changes::{LimitChange, SupervisionChange};
-use crate::model::checks::list;
 use crate::requests::acceptance::check_etag;
 use crate::{Engine, EngineError};
 
@@ -32,7 +31,7 @@ pub struct UpdateProfile {
 impl Engine {
     /// The profiles, by name.
     pub fn profiles(&self) -> Vec<Profile> {
-        self.profiles.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.profiles.all()
     }
 
     /// The profile of this name; without one, the host's default.
@@ -40,12 +39,7 @@ impl Engine {
     /// # Errors
     /// [`Reason::ProfileNotFound`].
     pub fn profile(&self, name: Option<&ProfileName>) -> Result<Profile, EngineError> {
-        let name = name.unwrap_or(&self.settings.default_profile);
-        let profiles = self.profiles.read().unwrap_or_else(PoisonError::into_inner);
-        profiles.get(name).cloned().ok_or_else(|| {
-            EngineError::new(Reason::ProfileNotFound, format!("there is no profile {:?}", name.as_str()))
-                .hint(format!("there are {}", list(profiles.keys())))
-        })
+        self.profiles.find(name)
     }
 
     /// Makes a profile.
@@ -56,7 +50,7 @@ impl Engine {
     ) -> Result<OperationRecord, EngineError> {
         self.once(asked, || async {
             let _alone = self.assigning.lock().await;
-            if self.profile(Some(&profile.name)).is_ok() {
+            if self.profiles.find(Some(&profile.name)).is_ok() {
                 let message = format!("there is a profile {:?} already", profile.name.as_str());
                 return Err(EngineError::new(Reason::ProfileExists, message).hint("update it"));
             }
@@ -75,7 +69,7 @@ impl Engine {
     ) -> Result<OperationRecord, EngineError> {
         self.once(asked, || async {
             let _alone = self.assigning.lock().await;
-            let (kind, mut profile) = match self.profile(Some(&name)) {
+            let (kind, mut profile) = match self.profiles.find(Some(&name)) {
                 Ok(profile) => {
                     check_etag(asked, "profile", name.as_str(), profile.revision)?;
                     (OperationKind::UpdateProfile, profile)
@@ -102,10 +96,10 @@ impl Engine {
     ) -> Result<OperationRecord, EngineError> {
         self.once(asked, || async {
             let _alone = self.assigning.lock().await;
-            let profile = self.profile(Some(&name))?;
+            let profile = self.profiles.find(Some(&name))?;
             check_etag(asked, "profile", name.as_str(), profile.revision)?;
             let users = self.table.all().into_iter().filter(|handle| handle.spec().profile == name).count();
-            if users > 0 || name == self.settings.default_profile {
+            if users > 0 || self.profiles.is_default(&name) {
                 let message = match users {
                     0 => format!("profile {:?} is the default of this host", name.as_str()),
                     users => format!("{users} VPSes have the profile {:?}", name.as_str()),
@@ -113,16 +107,10 @@ impl Engine {
                 return Err(EngineError::new(Reason::ProfileInUse, message)
                     .hint(format!("see insula list --profile {name}")));
             }
-            let forgotten = name.clone();
-            let write = move |store: &insula_store::Store, record: &OperationRecord| {
-                store.delete_profile(&forgotten, record)
-            };
+            let (profiles, forgotten) = (self.profiles.clone(), name.clone());
+            let write = move |_: &Store, record: &OperationRecord| profiles.forget(&forgotten, record);
             let kind = OperationKind::DeleteProfile;
-            let record = self.at_once(asked, kind, name.to_string(), name.as_str(), write).await?;
-            if !asked.validate_only {
-                self.profiles.write().unwrap_or_else(PoisonError::into_inner).remove(&name);
-            }
-            Ok(record)
+            self.at_once(asked, kind, name.to_string(), name.as_str(), write).await
         })
         .await
     }
@@ -143,16 +131,9 @@ impl Engine {
             return Err(EngineError::invalid("profile.description", rule));
         }
         self.networks.wanted_nics(&profile.networks, &profile)?;
-        let kept = profile.clone();
-        let write =
-            move |store: &insula_store::Store, record: &OperationRecord| store.put_profile(&kept, record);
-        let name = &profile.name;
-        let record = self.at_once(asked, kind, name.to_string(), name.as_str(), write).await?;
-        if !asked.validate_only {
-            let mut profiles = self.profiles.write().unwrap_or_else(PoisonError::into_inner);
-            profiles.insert(profile.name.clone(), profile);
-        }
-        Ok(record)
+        let (profiles, name) = (self.profiles.clone(), profile.name.to_string());
+        let write = move |_: &Store, record: &OperationRecord| profiles.keep(profile, record);
+        self.at_once(asked, kind, name.clone(), &name, write).await
     }
 }
 

@@ -35,7 +35,7 @@ impl Engine {
             Step::PublishImage { definition, staging, alias } => {
                 return self.publish_image(definition, *staging, alias.clone(), reporter).await;
             }
-            Step::ForgetImage(image) => return self.forget_image(*image).await,
+            Step::ForgetImage(image) => return self.images.forget(*image).await,
             Step::RemoveImageVolume(image) => return self.remove_everywhere(Volume::Image(*image)).await,
             _ => {}
         }
@@ -375,7 +375,7 @@ impl Engine {
         })
         .await?;
         image.aliases = vec![alias];
-        self.keep_image(image).await
+        self.images.keep(image).await
     }
 }
 
