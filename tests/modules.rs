@@ -1,4 +1,5 @@
-//! The modules of a crate, as files, use each other in one direction: no circle of imports, however long.
+//! The modules of a crate, as files, use each other in one direction: no circle of imports, however long. Those of the
+//! engine use only rooms that stand before their own in the table of docs/architecture.md.
 //!
 //! What uses what is read from the sources: `use`, and paths that are written out. A name that is handed on by a re-export
 //! counts as its file's that defines it. What is compiled for tests only does not count, nor do methods: they belong to
@@ -8,6 +9,8 @@
 mod graph;
 #[path = "modules/names.rs"]
 mod names;
+#[path = "modules/rooms.rs"]
+mod rooms;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,6 +19,7 @@ use insula_testkit::project_file;
 
 use self::graph::{Graph, find_circles};
 use self::names::Sources;
+use self::rooms::{find_contradictions, read_rooms};
 
 /// The crates without circles: the file of their root, and the module beneath which is looked, if not everywhere. Others
 /// join as soon as they have none.
@@ -39,6 +43,15 @@ fn modules_use_each_other_in_one_direction() {
         circles.extend(find_circles(&graph).iter().map(|circle| format!("{root}: {}", circle.join(" -> "))));
     }
     assert!(circles.is_empty(), "files that use each other in a circle:\n{}", circles.join("\n"));
+}
+
+#[test]
+fn a_room_of_the_engine_uses_only_those_before_it() {
+    let rooms = read_rooms(&std::fs::read_to_string(project_file("docs/architecture.md")).unwrap());
+    assert!(rooms.len() > 10, "the table of rooms is not found: {rooms:?}");
+    let graph = graph_of_crate(&project_file("crates/insula-engine/src/lib.rs"), "");
+    let contradictions = find_contradictions(&graph, &rooms);
+    assert!(contradictions.is_empty(), "not as in docs/architecture.md:\n{}", contradictions.join("\n"));
 }
 
 /// The files of a crate, and which of them each uses.
@@ -78,6 +91,32 @@ fn a_circle_is_found_and_told() {
     let line = [files[0], files[1], files[2], ("three.rs", "pub fn three() {}")];
     assert_eq!(circle_of(&files).as_deref(), Some("one.rs -> two.rs -> three.rs -> one.rs"));
     assert_eq!(circle_of(&line), None);
+}
+
+#[test]
+fn a_way_to_a_later_room_is_told_and_so_is_what_is_in_none() {
+    const TABLE: &str =
+        "text\n\n| room | owns |\n|---|---|\n| `error.rs`, `low/` | a |\n| `high/` | b |\n\n| `none/` |";
+    assert_eq!(read_rooms(TABLE), ["error.rs", "low/", "high/"]);
+    let told = |low: &str, high: &str| {
+        let lib = "mod error; mod low; mod high; pub struct Root;";
+        let files = [("lib.rs", lib), ("error.rs", ""), ("low.rs", "mod inner;"), ("low/inner.rs", low)];
+        find_contradictions(&graph_of(&[&files[..], &[("high.rs", high)]].concat()), &read_rooms(TABLE))
+    };
+    assert_eq!(told("pub struct Low;", "use crate::low::inner::Low; pub struct High;"), [""; 0]);
+    let upward = "low/inner.rs uses high.rs, whose room stands later";
+    assert_eq!(told("fn f() { crate::high::f() }", "pub fn f() {}"), [upward]);
+    assert_eq!(told("use crate::Root;", ""), ["low/inner.rs uses lib.rs, whose room stands later"]);
+    let graph = graph_of(&[
+        ("lib.rs", "mod error; mod lower; mod high;"),
+        ("error.rs", ""),
+        ("lower.rs", ""),
+        ("high.rs", ""),
+    ]);
+    assert_eq!(
+        find_contradictions(&graph, &read_rooms(TABLE)),
+        ["lower.rs is in no room", "low/ has no files"]
+    );
 }
 
 #[test]
