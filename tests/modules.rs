@@ -54,6 +54,24 @@ fn a_room_of_the_engine_uses_only_those_before_it() {
     assert!(contradictions.is_empty(), "not as in docs/architecture.md:\n{}", contradictions.join("\n"));
 }
 
+#[test]
+fn every_file_of_the_engine_opens_with_what_it_is_for() {
+    let mut directories = vec![project_file("crates/insula-engine/src")];
+    let mut seen = 0;
+    while let Some(directory) = directories.pop() {
+        for path in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                assert!(text.starts_with("//! "), "{} does not say what it is for", path.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 50, "only {seen} files");
+}
+
 /// The files of a crate, and which of them each uses.
 fn graph_of_crate(root: &Path, within: &str) -> Graph {
     let directory = root.parent().unwrap();

@@ -1,4 +1,4 @@
-//! Every step of every operation fails, crashes, and runs twice; then nothing is half, and nothing is leaked.
+//! Every step of every operation fails, crashes, and runs twice; then nothing is half done, and nothing is leaked.
 //!
 //! A crash is an engine that stops in the middle and is thrown away with its async runtime, as a killed agent is; the
 //! next engine opens the same state, and finds guests that run on. The steps are found in the plans, so a new step is

@@ -1,4 +1,5 @@
-//! What the host has, and what is assigned of it. Nothing here knows jobs or what a VPS is doing.
+//! What the host has, and what is assigned of it. A file owns one matter: its state in memory, what the database has of
+//! it, and what is made of it on the host. None knows the engine, jobs, or what a VPS is doing.
 
 pub(crate) mod clients;
 pub(crate) mod database;

@@ -1,5 +1,5 @@
 //! What operations do: one file per job. Each says what is asked for, and how ([`spec::JobSpec`]) it is checked, planned
-//! and recovered. The enum is their form in the journal, and only dispatches.
+//! and recovered. The enum is their form in the journal, and only dispatches. No job acts: its steps do.
 
 mod build_image;
 mod change_ssh_keys;

@@ -1,5 +1,5 @@
-//! Operations as they are written down and told: records, those under way, and what makes a retry safe. What they do is
-//! not known here.
+//! Operations as they are written down and told: records, the operations under way, and what makes a retry safe. What
+//! an operation does is not known here.
 
 #[cfg(test)]
 pub(crate) mod faults;

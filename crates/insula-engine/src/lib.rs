@@ -1,15 +1,16 @@
 //! The engine: what should be is made so, and what is, is known.
 //!
-//! Its rooms, each a folder; one uses those above it in this list only:
+//! Its rooms, folders and files; one uses only those before it in this list:
 //!
+//! * `error`, `blocking`, `clock`, files: what all rooms say, wait and count with.
 //! * `model`: plans as lists of steps, and the policy of what is allowed when. Pure data.
-//! * `host`: what the host has: settings, database, networks, ids, clients of the API.
+//! * `host`: what the host has: settings, database, pools, networks, profiles, images, ids, clients of the API.
 //! * `vps`: all VPSes in memory, and the task of each that owns what is observed of it.
-//! * `watch`: what happens and what is used, and who steps back while the host is full.
+//! * `watch`: what happens and what is used, and which VPSes step back while the host is full.
 //! * `journal`: operations as they are written down and told, and what makes a retry safe.
 //! * `engine`, a file: the type that wires all these. None of them knows it.
 //! * `jobs`: what operations do. A file each: what is asked for, one check, the plan.
-//! * `steps`: jobs carried out: journaled before each step, taken back, gone on with after a crash.
+//! * `steps`: jobs carried out: journaled before each step, taken back, resumed after a crash.
 //! * `requests`: how a job is accepted, and what can be asked for beside jobs.
 //! * `session`: programs, consoles and files inside of VPSes.
 //! * `lifetime`: how an agent begins and ends.

@@ -1,4 +1,4 @@
-//! The beginning and the end of an agent. Nothing else of the engine knows of it.
+//! The beginning and the end of an agent. No other room of the engine knows of it.
 
 mod close;
 mod find;

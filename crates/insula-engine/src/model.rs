@@ -1,4 +1,5 @@
-//! What jobs, steps and the policy are: pure data. Nothing here reads the host, the database or a clock.
+//! What steps and plans are, what is allowed in which state, and what can be changed: pure data. Nothing here reads the
+//! host, the database or a clock.
 
 pub(crate) mod asked;
 pub(crate) mod changes;

@@ -1,4 +1,5 @@
-//! How what is asked for is accepted, and what can be asked for that is no job with steps.
+//! How what is asked for is accepted, and what can be asked for beside jobs with steps. The files hold methods of the
+//! engine and no state; what they change is owned by the subsystems. They must not touch the host themselves.
 
 pub(crate) mod acceptance;
 pub(crate) mod audit;

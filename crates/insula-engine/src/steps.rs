@@ -1,5 +1,5 @@
-//! Jobs carried out, step by step: journaled before each, taken back when one fails, gone on with after a crash. Which
-//! steps there are is in [`crate::model`], which a job has in [`crate::jobs`].
+//! Jobs carried out, step by step: journaled before each, taken back when one fails, resumed after a crash. Which steps
+//! there are is in [`crate::model`], which a job has in [`crate::jobs`]. Nothing here decides what is allowed.
 
 pub(crate) mod apply;
 mod errors;

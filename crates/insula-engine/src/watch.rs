@@ -1,4 +1,5 @@
-//! What is watched all the time: events, usage, pressure, and the VPSes that step back or are started because of them.
+//! What is watched all the time: events, usage, pressure, and the VPSes that step back or are started because of it.
+//! Nothing here asks for an operation but by a trait that it is given.
 
 pub(crate) mod autostart;
 pub(crate) mod events;

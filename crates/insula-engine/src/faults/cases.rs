@@ -1,6 +1,6 @@
 //! What is tried of each operation.
 //!
-//! A new kind of operation does not compile before it is said here how it is asked for.
+//! A new kind of operation does not compile until this file says how it is asked for.
 
 use std::path::Path;
 use std::sync::Arc;

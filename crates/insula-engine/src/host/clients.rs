@@ -1,15 +1,15 @@
-//! Clients of the API over the network: who they are, how they enroll, and how their access ends. How a client is let
-//! in or revoked on request is in [`crate::requests::clients`].
+//! Clients of the API over the network: who they are, how they enroll, and how their access ends. [`Clients`] owns them
+//! in memory. How a client is let in or revoked on request is in [`crate::requests::clients`].
 //!
 //! ```text
 //! token made ──> enrolled ──> revoked
 //!     └── revoked, or expired ──^
 //! ```
 //!
-//! A client is known by the SHA-256 of its certificate. All of them are in memory, as the database has them, so that a
-//! call costs no query; whoever changes one holds `changing`, writes the database first and then the memory. A token's
-//! secret is kept nowhere: it is a keyed hash of the client's id. Certificates are made by the caller; what a certificate
-//! is, is not known here.
+//! A client is known by the SHA-256 of its certificate. All clients are in memory, as the database has them, so that a
+//! call costs no query. A caller that changes one holds `changing`, and writes the database first and then the memory.
+//! The secret of a token is kept nowhere: it is a keyed hash of the client's id. Certificates are made by the caller;
+//! this file must not look into them, nor decide what a role may do.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};

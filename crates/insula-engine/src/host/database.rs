@@ -1,4 +1,5 @@
-//! The host's database, for tasks that must not block. What the records mean is known by those that use it.
+//! The host's database, for tasks that must not block. What its records mean is known by the files that use them, and
+//! not here.
 
 use std::ops::Deref;
 use std::sync::Arc;

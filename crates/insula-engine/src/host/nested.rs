@@ -1,9 +1,10 @@
 //! An agent that is root of less than a machine: of a container, or of a VPS of another agent.
 //!
-//! It has a part of the machine's ids, mounts no file as a disk, and its kernel maps no ids of a file system that belongs to
-//! the machine. So it takes its VPSes' ids from those that it has, keeps its pool in a plain directory, and gives copies the
-//! ids of their VPS ([`insula_storage::Driver::set_owner`]). The walls that need the machine's root, lists of devices and locks on
-//! budgets, are those of the VPS around it: they hold for all that is inside.
+//! It has a part of the machine's ids, mounts no file as a disk, and its kernel maps no ids of a file system that
+//! belongs to the machine. So it takes its VPSes' ids from those that it has, keeps its pool in a plain directory, and
+//! gives copies the ids of their VPS ([`insula_storage::Driver::set_owner`]). The walls that need the machine's root,
+//! lists of devices and locks on budgets, are those of the VPS around it: they hold for all that is inside. Nothing is
+//! kept here: what is observed goes into the settings and the pools.
 
 use std::io;
 use std::path::Path;

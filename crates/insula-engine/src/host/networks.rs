@@ -4,7 +4,7 @@
 //! changed when the agent begins; others come and go while it runs. [`Networks`] owns the set of those that are made. A
 //! change is first in the database and then on the host: what a crash leaves undone, the next agent makes, because it
 //! makes all that is in the database. Only a network that no VPS uses is removed, or moved to another range or bridge;
-//! whoever calls for that holds `assigning`, so that none begins to use it meanwhile.
+//! the caller holds `assigning`, so that none begins to use it meanwhile. What a VPS is doing is not known here.
 
 mod addresses;
 mod configured;

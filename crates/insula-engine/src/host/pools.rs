@@ -1,6 +1,8 @@
 //! The host's pools, by name. A VPS is in the pool that its spec names, an image in the one that it was built in.
+//! [`Pools`] owns the open pools until somebody closes them, and is the only place that knows how many there are. It must
+//! not know what is in a volume.
 //!
-//! The settings name one pool, which new VPSes and images go to. Nothing else knows how many there are.
+//! The settings name one pool, which new VPSes and images go to.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

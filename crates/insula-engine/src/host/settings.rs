@@ -1,4 +1,5 @@
-//! What can be set of an agent. Every key has a default; `docs/configuration.md` lists them.
+//! What can be set of an agent. Every key has a default; `docs/configuration.md` lists them. Settings are read once and
+//! change no more while the agent runs.
 
 mod reboots;
 mod remote;

@@ -1,4 +1,4 @@
-//! Build an image from the text of its definition.
+//! Builds an image from the text of its definition.
 
 use insula_image::ImageDefinition;
 use insula_types::{ImageAlias, ImageInfo, OperationId, OperationRecord};

@@ -1,4 +1,4 @@
-//! Change which keys may log in as root of a VPS.
+//! Changes which keys may log in as root of a VPS.
 
 use std::sync::Arc;
 

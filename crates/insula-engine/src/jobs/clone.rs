@@ -1,4 +1,4 @@
-//! Making a VPS from another: the same root and limits, other addresses, ids and keys of the host.
+//! Makes a VPS from another: the same root and limits, but addresses, ids and host keys of its own.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Making a VPS: from what is asked for to a spec with an image, limits, addresses and ids.
+//! Makes a VPS: from what is asked for to a spec with an image, limits, addresses and ids.
 
 use std::net::IpAddr;
 

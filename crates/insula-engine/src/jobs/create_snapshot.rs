@@ -1,4 +1,4 @@
-//! Take a snapshot of a VPS's root.
+//! Takes a snapshot of a VPS's root.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Remove a VPS for good.
+//! Removes a VPS for good, or moves it to the trash where that is asked for.
 
 use std::sync::Arc;
 

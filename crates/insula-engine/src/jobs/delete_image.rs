@@ -1,4 +1,4 @@
-//! Remove an image. VPSes that were cloned from it keep what they have.
+//! Removes an image. VPSes that were cloned from it keep what they have.
 
 use insula_types::{Fingerprint, ImageRef, OperationRecord};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Remove a snapshot of a VPS.
+//! Removes a snapshot of a VPS.
 
 use std::sync::Arc;
 

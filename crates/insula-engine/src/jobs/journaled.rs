@@ -1,5 +1,5 @@
-//! What agents before have journaled: each line of the file is a job as the agent wrote it that brought it, and must be
-//! read for ever.
+//! What agents of earlier versions have journaled. Each line of the file is a job, as the first agent that had it wrote
+//! it; it must be read for ever.
 
 use super::Job;
 

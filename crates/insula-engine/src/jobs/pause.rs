@@ -1,4 +1,4 @@
-//! Freeze the processes of a VPS.
+//! Freezes the processes of a VPS.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Give a VPS a new root; the old one becomes a snapshot.
+//! Gives a VPS a new root; the old one becomes a snapshot.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Give a VPS another name.
+//! Gives a VPS another name.
 
 use std::sync::Arc;
 

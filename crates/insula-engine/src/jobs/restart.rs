@@ -1,4 +1,4 @@
-//! Shut a VPS down and boot it.
+//! Shuts a VPS down and boots it again.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Take the root of a stopped VPS back to a snapshot.
+//! Takes the root of a stopped VPS back to a snapshot.
 
 use std::sync::Arc;
 

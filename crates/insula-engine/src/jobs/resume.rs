@@ -1,4 +1,4 @@
-//! Thaw the processes of a VPS.
+//! Thaws the processes of a VPS.
 
 use std::sync::Arc;
 

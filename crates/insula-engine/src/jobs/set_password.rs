@@ -1,4 +1,4 @@
-//! Set the password of a user inside of a VPS.
+//! Sets the password of a user inside of a VPS.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Boot a VPS.
+//! Boots a VPS.
 
 use std::sync::Arc;
 

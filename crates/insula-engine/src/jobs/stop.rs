@@ -1,4 +1,4 @@
-//! Shut a VPS down, or kill it.
+//! Shuts a VPS down, or kills it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! Hold a VPS: it is shut down, and may not be started.
+//! Suspends a VPS: it is shut down, and may not be started until the hold ends.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

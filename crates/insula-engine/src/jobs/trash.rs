@@ -1,4 +1,4 @@
-//! Move a VPS to the trash.
+//! Moves a VPS to the trash.
 
 use insula_types::{Trash, VpsId, VpsName};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Take a VPS out of the trash, perhaps with another name.
+//! Takes a VPS out of the trash, under another name where one is asked for.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! End the hold on a VPS.
+//! Ends the hold on a suspended VPS.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Change what a VPS may use and what is noted about it: all of it or nothing.
+//! Changes what a VPS may use and what is noted about it: all of it or nothing.
 
 use std::sync::Arc;
 

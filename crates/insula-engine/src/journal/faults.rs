@@ -1,4 +1,5 @@
-//! Faults that tests inject into the steps of operations.
+//! Faults that tests inject into the steps of operations. [`Faults`] owns the one that is armed; without one, a step is
+//! done as ever. Agents outside of tests have none.
 
 use std::sync::Mutex;
 

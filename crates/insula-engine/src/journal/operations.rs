@@ -1,5 +1,6 @@
-//! The operations under way: who waits for them, who wants them to end early, and how many may work at a time. What is
-//! over is in the database alone. How they are carried out is [`crate::steps::execution`].
+//! The operations under way: which clients wait for them or want them to end early, and how many may work at a time.
+//! [`Operations`] owns this in memory, and a dead agent's is lost without harm: the journal has the rest. What is over is in
+//! the database alone. It must not carry anything out: that is [`crate::steps::execution`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

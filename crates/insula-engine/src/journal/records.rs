@@ -1,4 +1,4 @@
-//! Records of the journal, before anything of them is done.
+//! Records of operations as they are before anything is done. All of it is pure, but for their ids and times.
 
 use std::collections::BTreeMap;
 

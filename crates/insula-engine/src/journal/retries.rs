@@ -2,7 +2,8 @@
 //!
 //! A client that does not know whether its request arrived sends it again with the same request id (AIP-155), and gets
 //! the same operation. Requests with one id are dealt with one after the other; a keyed hash of the body tells a
-//! retry from another request.
+//! retry from another request. [`Retries`] owns the turns of these requests, and must not keep their bodies: a body may
+//! hold a password.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! The end of an agent, with guests that run on; and taking all of it down but the data.
+//! The end of an agent, with guests that run on; and the tear-down of all but the data.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Which VPSes run while an agent begins: their monitors say so, or have left word of how they ended.
+//! Which VPSes run while an agent begins: their monitors say so, or have left word of how they ended. A monitor
+//! that lives and says nothing that is understood is left alone, and so is its VPS.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;

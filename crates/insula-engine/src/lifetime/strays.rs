@@ -1,4 +1,5 @@
-//! What belongs to nobody, left by an agent that died: groups, run directories, volumes.
+//! What belongs to nobody, left by an agent that died: groups, run directories, volumes. It must run after all VPSes
+//! that run were found: what is not known by then is removed.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Who asks for a change, and how.
+//! Which client asks for a change, and how.
 
 use insula_types::{RequestId, Requester};
 

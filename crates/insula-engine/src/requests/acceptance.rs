@@ -1,4 +1,5 @@
-//! How a job is accepted: its VPS claimed or waited for, the job checked, written down, and begun.
+//! How a job is accepted: its VPS is claimed or waited for, and the job is checked, written down and begun. This is the
+//! one way to an operation with steps.
 
 use std::sync::Arc;
 

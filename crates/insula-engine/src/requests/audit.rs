@@ -1,4 +1,4 @@
-//! The audit log: read, checked, and added to by those that refuse.
+//! The audit log: read and checked, and added to where a request is refused.
 
 use insula_store::{AuditCheck, AuditFilter, Store};
 use insula_types::{AuditEntry, AuditLine, Requester};

@@ -1,4 +1,4 @@
-//! The agent's own requests after the host's boot.
+//! The agent's own requests after the host's boot: a start is asked for as a client would.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

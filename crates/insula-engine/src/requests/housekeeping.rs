@@ -1,4 +1,4 @@
-//! What the agent asks of itself: what is old is forgotten, and what was long in the trash is removed.
+//! What the agent asks of itself: old records are forgotten, and VPSes whose time in the trash is over are removed.
 
 use std::time::Duration;
 

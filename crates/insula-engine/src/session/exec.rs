@@ -1,4 +1,5 @@
-//! Programs inside a VPS, and its console. A session has two halves, so that neither direction waits for the other.
+//! Programs inside a VPS, and its console. A session has two halves, so that neither direction waits for the other. Both
+//! share the connection to the monitor, and the program is hung up when they are dropped.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,7 +1,7 @@
-//! Files of a VPS. A process works with them, inside of the guest where it runs, else with its root for its own; a session
-//! is the two streams to it.
+//! Files of a VPS. A process works with them: inside of the guest where it runs, else with the guest's root as its own. A
+//! session owns the two streams to this process, and never resolves a path of the guest itself.
 //!
-//! Nothing of the guest is waited for without a bound: what takes or gives nothing for [`STUCK`] is given up.
+//! Nothing of the guest is waited for without a bound: a stream that takes or gives nothing for [`STUCK`] is given up.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;

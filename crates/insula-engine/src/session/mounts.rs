@@ -1,4 +1,4 @@
-//! Mounts of the host's that are attached to a VPS while it runs.
+//! Mounts of the host that are attached to a VPS while it runs. They are the monitor's after that: nothing is kept here.
 
 use std::time::{Duration, Instant};
 

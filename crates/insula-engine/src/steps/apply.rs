@@ -1,4 +1,5 @@
-//! What each step of a plan does, and how it is taken back. Every step may run twice, and after a crash in its middle.
+//! What each step of a plan does, and how it is taken back. Every step may run twice, and again after a crash in its
+//! middle. What a step knows is in its data and the database: nothing is kept here between steps.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What steps say when what they use refuses.
+//! The errors of steps whose driver or runtime refuses.
 
 use insula_runtime::cgroup::CgroupError;
 use insula_runtime::{GuestRootError, PasswordError};

@@ -1,4 +1,4 @@
-//! Booting a VPS: its plan, from its spec and the host's networks.
+//! Booting a VPS: its plan, from its spec and the host's networks, and the ids that it needs before.
 
 use std::sync::Arc;
 

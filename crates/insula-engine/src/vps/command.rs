@@ -1,4 +1,4 @@
-//! What is asked of the task of a VPS, as messages.
+//! The messages to the task of a VPS: what it is asked to do.
 
 use std::time::Duration;
 

@@ -1,7 +1,8 @@
 //! The VPSes of the host in memory: what reads are served from.
 //!
-//! A [`VpsHandle`] is shared by everybody. Its spec changes only together with the database; what is observed of it
-//! is written by its [`crate::vps::task`] alone; and whoever works on it holds a [`Claim`], of which there is one.
+//! A [`VpsHandle`] is shared by everybody. Its spec changes only together with the database. What is observed of the VPS
+//! is written by its [`crate::vps::task`] alone. An operation that works on the VPS holds its [`Claim`], of which there is
+//! one.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};

@@ -1,4 +1,5 @@
-//! Limits that a VPS meets, as news.
+//! Limits that a VPS meets, as news. A [`LimitBell`] belongs to the task of its VPS, and owns the counts that were told
+//! last. It must not act on a limit: the kernel does.
 
 use std::os::fd::{AsFd, OwnedFd};
 

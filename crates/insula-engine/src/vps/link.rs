@@ -1,4 +1,5 @@
-//! A connection to a monitor that can be waited for.
+//! A connection to a monitor that can be waited for. A [`MonitorLink`] owns the descriptor and nothing else: what the
+//! monitor says is kept by its caller.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 

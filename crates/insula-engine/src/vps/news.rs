@@ -1,4 +1,4 @@
-//! What the tasks of VPSes tell, without knowing who listens.
+//! What the tasks of VPSes tell. They do not know who listens.
 
 use std::fmt::Debug;
 

@@ -1,4 +1,5 @@
-//! What is asked of the task of a VPS, and the waiting for what comes of it.
+//! Asking the task of a VPS for something, and waiting for the outcome. The outcome is what is observed of the VPS:
+//! nothing is kept here.
 
 use std::time::Duration;
 

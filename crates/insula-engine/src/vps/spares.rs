@@ -1,4 +1,5 @@
-//! Monitors that wait for a VPS to start, so that no start waits for one.
+//! Monitors that wait for a VPS to start, so that no start waits for one. [`Spares`] owns them until a start takes one;
+//! they end with the agent. A spare must not know which VPS it is for.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;

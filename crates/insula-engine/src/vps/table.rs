@@ -1,4 +1,5 @@
-//! All VPSes of the host, found by name or id.
+//! All VPSes of the host, found by name or id. [`Table`] owns the index: names are changed only through it, after the
+//! database has the change. It does not look at what a VPS is doing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

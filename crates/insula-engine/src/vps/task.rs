@@ -1,4 +1,5 @@
-//! The one task of each VPS: it alone talks to the monitor, and writes what is observed.
+//! The one task of each VPS: it alone talks to the monitor, and writes what is observed. It must not wait for an
+//! operation, nor decide what is allowed.
 //!
 //! ```text
 //!            launch                    init executed            READY=1
@@ -7,7 +8,8 @@
 //!    └───────────────────────┴──── the monitor ended ─────┴── stopping <────┘
 //! ```
 //!
-//! Requests come over a channel and are done one after the other; who asked waits for what is observed to change.
+//! Requests come over a channel and are done one after the other. A caller that asked waits until what is observed
+//! changes.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -2,7 +2,8 @@
 //!
 //! The list is made once for each boot of the host, which is known by its boot id; an agent that is restarted starts
 //! nothing but what is left of the list. It is in the database before the first start, and each VPS leaves it when its
-//! start is accepted, or when somebody stops it before its turn.
+//! start is accepted, or when somebody stops it before its turn. [`Autostarts`] owns the list, and starts VPSes only by the
+//! [`Starter`] that it is given.
 //!
 //! As many guests boot at once as the host has CPUs. More are added one by one while CPU time is left, as the kernel's
 //! pressure stall information tells (Documentation/accounting/psi.rst): guests that wait for a network or a disk hold

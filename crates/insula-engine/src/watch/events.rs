@@ -1,8 +1,9 @@
 //! What happens on the host, told to those who watch: nothing is missed, and nothing told twice.
 //!
-//! Events are in the database before anybody hears of them; watchers read them from there, behind their cursor. Those of
-//! operations and of access are written together with what they tell of. Changes of a VPS's state come over a channel to one
-//! writer: should the agent die before they are written, the next one finds that the state is not the one told last.
+//! Events are in the database before anybody hears of them; watchers read them from there, after their cursor. Events of
+//! operations and of access are written together with what they tell of. Changes of a VPS's state come over a channel to
+//! one writer, which [`Events`] owns: should the agent die before they are written, the next one finds that the state is
+//! not the one told last.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -1,16 +1,17 @@
 //! VPSes that take much of a full host step back.
 //!
-//! Weights alone give each VPS its share over time, but who wants little waits as long for a CPU as who wants all of it: a
-//! page that takes 10 ms to make takes three or four times as long beside programs that never stop. So, while the CPUs are
-//! full, a VPS that uses its fair share or more has a hundredth of its weight. The others get what they want at once,
-//! and as that is less than their shares, those who step back still have theirs together, and divide them as their
+//! Weights alone give each VPS its share over time. But a VPS that wants little of a CPU waits as long for it as one that
+//! wants all: a page that takes 10 ms to make takes three or four times as long beside programs that never stop. So, while
+//! the CPUs are full, a VPS that uses its fair share or more has a hundredth of its weight. The others get what they want
+//! at once. As that is less than their shares, those that step back still have theirs together, and divide them as their
 //! weights say.
 //!
 //! An account is kept of each, so that resting for a second does not make up for taking all the CPUs in the next: what was
 //! taken above the share at whole weight is paid back first. See `docs/adr/0014`.
 //!
-//! Nothing of that is kept for long: weights are written again and again while the CPUs are full, and whole when they no
-//! longer are, or when the agent ends. One that begins writes whole weights, whatever a dead one has left.
+//! The task that [`Fairness`] begins owns these accounts, and nothing of them is kept for long. Weights are written again
+//! and again while the CPUs are full, and whole when they no longer are, or when the agent ends. An agent that begins
+//! writes whole weights, whatever a dead one has left.
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;

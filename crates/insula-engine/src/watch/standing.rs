@@ -1,5 +1,5 @@
-//! Who steps back on a full host, as a pure rule: what VPSes have used in an interval in, where they stand after it out.
-//! See `docs/adr/0014`.
+//! Which VPSes step back on a full host, as a pure rule: what each has used in an interval goes in, where it stands after
+//! it comes out. See `docs/adr/0014`.
 
 /// Who uses less CPU time than this in an interval wants none, and has no share of it: in ns.
 const LEAST_NS: u64 = 1_000_000;

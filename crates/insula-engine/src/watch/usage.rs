@@ -1,4 +1,4 @@
-//! What VPSes use now, as the kernel counts it.
+//! What VPSes use now, as the kernel counts it. Nothing is kept between two looks.
 
 use std::sync::Arc;
 

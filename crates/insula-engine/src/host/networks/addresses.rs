@@ -1,4 +1,5 @@
-//! Which interfaces a VPS gets, and which addresses they have. All of it is pure.
+//! Which interfaces a VPS gets, and which addresses they have. All of it is pure: it reads neither the database nor the
+//! host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! What the settings and the database together say: which networks there are to be when an agent begins.
+//! Which networks there are to be when an agent begins, by its settings and the database together. All of it is pure.
 
 use std::collections::BTreeSet;
 
