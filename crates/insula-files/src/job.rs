@@ -4,9 +4,9 @@ use std::io::{BufWriter, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::beneath::Place;
 use crate::error::{FileError, FileErrorKind};
 use crate::item::{Item, Totals};
+use crate::place::Place;
 use crate::read::{list, read};
 use crate::wire::{Decoder, Frame, read_frame, write_frame};
 use crate::write::{Target, TreeWriter, WriteOptions};

@@ -11,20 +11,20 @@
 //!
 //! It blocks. It knows no VPS, no user and no wire but a pipe ([`wire`]).
 
-mod beneath;
 mod error;
 mod item;
 mod job;
+mod place;
 mod read;
 mod show;
 mod write;
 
 pub mod wire;
 
-pub use beneath::{OpenDescriptors, Place};
 pub use error::{FileError, FileErrorKind};
 pub use item::{Entry, EntryKind, Item, MAX_CHUNK, MAX_NAME, MAX_PATH, Skip, Totals, check_relative};
 pub use job::{Job, serve};
+pub use place::{OpenDescriptors, Place};
 pub use read::{list, read};
 pub use show::show;
 pub use write::{Target, TreeWriter, WriteOptions};

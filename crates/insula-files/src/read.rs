@@ -2,14 +2,13 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{
-    AtFlags, Dir, FileType, OFlags, ResolveFlags, SeekFrom, Stat, fstat, readlinkat, seek, statat,
-};
+use insula_sys::beneath::{self, Reach};
+use rustix::fs::{AtFlags, Dir, FileType, OFlags, SeekFrom, Stat, fstat, readlinkat, seek, statat};
 use rustix::io::{Errno, pread};
 
-use crate::beneath::{Place, find_beneath};
 use crate::error::{FileError, FileErrorKind};
 use crate::item::{Entry, EntryKind, Item, MAX_CHUNK, MAX_PATH, Skip};
+use crate::place::Place;
 use crate::show::show;
 
 /// The deepest tree: each directory on the way down is a descriptor.
@@ -243,7 +242,7 @@ fn end_of(file: BorrowedFd<'_>) -> rustix::io::Result<u64> {
 
 /// What is directly in a directory, and not mounted there.
 fn find_in(directory: &Dir, name: &[u8]) -> rustix::io::Result<(OwnedFd, Stat)> {
-    let found = find_beneath(directory.fd()?, name, ResolveFlags::NO_XDEV)?;
+    let found = beneath::open(directory.fd()?, name, Reach::BeneathInMount, OFlags::PATH | OFlags::NOFOLLOW)?;
     let stat = fstat(&found)?;
     Ok((found, stat))
 }

@@ -3,16 +3,16 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fchmod, fchown, fstat, ftruncate,
-    linkat, mkdirat, openat, renameat, symlinkat, unlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, fchmod, fchown, fstat, ftruncate, linkat, mkdirat,
+    openat, renameat, symlinkat, unlinkat,
 };
 use rustix::io::{Errno, pwrite};
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 
-use crate::beneath::{OpenDescriptors, Place, find_beneath};
 use crate::error::{FileError, FileErrorKind};
 use crate::item::{Entry, EntryKind, Item, MAX_CHUNK, MAX_PATH, Totals, check_relative};
+use crate::place::{OpenDescriptors, Place, find_beneath};
 use crate::show::show;
 
 /// Where a stream goes.
@@ -149,7 +149,7 @@ impl<'a> TreeWriter<'a> {
         }
         while let Some((path, mode)) = self.late.pop() {
             let refused = || FileError::refused("set the permissions of", &path);
-            let found = find_beneath(self.base.as_fd(), &path, ResolveFlags::empty()).map_err(refused())?;
+            let found = find_beneath(self.base.as_fd(), &path).map_err(refused())?;
             let opened = self.descriptors.reopen(&found, OFlags::RDONLY | OFlags::DIRECTORY);
             opened.and_then(|directory| fchmod(directory, mode)).map_err(refused())?;
         }
@@ -206,8 +206,7 @@ impl<'a> TreeWriter<'a> {
 
     fn parent_of(&self, path: &[u8]) -> Result<OwnedFd, FileError> {
         let (parent, _) = split(path);
-        find_beneath(self.base.as_fd(), parent, ResolveFlags::empty())
-            .map_err(FileError::refused("open the directory", parent))
+        find_beneath(self.base.as_fd(), parent).map_err(FileError::refused("open the directory", parent))
     }
 
     /// One that is there already keeps its owner and permissions.
@@ -221,14 +220,14 @@ impl<'a> TreeWriter<'a> {
         match mkdirat(&parent, name, Mode::RWXU) {
             Ok(()) => {}
             Err(Errno::EXIST) => {
-                let there = find_beneath(parent.as_fd(), name, ResolveFlags::empty()).map_err(refused())?;
+                let there = find_beneath(parent.as_fd(), name).map_err(refused())?;
                 return if is_directory(&there) { Ok(()) } else { Err(refused()(Errno::NOTDIR)) };
             }
             Err(errno) => return Err(refused()(errno)),
         }
         let mode = Mode::from_raw_mode(entry.mode & self.options.mode_mask);
         let settle = || -> rustix::io::Result<()> {
-            let made = find_beneath(parent.as_fd(), name, ResolveFlags::empty())?;
+            let made = find_beneath(parent.as_fd(), name)?;
             let made = self.descriptors.reopen(&made, OFlags::RDONLY | OFlags::DIRECTORY)?;
             self.give(made.as_fd(), entry.uid, entry.gid)?;
             fchmod(made, mode | Mode::RWXU)
@@ -397,7 +396,7 @@ fn make_directories(place: &Place, path: &[u8], options: &WriteOptions) -> Resul
     let (parent, name) = split(path);
     let parent = make_directories(place, parent, options)?;
     mkdirat(&parent, name, Mode::from_raw_mode(0o755)).map_err(refused())?;
-    let made = find_beneath(parent.as_fd(), name, ResolveFlags::empty()).map_err(refused())?;
+    let made = find_beneath(parent.as_fd(), name).map_err(refused())?;
     let settle = || -> rustix::io::Result<()> {
         let opened = place.descriptors.reopen(&made, OFlags::RDONLY | OFlags::DIRECTORY)?;
         if options.keeps_owner {

@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, openat2, statat};
+use insula_sys::beneath::{self, Reach};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, statat};
 
 /// Files that a guest's first boot fills: they exist and are empty. Without `/etc/machine-id` systemd would take
 /// the boot for that of a factory-fresh machine and ask questions on the console: machine-id(5).
@@ -42,15 +43,14 @@ pub fn clean_check(root: &Path) -> Vec<String> {
     findings
 }
 
-/// The file at `path`, not what it points to. Links on the way stay inside the root: openat2(2).
+/// The file at `path`, not what it points to. Links on the way stay inside the root.
 fn stat(root: &OwnedFd, path: &str) -> io::Result<Stat> {
     let file = open(root, path, OFlags::PATH | OFlags::NOFOLLOW)?;
     Ok(rustix::fs::fstat(file)?)
 }
 
 fn open(root: &OwnedFd, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    Ok(openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?)
+    Ok(beneath::open(root, path, Reach::InRoot, flags)?)
 }
 
 fn is_file(stat: &Stat) -> bool {

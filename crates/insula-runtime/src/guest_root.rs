@@ -6,10 +6,11 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use insula_sys::beneath::{self, Reach};
 use insula_types::IdRange;
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fchmod, fchown, fstat, mkdirat,
-    open, openat, openat2, renameat, statat, unlinkat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, chownat, fchmod, fchown, fstat, mkdirat, open, openat,
+    renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -199,8 +200,7 @@ impl GuestRoot {
 
     /// Opens what is at the path as the guest sees it: no link leads out of the root.
     fn open_below(&self, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        openat2(&self.directory, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+        beneath::open(&self.directory, path, Reach::InRoot, flags)
     }
 
     fn holds(&self, path: &str, mode: u32, contents: &[u8]) -> bool {

@@ -13,8 +13,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use insula_sys::beneath::{self, Reach};
 use insula_types::VpsId;
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags, mkdirat, open, openat2, unlinkat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, mkdirat, open, unlinkat};
 use rustix::io::Errno;
 
 use crate::Volume;
@@ -54,9 +55,7 @@ impl Layout {
 
     /// Opens a directory, by its path relative to the pool; `None` if it isn't there.
     pub fn directory(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
-        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match openat2(&self.pool, path, flags, Mode::empty(), how) {
+        match beneath::open(&self.pool, path, Reach::Beneath, OFlags::DIRECTORY | OFlags::NOFOLLOW) {
             Ok(directory) => Ok(Some(directory)),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(errno.into()),

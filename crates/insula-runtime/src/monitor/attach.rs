@@ -11,7 +11,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use insula_sys::beneath::{self, Reach};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, move_mount};
 use rustix::process::setsid;
@@ -67,8 +68,6 @@ fn try_to_attach(input: &AttachInput<'_>) -> Result<(), (ExecFailure, Vec<String
 
 /// Looks a path of the guest up: `ELOOP` for a link that is none of its file system's.
 fn find(path: &str) -> rustix::io::Result<OwnedFd> {
-    let (lookup, resolve) =
-        (OFlags::PATH | OFlags::CLOEXEC, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS);
-    let root = openat(CWD, "/", lookup | OFlags::DIRECTORY, Mode::empty())?;
-    openat2(root, path, lookup, Mode::empty(), resolve)
+    let root = openat(CWD, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    beneath::open(root, path, Reach::InRoot, OFlags::PATH)
 }

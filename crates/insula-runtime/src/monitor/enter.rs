@@ -12,8 +12,9 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use insula_sys::beneath::{self, Reach};
 use insula_sys::process::{CloneRequest, clone_process, close_all_but, reset_signals};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, fstatfs, major, minor, openat2};
+use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, major, minor};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, fchdir, getpid, ioctl_tiocsctty, pidfd_open, setsid};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
@@ -141,8 +142,7 @@ fn execute(input: &EnterInput<'_>) -> Result<std::convert::Infallible, Failed> {
 
 /// Not through `/proc/<process>/cwd` and its like, which lead to where no path leads.
 fn enter_directory(path: &str) -> rustix::io::Result<()> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    fchdir(openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)?)
+    fchdir(beneath::open(CWD, path, Reach::Anywhere, OFlags::PATH | OFlags::DIRECTORY)?)
 }
 
 fn strings(texts: &[String]) -> Result<Vec<CString>, Failed> {
@@ -162,10 +162,9 @@ fn connect_streams(streams: &[OwnedFd]) -> Result<(), Failed> {
 /// session. The guest is hostile: what it has put there must be the kernel's devpts.
 fn open_terminal(input: &EnterInput<'_>, size: TerminalSize) -> Result<OwnedFd, Failed> {
     const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::NO_SYMLINKS;
-    let master =
-        openat2(CWD, "/dev/pts/ptmx", flags, Mode::empty(), resolve).map_err(failed("open /dev/pts/ptmx"))?;
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let master = beneath::open(CWD, "/dev/pts/ptmx", Reach::AnywhereUnlinked, flags)
+        .map_err(failed("open /dev/pts/ptmx"))?;
     let device = fstat(&master).map_err(failed("inspect /dev/pts/ptmx"))?.st_rdev;
     let filesystem = fstatfs(&master).map_err(failed("inspect /dev/pts"))?.f_type;
     if (major(device), minor(device)) != (5, 2) || filesystem.cast_unsigned() != DEVPTS_SUPER_MAGIC {

@@ -8,11 +8,9 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use insula_sys::beneath::{self, Reach};
 use insula_sys::mount::{make_private, set_attributes};
-use rustix::fs::{
-    CWD, FileType, Mode, OFlags, ResolveFlags, fchmod, fstat, major, minor, mkdirat, openat, openat2,
-    symlinkat,
-};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fchmod, fstat, major, minor, mkdirat, openat, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
@@ -184,8 +182,7 @@ fn attach(mount: impl AsFd, directory: impl AsFd, path: &str) -> rustix::io::Res
 
 /// Looks a path up below a directory, through no link of any kind: `ELOOP` where there is one.
 fn open_beneath(base: &OwnedFd, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    openat2(base, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+    beneath::open(base, path, Reach::Beneath, flags)
 }
 
 /// Opens a directory below another and makes it where it is missing.

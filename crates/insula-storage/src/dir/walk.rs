@@ -8,7 +8,8 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{Dir, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2};
+use insula_sys::beneath::{self, Reach};
+use rustix::fs::{Dir, Mode, OFlags, Stat, fstat, openat};
 
 /// A directory that stands open while the walk is somewhere in its tree.
 #[derive(Debug)]
@@ -30,9 +31,8 @@ impl Position {
 
     /// Goes into a directory.
     pub fn descend(&mut self, name: &CStr) -> io::Result<()> {
-        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let below = openat2(&self.here, name, flags, Mode::empty(), how)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let below = beneath::open(&self.here, name, Reach::BeneathInMount, flags)?;
         self.above.push(identity(&self.stat()?));
         self.here = below;
         Ok(())

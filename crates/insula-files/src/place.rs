@@ -1,13 +1,10 @@
-//! Paths beneath a directory.
+//! A directory and what is in it, and descriptors opened anew.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat, openat2};
-use rustix::io::Errno;
-
-/// How often a look-up is repeated that somebody has disturbed by renaming directories: openat2(2), `EAGAIN`.
-const ATTEMPTS: usize = 64;
+use insula_sys::beneath::{self, Reach};
+use rustix::fs::{Mode, OFlags, open, openat};
 
 /// `/proc/self/fd` of the host's proc(5): the way to open what is known by an `O_PATH` descriptor, and to give a name to what
 /// has none. To be opened before a process leaves the host's mounts.
@@ -64,33 +61,11 @@ impl Place {
     pub(crate) fn find(&self, path: &[u8], follows_last: bool) -> rustix::io::Result<OwnedFd> {
         let path = if path.is_empty() { b"." } else { path };
         let flags = if follows_last { OFlags::PATH } else { OFlags::PATH | OFlags::NOFOLLOW };
-        look_up(self.root.as_fd(), path, flags, ResolveFlags::IN_ROOT)
+        beneath::open(&self.root, path, Reach::InRoot, flags)
     }
 }
 
 /// What is beneath a directory at a path without links. An `O_PATH` descriptor, of a link itself where the last name is one.
-pub(crate) fn find_beneath(
-    directory: BorrowedFd<'_>,
-    path: &[u8],
-    more: ResolveFlags,
-) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | more;
-    look_up(directory, path, OFlags::PATH | OFlags::NOFOLLOW, resolve)
-}
-
-fn look_up(
-    directory: BorrowedFd<'_>,
-    path: &[u8],
-    flags: OFlags,
-    resolve: ResolveFlags,
-) -> rustix::io::Result<OwnedFd> {
-    let resolve = resolve | ResolveFlags::NO_MAGICLINKS;
-    let mut result = Err(Errno::AGAIN);
-    for _ in 0..ATTEMPTS {
-        result = openat2(directory, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve);
-        if !matches!(result, Err(Errno::AGAIN | Errno::INTR)) {
-            break;
-        }
-    }
-    result
+pub(crate) fn find_beneath(directory: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+    beneath::open(directory, path, Reach::Beneath, OFlags::PATH | OFlags::NOFOLLOW)
 }
