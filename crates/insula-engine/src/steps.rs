@@ -2,7 +2,9 @@
 //! there are is in [`crate::model`], which a job has in [`crate::jobs`]. Nothing here decides what is allowed.
 
 pub(crate) mod apply;
+mod doubt;
 mod errors;
 pub(crate) mod execution;
 mod recovery;
+pub(crate) mod resumption;
 pub(crate) mod start;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::jobs::spec::{JobSpec, Target};
 use crate::model::asked::Asked;
-use crate::model::plan::{Plan, Recovery};
+use crate::model::plan::Plan;
 use crate::model::step::Step;
 use crate::{Engine, EngineError};
 
@@ -65,12 +65,8 @@ impl JobSpec for BuildImageJob {
         let (definition, staging) = (self.definition.clone(), self.staging);
         Plan::undoable([
             Step::BuildTree { definition: definition.clone(), staging },
-            Step::PublishImage { definition, staging, alias: self.alias.clone() },
+            Step::FingerprintTree { definition, staging },
+            Step::PublishImage { staging, alias: self.alias.clone() },
         ])
-    }
-
-    /// Too long to be repeated unasked.
-    fn recovery(&self) -> Recovery {
-        Recovery::TakeBack
     }
 }

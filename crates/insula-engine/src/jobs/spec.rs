@@ -17,7 +17,7 @@ use insula_types::{
 };
 
 use crate::model::checks::{name_taken, snapshot_taken};
-use crate::model::plan::{Plan, Recovery};
+use crate::model::plan::Plan;
 use crate::model::policy::{self, Request};
 use crate::vps::table::no_such_vps;
 use crate::{Engine, EngineError, VpsHandle};
@@ -49,11 +49,6 @@ pub(crate) trait JobSpec: fmt::Debug {
 
     /// Its steps. A pure function: the same job, read from the journal, has the same steps.
     fn plan(&self) -> Plan;
-
-    /// What becomes of it when the agent dies in the middle.
-    fn recovery(&self) -> Recovery {
-        Recovery::Resume
-    }
 
     /// Drops what must not be kept when it is over.
     fn forget_secrets(&mut self) {}

@@ -1,12 +1,38 @@
 //! Faults that tests inject into the steps of operations. [`Faults`] owns the one that is armed; without one, a step is
 //! done as ever. Agents outside of tests have none.
 
+use std::cell::RefCell;
 use std::sync::Mutex;
 
 use insula_types::Reason;
 use tokio::sync::Notify;
 
 use crate::error::EngineError;
+use crate::model::step::{Recovery, Step};
+
+thread_local! {
+    /// What the agents of this thread are told about steps whose agent died, in this order, and nothing more after that.
+    /// Empty: no step is in doubt.
+    pub(crate) static ANSWERS: RefCell<Vec<Option<Recovery>>> = const { RefCell::new(vec![]) };
+}
+
+/// What becomes of an operation whose agent died in this step.
+pub(crate) fn recovery_of(step: &Step) -> Recovery {
+    match ANSWERS.with_borrow(|answers| answers.is_empty()) {
+        true => step.recovery(),
+        false => Recovery::Ask,
+    }
+}
+
+/// The next answer; the last one again and again.
+pub(crate) fn answer(_: &Step) -> Result<Recovery, EngineError> {
+    let next = ANSWERS.with_borrow_mut(|answers| match answers.len() {
+        0 => Some(Recovery::Ask),
+        1 => answers[0],
+        _ => answers.remove(0),
+    });
+    next.ok_or_else(|| EngineError::new(Reason::Internal, "the other side can't be reached"))
+}
 
 /// What goes wrong with a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,9 +62,9 @@ impl Faults {
     }
 
     /// Does a step with what is to go wrong.
-    pub(crate) async fn around<W>(&self, index: usize, work: impl Fn() -> W) -> Result<(), EngineError>
+    pub(crate) async fn around<W, T>(&self, index: usize, work: impl Fn() -> W) -> Result<T, EngineError>
     where
-        W: Future<Output = Result<(), EngineError>>,
+        W: Future<Output = Result<T, EngineError>>,
     {
         let armed = *self.armed.lock().unwrap();
         let fault = armed.filter(|(step, _)| *step == index).map(|(_, fault)| fault);
@@ -62,7 +88,7 @@ impl Faults {
         }
     }
 
-    async fn crash(&self) -> Result<(), EngineError> {
+    async fn crash<T>(&self) -> Result<T, EngineError> {
         self.crashed.notify_one();
         std::future::pending().await
     }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use insula_types::{OperationId, OperationRecord, Progress, Requester};
+use insula_types::{OperationId, OperationRecord, OperationState, Progress, Requester};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::vps::handle::{Claim, Place};
@@ -62,9 +62,10 @@ impl Operations {
         self.lock().insert(id, Running { record: watch::channel(record).1, cancel });
     }
 
-    /// One that is under way, if there is any.
+    /// One that is under way, if there is any. Those in doubt only wait for others.
     fn any(&self) -> Option<watch::Receiver<OperationRecord>> {
-        self.lock().values().next().map(|running| running.record.clone())
+        let is_under_way = |running: &&Running| running.record.borrow().state != OperationState::InDoubt;
+        self.lock().values().find(is_under_way).map(|running| running.record.clone())
     }
 
     /// Waits until no operation is under way.

@@ -1,11 +1,15 @@
-//! Records of operations as they are before anything is done. All of it is pure, but for their ids and times.
+//! Records of operations: as they are before anything is done, and what their steps found out. All of it is pure, but for
+//! ids and times.
 
 use std::collections::BTreeMap;
 
-use insula_types::{OperationId, OperationKind, OperationRecord, OperationState, Progress};
+use insula_types::{OperationId, OperationKind, OperationRecord, OperationState, Progress, Reason};
+use tokio::sync::watch;
 
 use crate::clock::now_ms;
+use crate::error::EngineError;
 use crate::model::asked::Asked;
+use crate::model::step::Output;
 
 /// A record of an operation without steps.
 pub(crate) fn blank_record(
@@ -37,4 +41,13 @@ pub(crate) fn blank_record(
         created_at_ms: now,
         updated_at_ms: now,
     }
+}
+
+/// What a step of the operation that is over has found out.
+pub(crate) fn output(record: &watch::Sender<OperationRecord>, step: &str) -> Result<Output, EngineError> {
+    let record = record.borrow();
+    let kept = record.outputs.get(step).ok_or_else(|| {
+        EngineError::new(Reason::Internal, format!("the journal does not have what step {step} found out"))
+    })?;
+    serde_json::from_str(kept).map_err(|error| EngineError::internal("failed to read the journal", error))
 }

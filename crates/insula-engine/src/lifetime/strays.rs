@@ -9,6 +9,7 @@ use insula_runtime::{AppArmor, CgroupLayout, VpsDirectory, observe_run_dir};
 use insula_storage::Volume;
 use insula_types::{OperationRecord, VpsId};
 
+use crate::steps::resumption::held_volumes;
 use crate::vps::task::clean_up;
 use crate::{Engine, EngineError, Power, VpsHandle};
 
@@ -26,6 +27,7 @@ impl Engine {
             self.table.all().iter().filter(|h| running(h)).map(|h| h.id).collect();
         alive.extend(silent);
         let busy: BTreeSet<String> = unfinished.iter().map(|record| record.target.clone()).collect();
+        let held: BTreeSet<Volume> = unfinished.iter().flat_map(held_volumes).collect();
         let images: BTreeSet<_> = self.images.all().into_iter().map(|image| image.fingerprint).collect();
         let snapshots: BTreeSet<_> = self
             .table
@@ -42,10 +44,10 @@ impl Engine {
         };
         let is_busy = move |vps: Option<VpsId>| vps.is_some_and(|vps| busy.contains(&vps.to_string()));
         for pool in self.pools.all() {
-            let (is_stray, is_busy) = (is_stray.clone(), is_busy.clone());
+            let (is_stray, is_busy, held) = (is_stray.clone(), is_busy.clone(), held.clone());
             pool.work(move |driver| {
                 for volume in driver.observe()?.volumes {
-                    if is_stray(&volume) && !is_busy(volume.vps()) {
+                    if is_stray(&volume) && !is_busy(volume.vps()) && !held.contains(&volume) {
                         tracing::warn!("removing {volume}, which belongs to nobody");
                         driver.ensure_absent(&volume)?;
                     }

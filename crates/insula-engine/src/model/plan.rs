@@ -1,7 +1,7 @@
 //! What a job does, as data: a fixed list of steps, which [`crate::steps`] carries out.
 //!
-//! A plan is a pure function of its job, so the journal keeps the job and the number of the step: after a crash the
-//! same plan goes on there. Every step may run twice.
+//! A plan is a pure function of its job, so the journal keeps the job, the names of the steps and the number of the one
+//! under way: after a crash the plan goes on there. Every step may run twice.
 
 use std::time::Duration;
 
@@ -32,15 +32,6 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// How many of them are taken back when one of them fails. From this step on, what was done stays.
     pub commit: usize,
-}
-
-/// What becomes of a job whose agent died in the middle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recovery {
-    /// It goes on with the step that was under way.
-    Resume,
-    /// It is taken back: too long to be repeated unasked.
-    TakeBack,
 }
 
 /// Ends the processes at once.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use insula_types::{
-    CrashPolicy, Features, Fingerprint, ImageAlias, InitKind, Labels, Limits, OperationId, ProfileName,
-    SnapshotName, Supervision, Suspension, TenantName, Trash, VpsId, VpsName, VpsSpec,
+    CrashPolicy, Features, Fingerprint, ImageAlias, ImageInfo, InitKind, Labels, Limits, OperationId,
+    ProfileName, SnapshotName, Supervision, Suspension, TenantName, Trash, VpsId, VpsName, VpsSpec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -67,12 +67,38 @@ pub enum Step {
     ForgetSnapshot(SnapshotName),
     /// Build the tree in a staging volume. Undone: no such volume.
     BuildTree { definition: String, staging: OperationId },
-    /// Fingerprint the tree, seal it as an image, point the alias to it.
-    PublishImage { definition: String, staging: OperationId, alias: ImageAlias },
+    /// Find out what the tree is. Its output: the image.
+    FingerprintTree { definition: String, staging: OperationId },
+    /// Seal the tree as the image that it was found to be, and point the alias to it.
+    PublishImage { staging: OperationId, alias: ImageAlias },
     /// Forget the image.
     ForgetImage(Fingerprint),
     /// Remove the image's volume.
     RemoveImageVolume(Fingerprint),
+}
+
+/// What a step found out or was given, for the steps after it, for its undo, and for the agent after this one. The journal
+/// has it by the step's name, from the moment on at which the step is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Output {
+    /// The image that a tree is.
+    Image(Box<ImageInfo>),
+}
+
+/// What becomes of an operation whose agent died in the middle of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    /// It goes on with the step.
+    Resume,
+    /// It is taken back: the step takes too long to be repeated unasked.
+    TakeBack,
+    /// Someone else knows whether the step was done, such as another host. The operation is in doubt until there is an answer.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "no step of today has anybody to ask; that of a migration will")
+    )]
+    Ask,
 }
 
 /// What a step changes, and what it was before.
@@ -183,6 +209,9 @@ impl Change {
     }
 }
 
+/// The step that finds out which image a tree is.
+pub(crate) const FINGERPRINT_TREE: &str = "fingerprint-tree";
+
 impl Step {
     /// What it does, for people who watch.
     pub fn message(&self) -> &'static str {
@@ -214,8 +243,55 @@ impl Step {
             Self::RemoveOutgoing => "removing the old root",
             Self::RemoveSnapshotVolume(_) | Self::ForgetSnapshot(_) => "removing the snapshot",
             Self::BuildTree { .. } => "building",
-            Self::PublishImage { .. } => "fingerprinting",
+            Self::FingerprintTree { .. } => "fingerprinting",
+            Self::PublishImage { .. } => "publishing the image",
             Self::ForgetImage(_) | Self::RemoveImageVolume(_) => "removing the image",
+        }
+    }
+
+    /// Its name in the journal, which stays when the message or the place in the plan changes. No plan has a name twice.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::GuardAddresses => "guard-addresses",
+            Self::CloneRoot => "clone-root",
+            Self::CloneFrom(_) => "clone-from",
+            Self::WriteGuestFiles => "write-guest-files",
+            Self::SetPassword { .. } => "set-password",
+            Self::WriteSshKeys { .. } => "write-ssh-keys",
+            Self::ReserveVps => "reserve-vps",
+            Self::Launch => "launch",
+            Self::AwaitReady => "await-ready",
+            Self::ShutDown { .. } => "shut-down",
+            Self::SetPaused(_) => "set-paused",
+            Self::SetDiskLimit(_) => "set-disk-limit",
+            Self::SetLimits(_) => "set-limits",
+            Self::SetOnCrash(_) => "set-on-crash",
+            Self::Change(_) => "change",
+            Self::RemoveSnapshotVolumes => "remove-snapshot-volumes",
+            Self::RemoveRoot => "remove-root",
+            Self::ForgetVps => "forget-vps",
+            Self::ReserveSnapshot(_) => "reserve-snapshot",
+            Self::TakeSnapshot(_) => "take-snapshot",
+            Self::CloneIncoming(_) => "clone-incoming",
+            Self::CloneIncomingImage(_) => "clone-incoming-image",
+            Self::RetireRoot => "retire-root",
+            Self::InstallIncoming => "install-incoming",
+            Self::RemoveOutgoing => "remove-outgoing",
+            Self::RemoveSnapshotVolume(_) => "remove-snapshot-volume",
+            Self::ForgetSnapshot(_) => "forget-snapshot",
+            Self::BuildTree { .. } => "build-tree",
+            Self::FingerprintTree { .. } => FINGERPRINT_TREE,
+            Self::PublishImage { .. } => "publish-image",
+            Self::ForgetImage(_) => "forget-image",
+            Self::RemoveImageVolume(_) => "remove-image-volume",
+        }
+    }
+
+    /// What becomes of its operation when the agent dies in its middle.
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            Self::BuildTree { .. } => Recovery::TakeBack,
+            _ => Recovery::Resume,
         }
     }
 

@@ -9,14 +9,15 @@ use insula_runtime::cgroup::{CgroupValue, plan_limits};
 use insula_runtime::{GuestRoot, ensure_ssh_keys, make_anonymous, set_password};
 use insula_storage::Volume;
 use insula_types::{
-    ByteSize, DesiredPower, ImageAlias, Limits, OperationId, OperationRecord, Reason, SnapshotName, VpsId,
-    VpsSpec,
+    ByteSize, DesiredPower, ImageAlias, ImageInfo, Limits, OperationId, OperationRecord, Reason,
+    SnapshotName, VpsId, VpsSpec,
 };
 use tokio::sync::watch;
 
 use crate::jobs::Job;
 use crate::journal::operations::Reporter;
-use crate::model::step::{Change, CloneSource, Step};
+use crate::journal::records::output;
+use crate::model::step::{Change, CloneSource, FINGERPRINT_TREE, Output, Step};
 use crate::steps::errors::{limit_error, not_prepared, password_error, ssh_keys_error};
 use crate::{Engine, EngineError, Power, VpsHandle, now_ms};
 
@@ -28,13 +29,28 @@ impl Engine {
         job: &Job,
         record: &watch::Sender<OperationRecord>,
         reporter: &Reporter,
+    ) -> Result<Option<Output>, EngineError> {
+        if let Step::FingerprintTree { definition, staging } = step {
+            return self.fingerprint_tree(definition, *staging, reporter).await.map(Some);
+        }
+        self.act(step, job, record, reporter).await.map(|()| None)
+    }
+
+    /// Does a step that finds nothing out.
+    async fn act(
+        &self,
+        step: &Step,
+        job: &Job,
+        record: &watch::Sender<OperationRecord>,
+        reporter: &Reporter,
     ) -> Result<(), EngineError> {
         match step {
             Step::BuildTree { definition, staging } => {
                 return self.build_tree(definition, *staging, reporter).await;
             }
-            Step::PublishImage { definition, staging, alias } => {
-                return self.publish_image(definition, *staging, alias.clone(), reporter).await;
+            Step::PublishImage { staging, alias } => {
+                let Output::Image(image) = output(record, FINGERPRINT_TREE)?;
+                return self.publish_image(*image, *staging, alias.clone()).await;
             }
             Step::ForgetImage(image) => return self.images.forget(*image).await,
             Step::RemoveImageVolume(image) => return self.remove_everywhere(Volume::Image(*image)).await,
@@ -91,6 +107,7 @@ impl Engine {
             }
             Step::ForgetSnapshot(name) => self.forget_snapshot(&handle, name.clone()).await,
             Step::BuildTree { .. }
+            | Step::FingerprintTree { .. }
             | Step::PublishImage { .. }
             | Step::ForgetImage(_)
             | Step::RemoveImageVolume(_) => {
@@ -356,25 +373,33 @@ impl Engine {
         .await
     }
 
-    async fn publish_image(
+    /// Finds out which image a tree is. Nobody works in the tree any more.
+    async fn fingerprint_tree(
         &self,
         definition: &str,
         staging: OperationId,
-        alias: ImageAlias,
         reporter: &Reporter,
-    ) -> Result<(), EngineError> {
+    ) -> Result<Output, EngineError> {
         let definition = parse(definition)?;
         let (pool, reporter) = (self.pools.default().driver().clone(), reporter.clone());
         let pool_name = self.pools.default().name().clone();
-        let mut image = crate::blocking("publish an image", move || {
-            let staging = Volume::Staging(staging);
-            let top = pool.open(&staging)?;
+        crate::blocking("fingerprint an image", move || {
+            let top = pool.open(&Volume::Staging(staging))?;
             let tree = insula_image::fingerprint(top, &mut |_| reporter.report(50, "fingerprinting"))
                 .map_err(|error| EngineError::internal("failed to fingerprint the image", error))?;
-            pool.seal(&staging, &Volume::Image(tree.fingerprint))?;
-            Ok(definition.describe(&tree, pool_name, now_ms() / 1000))
+            Ok(Output::Image(Box::new(definition.describe(&tree, pool_name, now_ms() / 1000))))
         })
-        .await?;
+        .await
+    }
+
+    async fn publish_image(
+        &self,
+        mut image: ImageInfo,
+        staging: OperationId,
+        alias: ImageAlias,
+    ) -> Result<(), EngineError> {
+        let (from, to) = (Volume::Staging(staging), Volume::Image(image.fingerprint));
+        self.pools.by_name(image.pool.as_str())?.work(move |driver| driver.seal(&from, &to)).await?;
         image.aliases = vec![alias];
         self.images.keep(image).await
     }

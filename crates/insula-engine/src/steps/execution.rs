@@ -7,8 +7,10 @@
 //!    └──> failed       └──────────────────> succeeded
 //! ```
 //!
+//! What a step finds out ([`Output`]) is written with what ends the step, which is the beginning of the next one.
 //! A record is written to the journal before its step begins, so a dead agent's operations are found by the next one
-//! ([`crate::steps::recovery`]) in the state `queued`, `running` or `undoing` with the step that may be half done.
+//! ([`crate::steps::recovery`]) in the state `queued`, `running`, `undoing` or `in-doubt` with the step that may be half
+//! done.
 
 use std::sync::Arc;
 
@@ -22,7 +24,8 @@ use crate::journal::operations::{Reporter, Right};
 use crate::journal::records::blank_record;
 use crate::model::asked::Asked;
 use crate::model::plan::Plan;
-use crate::model::step::Step;
+use crate::model::step::{Output, Step};
+use crate::steps::resumption::describe as describe_steps;
 use crate::vps::handle::{Claim, Place, Work};
 use crate::{Engine, EngineError, now_ms};
 
@@ -34,15 +37,14 @@ pub(crate) fn new_record(
     target_name: &str,
     tenant: Option<TenantName>,
 ) -> OperationRecord {
-    let steps: Vec<String> = job.plan().steps.iter().map(|step| step.message().to_owned()).collect();
-    let first = steps.first().cloned().unwrap_or_default();
-    OperationRecord {
+    let mut record = OperationRecord {
         request: serde_json::to_string(job).expect("jobs have JSON forms"),
-        progress: Progress { percent: 0, message: first },
-        steps,
         tenant,
         ..blank_record(job.kind(), job.target().to_string(), target_name, asked, digest)
-    }
+    };
+    describe_steps(&mut record, &job.plan());
+    record.progress.message = record.steps.first().cloned().unwrap_or_default();
+    record
 }
 
 impl Engine {
@@ -103,11 +105,11 @@ impl Engine {
 }
 
 /// A job being carried out.
-struct Execution {
-    engine: Engine,
+pub(super) struct Execution {
+    pub(super) engine: Engine,
     job: Job,
-    plan: Plan,
-    record: Arc<watch::Sender<OperationRecord>>,
+    pub(super) plan: Plan,
+    pub(super) record: Arc<watch::Sender<OperationRecord>>,
     claims: Vec<Claim>,
     cancelled: watch::Receiver<Option<Requester>>,
 }
@@ -123,11 +125,12 @@ impl Execution {
             },
         }
         self.tell_state();
+        let (state, step) = self.position();
+        if state == OperationState::InDoubt {
+            self.settle_doubt(step).await;
+        }
         let mut permit = self.engine.operations.permit().await;
-        let (state, step) = {
-            let record = self.record.borrow();
-            (record.state, record.step as usize)
-        };
+        let (state, step) = self.position();
         if state == OperationState::Undoing {
             return self.take_back(step, None).await; // as the journal says
         }
@@ -142,6 +145,11 @@ impl Execution {
         }
         self.finish(OperationState::Succeeded).await;
         drop(permit);
+    }
+
+    fn position(&self) -> (OperationState, usize) {
+        let record = self.record.borrow();
+        (record.state, record.step as usize)
     }
 
     /// Waits for the VPS, and checks the job again: the VPS may be another by now. `false`: nothing to do.
@@ -165,6 +173,7 @@ impl Execution {
         self.journal(|record| {
             (record.state, record.request, record.notes) =
                 (OperationState::Running, request, admission.notes);
+            describe_steps(record, &self.plan);
         })
         .await?;
         Ok(admission.is_needed)
@@ -193,13 +202,28 @@ impl Execution {
             return Err(cancellation(&mut cancelled).await);
         }
         let reporter = Reporter::new(self.record.clone(), from, to);
-        tokio::select! {
-            result = self.apply(index, step, &reporter) => result,
-            error = cancellation(&mut cancelled), if step.is_wait() => Err(error),
+        let output = tokio::select! {
+            result = self.apply(index, step, &reporter) => result?,
+            error = cancellation(&mut cancelled), if step.is_wait() => return Err(error),
+        };
+        if let Some(output) = output {
+            self.keep_output(step, &output);
         }
+        Ok(())
     }
 
-    async fn apply(&self, index: usize, step: &Step, reporter: &Reporter) -> Result<(), EngineError> {
+    /// Keeps what a step found out until the end of the step is journaled: with the next step, or with the operation's end.
+    fn keep_output(&self, step: &Step, output: &Output) {
+        let output = serde_json::to_string(output).expect("outputs have JSON forms");
+        self.record.send_modify(|record| drop(record.outputs.insert(step.name().to_owned(), output)));
+    }
+
+    async fn apply(
+        &self,
+        index: usize,
+        step: &Step,
+        reporter: &Reporter,
+    ) -> Result<Option<Output>, EngineError> {
         #[cfg(test)]
         return self
             .engine
@@ -281,7 +305,7 @@ impl Execution {
     }
 
     /// Changes the record: on disk first, then for those who watch.
-    async fn journal(&self, change: impl FnOnce(&mut OperationRecord)) -> Result<(), EngineError> {
+    pub(super) async fn journal(&self, change: impl FnOnce(&mut OperationRecord)) -> Result<(), EngineError> {
         let mut record = self.record.borrow().clone();
         change(&mut record);
         record.updated_at_ms = now_ms();

@@ -1,12 +1,22 @@
-//! Operations that a dead agent left: they go on with the step that was under way, or are taken back.
+//! Operations that a dead agent left: they go on with the step that was under way, or are taken back, or ask first.
 
 use insula_types::{Failure, OperationRecord, OperationState, Reason, VpsId};
 
 use crate::jobs::Job;
+#[cfg(test)]
+use crate::journal::faults::recovery_of;
 use crate::journal::operations::Right;
-use crate::model::plan::Recovery;
+use crate::model::step::Recovery;
+#[cfg(not(test))]
+use crate::model::step::Step;
+use crate::steps::resumption::fit;
 use crate::vps::handle::Work;
 use crate::{Engine, EngineError};
+
+#[cfg(not(test))]
+fn recovery_of(step: &Step) -> Recovery {
+    step.recovery()
+}
 
 impl Engine {
     /// Goes on with an operation that a dead agent left.
@@ -14,17 +24,26 @@ impl Engine {
         tracing::info!(operation = %record.id, "going on with {} of {}", record.kind, record.target_name);
         let job: Job = serde_json::from_str(&record.request)
             .map_err(|error| EngineError::internal("failed to read the journal", error))?;
-        if record.state == OperationState::Running && job.recovery() == Recovery::TakeBack {
-            record.state = OperationState::Undoing;
-            let message = "the agent ended in the middle; it was taken back";
-            record.error = Some(Failure::new(Reason::Interrupted, message));
+        let plan = job.plan();
+        fit(&mut record, &plan);
+        match plan.steps.get(record.step as usize).map(recovery_of) {
+            Some(Recovery::TakeBack) if record.state == OperationState::Running => {
+                record.state = OperationState::Undoing;
+                let message = "the agent ended in the middle; it was taken back";
+                record.error = Some(Failure::new(Reason::Interrupted, message));
+            }
+            Some(Recovery::Ask) if record.state == OperationState::Running => {
+                record.state = OperationState::InDoubt;
+                self.store.update_operation(&record)?;
+            }
+            _ => {}
         }
         let work = Work::new(record.id, record.kind, job.target().vps());
         let handle = |vps: Option<VpsId>| vps.and_then(|vps| self.table.by_id(&vps));
         let right = match (record.state, handle(job.target().vps())) {
             (OperationState::Queued, Some(handle)) => Right::Later(handle.queue()?),
             // Whoever waits for a boot does not work on the VPS: another may have it.
-            (OperationState::Running, _) if job.plan().is_waiting(record.step as usize) => Right::Now(vec![]),
+            (OperationState::Running, _) if plan.is_waiting(record.step as usize) => Right::Now(vec![]),
             (_, target) => {
                 let worked_on = [handle(job.source()), target].into_iter().flatten();
                 Right::Now(worked_on.filter_map(|handle| handle.claim(work).ok()).collect())
