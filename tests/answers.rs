@@ -38,6 +38,8 @@ fn what_is_begun_can_be_waited_for_later() {
     assert_eq!((&operation["kind"], &operation["targetName"]), (&"create-vps".into(), &"web1".into()));
     let list = host.insula_json(&["operation", "list", "--limit", "1"]);
     assert_eq!(list["operations"][0]["id"], id.as_str(), "the newest first");
+    let on = &host.insula_json(&["version"])["host"]["id"];
+    assert_eq!((&operation["host"], &list["operations"][0]["host"]), (on, on));
     assert_eq!(host.insula_ok(&["stop", "--all", "-q"]), "");
     assert_eq!(host.insula_ok(&["start", "--all"]), "web1: started");
     host.insula(&["operation", "show", "01932c07-5a5e-7c31-b6a3-2f6e4f5a9b10"]).expect_code(3);

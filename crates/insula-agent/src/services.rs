@@ -26,7 +26,7 @@ use std::sync::Arc;
 use insula_api::v1;
 use insula_engine::{Engine, VpsView};
 use insula_runtime::plan::host_interface_name;
-use insula_types::OperationRecord;
+use insula_types::{HostId, OperationRecord};
 use tokio::sync::watch;
 use tonic::Status;
 
@@ -82,8 +82,9 @@ fn agent_ends() -> Status {
         .into()
 }
 
-fn operation(record: &OperationRecord) -> Option<v1::Operation> {
-    Some(record.into())
+/// An operation of this host for the wire.
+fn operation(record: &OperationRecord, host_id: HostId) -> Option<v1::Operation> {
+    Some(v1::Operation { host: host_id.to_string(), ..record.into() })
 }
 
 /// A VPS for the wire: its spec and what is observed of it.

@@ -301,6 +301,7 @@ impl From<&OperationRecord> for v1::Operation {
     fn from(record: &OperationRecord) -> Self {
         Self {
             id: record.id.to_string(),
+            host: String::new(), // the agent knows it, the record does not
             kind: record.kind.to_string(),
             target: record.target.clone(),
             target_name: record.target_name.clone(),

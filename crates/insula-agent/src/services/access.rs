@@ -42,7 +42,7 @@ impl v1::access_service_server::AccessService for Shared {
             addresses: remote.addresses.clone(),
         };
         Ok(Response::new(v1::CreateAccessTokenResponse {
-            operation: operation(&record),
+            operation: operation(&record, self.engine.host_id()),
             token: token.to_string(),
             client: Some((&client).into()),
         }))
@@ -107,7 +107,7 @@ impl v1::access_service_server::AccessService for Shared {
         let asked = asked(&request)?;
         let client = &request.get_ref().client;
         let record = self.engine.revoke_client(&asked, client).await.map_err(status)?;
-        Ok(Response::new(v1::RevokeClientResponse { operation: operation(&record) }))
+        Ok(Response::new(v1::RevokeClientResponse { operation: operation(&record, self.engine.host_id()) }))
     }
 
     async fn list_audit_entries(

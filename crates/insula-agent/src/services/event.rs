@@ -6,7 +6,7 @@ use futures::Stream;
 use insula_api::convert::parse_optional;
 use insula_api::{ApiError, v1};
 use insula_engine::EventFilter;
-use insula_types::{EventBody, EventRecord};
+use insula_types::{EventBody, EventRecord, HostId};
 use tonic::{Request, Response, Status};
 
 use crate::services::page::{Page, Size};
@@ -54,7 +54,7 @@ impl v1::event_service_server::EventService for Shared {
         let after = parse_optional("cursor", &cursor)?;
         let filter = self.event_filter(&caller, &vps, &tenant, kinds)?;
         let mut events = self.engine.watch_events(after, filter).await.map_err(status)?;
-        let ended = self.ended();
+        let (ended, host) = (self.ended(), self.engine.host_id());
         let stream = async_stream::stream! {
             tokio::pin!(ended);
             yield Ok(v1::WatchEventsResponse { event: None, cursor: events.cursor().to_string() });
@@ -65,7 +65,7 @@ impl v1::event_service_server::EventService for Shared {
                 };
                 match next {
                     Ok(batch) => for record in batch {
-                        yield Ok(message(&record));
+                        yield Ok(message(&record, host));
                     },
                     Err(error) => {
                         yield Err(error);
@@ -85,11 +85,17 @@ impl v1::event_service_server::EventService for Shared {
         let mut events =
             self.engine.events(page.after.unwrap_or(0), page.count(), filter).await.map_err(status)?;
         let next_page_token = page.cut(&mut events, |record| record.sequence);
-        let events = events.iter().map(Into::into).collect();
+        let host = self.engine.host_id();
+        let events = events.iter().map(|record| event(record, host)).collect();
         Ok(Response::new(v1::ListEventsResponse { events, next_page_token }))
     }
 }
 
-fn message(record: &EventRecord) -> v1::WatchEventsResponse {
-    v1::WatchEventsResponse { event: Some(record.into()), cursor: record.sequence.to_string() }
+/// An event of this host for the wire.
+fn event(record: &EventRecord, host: HostId) -> v1::Event {
+    v1::Event { host: host.to_string(), ..record.into() }
+}
+
+fn message(record: &EventRecord, host: HostId) -> v1::WatchEventsResponse {
+    v1::WatchEventsResponse { event: Some(event(record, host)), cursor: record.sequence.to_string() }
 }

@@ -143,7 +143,8 @@ impl Shared {
                 Ok(record) => record,
             },
         };
-        let mut operation = v1::Operation::from(&record);
+        let mut operation =
+            v1::Operation { host: engine.host_id().to_string(), ..v1::Operation::from(&record) };
         if asked.validate_only {
             operation.id.clear();
             operation.state = v1::operation::State::Succeeded.into();

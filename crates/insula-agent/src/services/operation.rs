@@ -6,7 +6,7 @@ use futures::Stream;
 use insula_api::convert::{duration, parse};
 use insula_api::v1;
 use insula_engine::OperationFilter;
-use insula_types::{OperationId, OperationRecord, VpsId};
+use insula_types::{HostId, OperationId, OperationRecord, VpsId};
 use tonic::{Request, Response, Status};
 
 use crate::services::page::{Page, Size};
@@ -44,7 +44,7 @@ impl v1::operation_service_server::OperationService for Shared {
         let caller = Caller::of(&request)?;
         let id = parse("id", &request.get_ref().id)?;
         let record = self.operation(&caller, id).await?;
-        Ok(Response::new(v1::GetOperationResponse { operation: operation(&record) }))
+        Ok(Response::new(v1::GetOperationResponse { operation: operation(&record, self.engine.host_id()) }))
     }
 
     async fn list_operations(
@@ -68,7 +68,8 @@ impl v1::operation_service_server::OperationService for Shared {
         };
         let mut operations = self.engine.operations(filter).await.map_err(status)?;
         let next_page_token = page.cut(&mut operations, |record| record.id);
-        let operations = operations.iter().map(Into::into).collect();
+        let host = self.engine.host_id();
+        let operations = operations.iter().filter_map(|record| operation(record, host)).collect();
         Ok(Response::new(v1::ListOperationsResponse { operations, next_page_token }))
     }
 
@@ -85,7 +86,7 @@ impl v1::operation_service_server::OperationService for Shared {
             record = self.engine.wait_operation(id, timeout) => record.map_err(status)?,
             () = self.ended() => return Err(agent_ends()),
         };
-        Ok(Response::new(v1::WaitOperationResponse { operation: operation(&record) }))
+        Ok(Response::new(v1::WaitOperationResponse { operation: operation(&record, self.engine.host_id()) }))
     }
 
     async fn cancel_operation(
@@ -96,7 +97,9 @@ impl v1::operation_service_server::OperationService for Shared {
         let id = parse("id", &request.get_ref().id)?;
         self.operation(&caller, id).await?;
         let record = self.engine.cancel_operation(&caller.requester, id).await.map_err(status)?;
-        Ok(Response::new(v1::CancelOperationResponse { operation: operation(&record) }))
+        Ok(Response::new(v1::CancelOperationResponse {
+            operation: operation(&record, self.engine.host_id()),
+        }))
     }
 
     async fn watch_operation(
@@ -106,15 +109,16 @@ impl v1::operation_service_server::OperationService for Shared {
         let caller = Caller::of(&request)?;
         let id: OperationId = parse("id", &request.get_ref().id)?;
         let record = self.operation(&caller, id).await?;
+        let host = self.engine.host_id();
         let Some(mut watch) = self.engine.watch_operation(&id) else {
-            return Ok(Response::new(Box::pin(futures::stream::iter([Ok(message(&record))]))));
+            return Ok(Response::new(Box::pin(futures::stream::iter([Ok(message(&record, host))]))));
         };
         let ended = self.ended();
         let stream = async_stream::stream! {
             tokio::pin!(ended);
             loop {
                 let record = watch.borrow_and_update().clone();
-                yield Ok(message(&record));
+                yield Ok(message(&record, host));
                 if record.state.is_final() {
                     break;
                 }
@@ -131,6 +135,6 @@ impl v1::operation_service_server::OperationService for Shared {
     }
 }
 
-fn message(record: &OperationRecord) -> v1::WatchOperationResponse {
-    v1::WatchOperationResponse { operation: operation(record) }
+fn message(record: &OperationRecord, host: HostId) -> v1::WatchOperationResponse {
+    v1::WatchOperationResponse { operation: operation(record, host) }
 }

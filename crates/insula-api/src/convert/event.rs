@@ -12,6 +12,7 @@ impl From<&EventRecord> for v1::Event {
         let subject = subject.as_ref();
         Self {
             cursor: record.sequence.to_string(),
+            host: String::new(), // the agent knows it, the record does not
             time: Some(timestamp_ms(*at_ms)),
             vps: subject.map(|subject| subject.vps.to_string()).unwrap_or_default(),
             vps_name: subject.map(|subject| subject.name.to_string()).unwrap_or_default(),
