@@ -8,6 +8,7 @@
 mod cases;
 mod doubt;
 mod host;
+mod leftovers;
 mod meanwhile;
 mod outputs;
 

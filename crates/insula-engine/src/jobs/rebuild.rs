@@ -59,7 +59,9 @@ impl JobSpec for RebuildJob {
         context.check_snapshot_free(&self.snapshot)?;
         let spec = context.spec();
         self.image.from = (spec.image, spec.init);
-        context.admit(self.request())
+        let admission = context.admit(self.request())?;
+        context.check_replaceable()?;
+        Ok(admission)
     }
 
     fn snapshot(&self) -> Option<&SnapshotName> {

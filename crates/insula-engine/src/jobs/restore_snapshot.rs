@@ -42,7 +42,9 @@ impl JobSpec for RestoreSnapshotJob {
 
     fn check(&mut self, context: &Context<'_>) -> Result<Admission, EngineError> {
         context.check_snapshot(&self.snapshot)?;
-        context.admit(self.request())
+        let admission = context.admit(self.request())?;
+        context.check_replaceable()?;
+        Ok(admission)
     }
 
     fn plan(&self) -> Plan {

@@ -12,6 +12,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use insula_storage::{Volume, VolumeError};
 use insula_types::{
     Fingerprint, ImageAlias, ImageRef, Reason, Requester, SnapshotName, VpsId, VpsName, VpsSpec, VpsState,
 };
@@ -196,6 +197,22 @@ impl<'a> Context<'a> {
     pub fn check_image(&self, image: &Fingerprint) -> Result<(), EngineError> {
         let image = self.engine.images.find(&ImageRef::Prefix(image.to_string()))?;
         self.engine.pools.of(&self.spec())?.check_image(&image)
+    }
+
+    /// Refuses to replace a root while one that was replaced before is still there: to the driver the two together are a
+    /// replacement of which it may take back what the VPS has written since.
+    pub fn check_replaceable(&self) -> Result<(), EngineError> {
+        let spec = self.spec();
+        match self.engine.pools.of(&spec)?.driver().open(&Volume::Outgoing(spec.id)) {
+            Err(VolumeError::Missing(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+            Ok(_) => {}
+        }
+        let name = &spec.name;
+        let message = format!("a replacement of the root of VPS {:?} did not come to its end", name.as_str());
+        Err(EngineError::new(Reason::Internal, message).hint(format!(
+            "see why: insula operation list --vps {name}; the old root is removed when insulad begins again"
+        )))
     }
 
     fn has_snapshot(&self, name: &SnapshotName) -> bool {
