@@ -1,5 +1,6 @@
 //! What an operation leaves that did not come to its end, and what the next one and the next agent make of it.
 
+use insula_storage::Volume;
 use insula_types::{OperationState, Reason};
 
 use super::host::{Host, asked, done, prepare, root_of};
@@ -32,5 +33,20 @@ fn what_was_written_since_a_replacement_that_left_the_old_root_is_not_taken_back
         let (vps, two) = (engine.vps("old").unwrap(), "two".parse().unwrap());
         done(&engine, engine.restore_snapshot(&asked(), &vps, two).await).await;
         assert!(root_of(&engine, "old").join("later").exists());
+    });
+}
+
+#[test]
+fn a_root_that_was_retired_and_not_replaced_is_put_back() {
+    let host = Host::new();
+    host.with_engine(async |engine| {
+        prepare(&engine).await;
+        let vps = engine.vps("old").unwrap();
+        let outgoing = engine.pools.default().driver().lasting_path(&Volume::Outgoing(vps.id));
+        std::fs::rename(root_of(&engine, "old"), outgoing).unwrap();
+    });
+    host.with_engine(async |engine| {
+        assert!(root_of(&engine, "old").join("later").exists());
+        super::assert_whole(&engine, "put back").await;
     });
 }

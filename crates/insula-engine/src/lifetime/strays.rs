@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use insula_runtime::{AppArmor, CgroupLayout, VpsDirectory, observe_run_dir};
-use insula_storage::Volume;
+use insula_storage::{Driver, Volume, VolumeError};
 use insula_types::{OperationRecord, VpsId};
 
 use crate::steps::resumption::held_volumes;
@@ -35,6 +35,7 @@ impl Engine {
             .iter()
             .flat_map(|handle| handle.snapshots().iter().map(|s| (s.vps, s.name.clone())).collect::<Vec<_>>())
             .collect();
+        let vpses = known.clone();
         let is_stray = move |volume: &Volume| match volume {
             Volume::Image(fingerprint) => !images.contains(fingerprint),
             Volume::Staging(_) => true,
@@ -44,21 +45,41 @@ impl Engine {
         };
         let is_busy = move |vps: Option<VpsId>| vps.is_some_and(|vps| busy.contains(&vps.to_string()));
         for pool in self.pools.all() {
-            let (is_stray, is_busy, held) = (is_stray.clone(), is_busy.clone(), held.clone());
+            let (is_stray, is_busy) = (is_stray.clone(), is_busy.clone());
+            let (held, vpses) = (held.clone(), vpses.clone());
             pool.work(move |driver| {
-                for volume in driver.observe()?.volumes {
-                    if is_stray(&volume) && !is_busy(volume.vps()) && !held.contains(&volume) {
-                        tracing::warn!("removing {volume}, which belongs to nobody");
-                        driver.ensure_absent(&volume)?;
-                    }
-                }
-                Ok(())
+                remove_stray_volumes(driver, &vpses, |volume| {
+                    is_stray(volume) && !is_busy(volume.vps()) && !held.contains(volume)
+                })
             })
             .await?;
         }
         let (layout, run_dir) = (self.layout.clone(), self.run_dir());
         crate::blocking("remove strays", move || remove_stray_groups(&layout, &run_dir, &alive)).await
     }
+}
+
+/// Removes the volumes that are strays. A root that was retired, and that nothing has replaced, is all that its VPS has: it
+/// is put back.
+fn remove_stray_volumes(
+    driver: &dyn Driver,
+    vpses: &BTreeSet<VpsId>,
+    is_stray: impl Fn(&Volume) -> bool,
+) -> Result<(), VolumeError> {
+    let volumes = driver.observe()?.volumes;
+    for volume in volumes.iter().filter(|volume| is_stray(volume)) {
+        match volume {
+            Volume::Outgoing(vps) if vpses.contains(vps) && !volumes.contains(&Volume::Root(*vps)) => {
+                tracing::warn!("putting back {volume}, which nothing has replaced");
+                driver.undo_replacement(*vps)?;
+            }
+            _ => {
+                tracing::warn!("removing {volume}, which belongs to nobody");
+                driver.ensure_absent(volume)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Kills and removes what runs of VPSes that should not.
