@@ -7,6 +7,7 @@ use super::host::{Host, asked, done, prepare, root_of};
 use crate::jobs::Job;
 use crate::journal::faults::Fault;
 use crate::model::step::Step;
+use crate::steps::execution::new_record;
 
 #[test]
 fn what_was_written_since_a_replacement_that_left_the_old_root_is_not_taken_back() {
@@ -48,5 +49,33 @@ fn a_root_that_was_retired_and_not_replaced_is_put_back() {
     host.with_engine(async |engine| {
         assert!(root_of(&engine, "old").join("later").exists());
         super::assert_whole(&engine, "put back").await;
+    });
+}
+
+#[test]
+fn all_that_waited_go_on_however_many_and_after_the_one_that_worked() {
+    let host = Host::new();
+    let ids = host.with_engine(async |engine| {
+        prepare(&engine).await;
+        let vps = engine.vps("old").unwrap();
+        let mut ids = vec![];
+        for number in 0..10 {
+            let name = format!("old-{number}");
+            let job =
+                serde_json::json!({"job": "rename-vps", "vps": vps.id, "name": {"from": "old", "to": name}});
+            let job: Job = serde_json::from_value(job).unwrap();
+            let mut record = new_record(&asked(), String::new(), &job, "old", None);
+            record.state = if number < 9 { OperationState::Queued } else { OperationState::Running };
+            ids.push(record.id);
+            engine.store(move |store| store.insert_operation(&record)).await.unwrap();
+        }
+        ids
+    });
+    host.with_engine(async |engine| {
+        engine.operations.idle().await;
+        for id in ids {
+            assert_eq!(engine.operation(id).await.unwrap().state, OperationState::Succeeded);
+        }
+        assert_eq!(engine.vps("old-8").unwrap().name().as_str(), "old-8");
     });
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use insula_runtime::{AppArmor, CgroupLayout, MonitorProgram};
 use insula_store::Store;
-use insula_types::Reason;
+use insula_types::{OperationState, Reason};
 use tokio::sync::watch;
 
 use crate::host::clients::Clients;
@@ -33,7 +33,9 @@ impl Engine {
     pub async fn open(settings: Settings) -> Result<Self, EngineError> {
         let shared = crate::blocking("open the host", move || open_host(settings)).await?;
         let engine = Self { shared: Arc::new(shared) };
-        let unfinished = engine.store(|store| store.unfinished_operations()).await?;
+        let mut unfinished = engine.store(|store| store.unfinished_operations()).await?;
+        // Those that wait come last: the VPS belongs to the one that works on it.
+        unfinished.sort_by_key(|record| record.state == OperationState::Queued);
         let silent = engine.find_vpses().await?;
         engine.remove_strays(&unfinished, silent).await?;
         engine.spares.refill();

@@ -41,7 +41,7 @@ impl Engine {
         let work = Work::new(record.id, record.kind, job.target().vps());
         let handle = |vps: Option<VpsId>| vps.and_then(|vps| self.table.by_id(&vps));
         let right = match (record.state, handle(job.target().vps())) {
-            (OperationState::Queued, Some(handle)) => Right::Later(handle.queue()?),
+            (OperationState::Queued, Some(handle)) => Right::Later(handle.queue_again()),
             // Whoever waits for a boot does not work on the VPS: another may have it.
             (OperationState::Running, _) if plan.is_waiting(record.step as usize) => Right::Now(vec![]),
             (_, target) => {

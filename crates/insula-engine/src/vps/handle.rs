@@ -262,6 +262,12 @@ impl VpsHandle {
         }
     }
 
+    /// A place for one that had it when an agent died: it is kept, however long the line is.
+    pub(crate) fn queue_again(self: &Arc<Self>) -> Place {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Place { handle: self.clone() }
+    }
+
     fn begin(self: &Arc<Self>, work: Work, turn: OwnedMutexGuard<()>) -> Claim {
         *self.lock_work() = Some(work);
         Claim { handle: self.clone(), _turn: turn }
