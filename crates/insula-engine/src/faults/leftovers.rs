@@ -1,13 +1,14 @@
 //! What an operation leaves that did not come to its end, and what the next one and the next agent make of it.
 
 use insula_storage::Volume;
-use insula_types::{OperationState, Reason};
+use insula_types::{OperationId, OperationKind, OperationState, Reason};
 
 use super::host::{Host, asked, done, prepare, root_of};
 use crate::jobs::Job;
 use crate::journal::faults::Fault;
 use crate::model::step::Step;
 use crate::steps::execution::new_record;
+use crate::vps::handle::Work;
 
 #[test]
 fn what_was_written_since_a_replacement_that_left_the_old_root_is_not_taken_back() {
@@ -77,5 +78,25 @@ fn all_that_waited_go_on_however_many_and_after_the_one_that_worked() {
             assert_eq!(engine.operation(id).await.unwrap().state, OperationState::Succeeded);
         }
         assert_eq!(engine.vps("old-8").unwrap().name().as_str(), "old-8");
+    });
+}
+
+#[test]
+fn what_is_just_taken_out_of_the_trash_is_not_removed_since_its_time_is_over() {
+    Host::new().with_engine(async |engine| {
+        prepare(&engine).await;
+        let vps = engine.deleted_vps("gone").unwrap();
+        let expire = |spec: &mut insula_types::VpsSpec| {
+            spec.trash.as_mut().unwrap().expires_at_ms = 1;
+        };
+        engine.change_spec(&vps.id, expire).await.unwrap();
+        let work = Work::new(OperationId::new(), OperationKind::UndeleteVps, Some(vps.id));
+        let others = vps.claim(work).unwrap();
+        assert_eq!(engine.empty_trash().await, None);
+        assert_eq!(engine.store(|store| store.unfinished_operations()).await.unwrap(), []);
+        drop(others);
+        engine.empty_trash().await;
+        engine.operations.idle().await;
+        assert!(engine.deleted_vps("gone").is_err());
     });
 }

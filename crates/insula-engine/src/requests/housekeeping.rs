@@ -28,15 +28,18 @@ impl Engine {
     }
 
     /// Removes the VPSes whose time in the trash is over. Returns when the next is due: milliseconds since 1970.
-    async fn empty_trash(&self) -> Option<i64> {
+    pub(crate) async fn empty_trash(&self) -> Option<i64> {
         let mut next = None;
         for handle in self.table.all() {
-            let Some(trash) = handle.spec().trash else { continue };
+            let spec = handle.spec();
+            let Some(trash) = spec.trash else { continue };
             if trash.expires_at_ms > now_ms() {
                 next = Some(next.map_or(trash.expires_at_ms, |next: i64| next.min(trash.expires_at_ms)));
                 continue;
             }
-            let asked = Asked::by(Requester::agent());
+            // Neither behind others nor of another version: whoever takes it out of the trash meanwhile keeps it.
+            let etag = Some(format!("r{}", spec.revision));
+            let asked = Asked { etag, ..Asked::by(Requester::agent()) };
             let job = DeleteJob { vps: handle.id, force: true };
             if let Err(error) = self.request(&asked, &handle, job).await {
                 tracing::warn!(vps = %handle.id, "failed to remove it from the trash: {}", error.chain());
