@@ -60,6 +60,7 @@ impl JobSpec for CloneJob {
 impl CloneJob {
     /// Whether the root is there to be cloned, as it is or was.
     fn check_source(&self, context: &Context<'_>) -> Result<(), EngineError> {
+        context.check_reachable()?;
         context.admit(Some(Request::Snapshot))?;
         match &self.source.snapshot {
             Some(snapshot) => context.check_snapshot(snapshot),

@@ -127,6 +127,12 @@ impl<'a> Context<'a> {
 
     /// Whether the job may be done: the VPS is there, the requester may still reach it, and its own check agrees.
     pub fn judge(&self, job: &mut dyn JobSpec) -> Result<Admission, EngineError> {
+        self.check_reachable()?;
+        job.check(self)
+    }
+
+    /// Refuses a VPS that has gone meanwhile, or to another tenant.
+    pub fn check_reachable(&self) -> Result<(), EngineError> {
         let spec = self.spec();
         if self.engine.table.by_id(&self.vps.id).is_none() {
             let message = format!("VPS {:?} has just been deleted", spec.name.as_str());
@@ -136,7 +142,7 @@ impl<'a> Context<'a> {
         if self.requester.tenant.is_some() && self.requester.tenant != spec.tenant {
             return Err(no_such_vps(&self.vps.id.to_string()));
         }
-        job.check(self)
+        Ok(())
     }
 
     /// The VPS as it should be.
