@@ -1,7 +1,7 @@
 //! The journal of operations. What it says of them is announced by the same transaction.
 
 use insula_types::{
-    OperationId, OperationRecord, OperationState, Progress, RequestId, Requester, TenantName,
+    OperationId, OperationKind, OperationRecord, OperationState, Progress, RequestId, Requester, TenantName,
 };
 use rusqlite::{OptionalExtension, Row, named_params};
 
@@ -46,8 +46,10 @@ impl Store {
     /// notes.
     pub fn update_operation(&self, operation: &OperationRecord) -> Result<(), StoreError> {
         // Its beginning and what comes of it are on disk before anybody hears of them. So is what its steps were given: a
-        // step that is repeated may be given something else.
-        let is_soon_enough = operation.step > 0 && operation.outputs.is_empty();
+        // step that is repeated may be given something else. And so are the steps of a rebuild: one that goes on too early
+        // finds the new root where it is to take the snapshot of the old one.
+        let is_soon_enough =
+            operation.step > 0 && operation.outputs.is_empty() && operation.kind != OperationKind::RebuildVps;
         match operation.state == OperationState::Running && is_soon_enough {
             true => self.write_soon("journal a step", |change| update_operation(change, operation)),
             false => self.write("journal an operation", |change| update_operation(change, operation)),
