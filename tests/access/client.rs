@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tonic::client::GrpcService;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 use tonic::{Request, Status};
@@ -135,6 +136,29 @@ impl Raw {
         let tls = prove(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)));
         let endpoint = Channel::from_shared(format!("https://{ADDRESS}")).unwrap().tls_config(tls).unwrap();
         Self { channel: host.block_on(endpoint.connect()).unwrap() }
+    }
+
+    /// Posts a message to a method as a page can make a browser do it: with this type, or without one. Returns the status
+    /// of HTTP.
+    pub fn post(
+        &self,
+        host: &ScratchHost,
+        path: &str,
+        content_type: Option<&str>,
+        message: &[u8],
+    ) -> http::StatusCode {
+        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+        let body = String::from_utf8([&[0], &length[..], message].concat()).unwrap(); // which is a body already
+        let request = http::Request::post(format!("https://{ADDRESS}{path}"));
+        let typed =
+            |request: http::request::Builder, shown| request.header(http::header::CONTENT_TYPE, shown);
+        let request =
+            content_type.into_iter().fold(request, typed).body(tonic::body::Body::new(body)).unwrap();
+        let mut channel = self.channel.clone();
+        host.block_on(async {
+            std::future::poll_fn(|cx| GrpcService::poll_ready(&mut channel, cx)).await.unwrap();
+            GrpcService::call(&mut channel, request).await.unwrap().status()
+        })
     }
 
     /// Calls a method of whatever kind with one message; returns the first of the answer, if there is one.

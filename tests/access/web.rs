@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use insula_api::v1;
 use insula_testkit::ScratchHost;
+use prost::Message;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use v1::Role;
 
-use super::client::{Remote, enroll, host, revoke, tls};
+use super::client::{Raw, Remote, enroll, host, revoke, tls};
 
 const PATH: &str = "/insula.v1.AccessService/GetCaller";
 
@@ -76,6 +77,28 @@ fn scripts_of_the_origins_that_are_named_may_call() {
     revoke(&host, "panel");
     let refused = call(&host, &panel);
     assert!(refused.contains("grpc-status: 16") || refused.contains("grpc-status:16"), "{refused}");
+}
+
+/// A page of any origin can make a browser send what a form can, and with it goes the certificate of the browser's user. What
+/// comes back stays hidden from the page, but the call would have been made.
+#[test]
+fn what_a_form_can_send_is_no_call() {
+    const PATH: &str = "/insula.v1.AccessService/CreateAccessToken";
+    let message = |name: &str| {
+        let (name, role) = (name.to_owned(), Role::SuperAdmin.into());
+        v1::CreateAccessTokenRequest { name, role, ..Default::default() }.encode_to_vec()
+    };
+    for enabled in [true, false] {
+        let host = host().setting("grpc_web", json!({ "enabled": enabled })).start();
+        let line = Raw::new(&host, &enroll(&host, "panel", Role::SuperAdmin, ""));
+        let form = "application/x-www-form-urlencoded";
+        for content_type in [None, Some("text/plain"), Some(form), Some("multipart/form-data; boundary=x")] {
+            assert_eq!(line.post(&host, PATH, content_type, &message("evil")), 415, "{content_type:?}");
+        }
+        assert_eq!(line.post(&host, PATH, Some("application/grpc"), &message("good")), 200);
+        let clients = host.insula_ok(&["access", "list"]);
+        assert!(clients.contains("good") && !clients.contains("evil"), "{clients}");
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! and [`authorize`] whether they may; it carries both answers out. It puts into the request's extensions who calls what
 //! ([`Caller`]) and from where ([`PeerName`]). What it refuses to somebody known is in the audit log; strangers are only logged, and seldom, so that
 //! they can't fill the disk.
+//!
+//! What does not call itself gRPC is no call, whoever sends it ([`is_grpc`]).
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use insula_api::access::{Action, Decision, Effect, Method, Object, Refusal, authorize};
 use insula_api::{ApiError, Reason};
 use insula_engine::Engine;
@@ -113,6 +115,9 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if !is_grpc(request.headers()) {
+            return Box::pin(std::future::ready(Ok(not_grpc())));
+        }
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone); // the one that is ready
         let guard = self.guard.clone();
@@ -240,6 +245,22 @@ impl Shared {
     }
 }
 
+/// Whether a request calls itself one of gRPC. tonic would serve it in any case, and that must not be: a page of any origin
+/// can make a browser send a request with the type of a form or without one, and the browser adds its user's certificate.
+/// Before one with this type it asks whether the origin may (CORS). gRPC-Web has become gRPC before.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let shown = headers.get(header::CONTENT_TYPE).and_then(|shown| shown.to_str().ok());
+    let format = shown.and_then(|shown| shown.strip_prefix("application/grpc"));
+    format.is_some_and(|format| format.is_empty() || format.starts_with(['+', ';']))
+}
+
+/// The answer that the protocol of gRPC has for it.
+fn not_grpc() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    response
+}
+
 /// What ends this call before it is done.
 fn new_cut(admitted: &Admitted, deadline: Option<tokio::time::Instant>) -> Cut {
     match &admitted.identity {
@@ -255,4 +276,29 @@ fn limit(taken: Result<(), Duration>) -> Result<(), Status> {
     let mut details = status.get_error_details();
     details.set_retry_info(Some(wait));
     Err(Status::with_error_details(status.code(), status.message(), details))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_pages_of_all_origins_can_send_is_not_grpc() {
+        let has_type =
+            |shown: &str| is_grpc(&HeaderMap::from_iter([(header::CONTENT_TYPE, shown.parse().unwrap())]));
+        for grpc in ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"] {
+            assert!(has_type(grpc), "{grpc}");
+        }
+        for other in [
+            "",
+            "text/plain",
+            "text/plain;application/grpc",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=x",
+            "application/grpc-web+proto", // where it is off
+        ] {
+            assert!(!has_type(other), "{other:?}");
+        }
+        assert!(!is_grpc(&HeaderMap::new()));
+    }
 }
