@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::services::file::{push_job, receive};
-use crate::services::inputs::{Kind, Place};
+use crate::services::inputs::{Kind, Place, digest_of};
 use crate::services::session::{self, ConsoleStep, ExecStep};
 use crate::services::{Caller, Shared, file};
 
@@ -41,9 +41,10 @@ impl Shared {
         request: Request<v1::SendExecInputRequest>,
     ) -> Answer<v1::SendExecInputResponse> {
         let caller = Caller::of(&request)?;
-        let message = request.into_inner();
-        let (step, kind) = exec_step(message.input.clone())?;
-        let place = Place::of(&message, &message.session_id, message.sequence, kind);
+        let digest = digest_of(request.get_ref());
+        let v1::SendExecInputRequest { session_id, sequence, input } = request.into_inner();
+        let (step, kind) = exec_step(input)?;
+        let place = Place { session: &session_id, number: sequence, digest, kind };
         self.execs.send(&caller, place, step).await?;
         Ok(Response::new(v1::SendExecInputResponse {}))
     }
@@ -67,9 +68,10 @@ impl Shared {
         request: Request<v1::SendConsoleInputRequest>,
     ) -> Answer<v1::SendConsoleInputResponse> {
         let caller = Caller::of(&request)?;
-        let message = request.into_inner();
-        let (step, kind) = console_step(message.input.clone())?;
-        let place = Place::of(&message, &message.session_id, message.sequence, kind);
+        let digest = digest_of(request.get_ref());
+        let v1::SendConsoleInputRequest { session_id, sequence, input } = request.into_inner();
+        let (step, kind) = console_step(input)?;
+        let place = Place { session: &session_id, number: sequence, digest, kind };
         self.consoles.send(&caller, place, step).await?;
         Ok(Response::new(v1::SendConsoleInputResponse {}))
     }
@@ -96,8 +98,8 @@ impl Shared {
         let caller = Caller::of(&request)?;
         let message = request.into_inner();
         let kind = if message.last { Kind::End } else { Kind::Data };
-        let id = message.session_id.clone();
-        let place = Place::of(&message, &id, message.sequence, kind);
+        let (session, digest) = (message.session_id.clone(), digest_of(&message));
+        let place = Place { session: &session, number: message.sequence, digest, kind };
         self.pushes.send(&caller, place, message).await?;
         Ok(Response::new(v1::SendPushItemsResponse {}))
     }

@@ -91,7 +91,7 @@ pub struct Place<'a> {
     pub session: &'a str,
     /// Counted from 1.
     pub number: u64,
-    /// Of the whole request.
+    /// Of the whole request: [`digest_of`].
     pub digest: [u8; 32],
     /// What it is for the order.
     pub kind: Kind,
@@ -105,11 +105,9 @@ pub struct Session<M> {
     active: watch::Sender<Instant>,
 }
 
-impl<'a> Place<'a> {
-    /// The place of a request.
-    pub fn of(request: &impl Message, session: &'a str, number: u64, kind: Kind) -> Self {
-        Self { session, number, digest: Sha256::digest(request.encode_to_vec()).into(), kind }
-    }
+/// What tells a retry of a request from another one. The request may be taken apart then: it is long, and may wait.
+pub fn digest_of(request: &impl Message) -> [u8; 32] {
+    Sha256::digest(request.encode_to_vec()).into()
 }
 
 impl<M> Clone for Inputs<M> {
