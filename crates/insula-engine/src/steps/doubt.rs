@@ -48,6 +48,7 @@ impl Execution {
                 Ok(answer) => return self.note_answer(answer).await,
             };
             self.record.send_modify(|record| record.progress.message = format!("in doubt: {message}"));
+            #[expect(clippy::disallowed_methods, reason = "nobody tells when the other side has an answer")]
             tokio::time::sleep(pause).await;
             pause = LONGEST_PAUSE.min(2 * pause);
         }
