@@ -26,10 +26,14 @@ struct Witness<'a> {
 }
 
 impl<'a> Witness<'a> {
+    /// Waits until the guest's packets arrive, which can take a second: the kernel may find the new pair's carrier after
+    /// the first packet, which is lost then.
     fn new(guest: &'a Namespace) -> Self {
         let server = UdpSocket::bind((network().gateway(), 0)).unwrap();
         server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        Self { guest, eth0: guest.netlink().interface_index("eth0").unwrap().unwrap(), server }
+        let witness = Self { guest, eth0: guest.netlink().interface_index("eth0").unwrap().unwrap(), server };
+        witness.ask_by_arp();
+        witness
     }
 
     /// Sends a datagram with a forged address, one with a forged Ethernet address, and one as it should be.
@@ -51,12 +55,9 @@ impl<'a> Witness<'a> {
         self.received_until_last()
     }
 
-    /// Lets the guest ask by ARP for the host's Ethernet address, in its own name, in that of another, and in its own
-    /// again. The first time can take a second: the kernel may find the new pair's carrier after the first packet,
-    /// which is lost then.
+    /// Lets the guest ask by ARP for the host's Ethernet address in the name of another, and then in its own again.
     fn forge_arp(&self) {
         let inside = self.guest.netlink();
-        self.ask_by_arp();
         set_mac(&inside, self.eth0, GUEST_MAC); // the guest forgets what it knows of its neighbours
         inside.add_address(self.eth0, FORGED_ADDRESS.into(), 24).unwrap();
         self.bind(FORGED_ADDRESS).send_to(b"forged address", self.server.local_addr().unwrap()).unwrap();
