@@ -75,7 +75,7 @@ pub struct NetworkSpec {
     pub origin: NetworkOrigin,
 }
 
-/// Who wants a network to be there.
+/// Where the wish for a network comes from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NetworkOrigin {

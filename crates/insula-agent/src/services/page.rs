@@ -1,7 +1,7 @@
 //! Pages of lists (AIP-158): the one way in which lists are given out in parts.
 //!
-//! A page ends where the next begins, and the token says where that is: the last item's name, id or number. Who has the
-//! items reads one more than the page holds, which tells whether there is a next.
+//! A page ends where the next begins, and the token says where that is: the last item's name, id or number. The
+//! service reads one item more than the page holds, which tells whether there is a next page.
 
 use std::fmt::Display;
 use std::str::FromStr;

@@ -21,7 +21,7 @@ pub(crate) struct Operations {
 #[derive(Debug, Clone)]
 struct Running {
     record: watch::Receiver<OperationRecord>,
-    /// Who wants it to end early.
+    /// The client that wants it to end early.
     cancel: Arc<watch::Sender<Option<Requester>>>,
 }
 
@@ -87,7 +87,7 @@ impl Operations {
     }
 }
 
-/// Who may work on the VPS of an operation: it alone, or it when its turn comes.
+/// An operation's right to work on its VPS: at once and alone, or when its turn comes.
 #[derive(Debug)]
 pub(crate) enum Right {
     /// It has these already; none, where it works on no VPS.

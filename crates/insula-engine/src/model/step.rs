@@ -23,7 +23,7 @@ pub enum Step {
     SetPassword { user: String, hash: String },
     /// Put keys into root's file of those that may log in, and take others out.
     WriteSshKeys { add: Vec<String>, remove: Vec<String> },
-    /// Note that a VPS whose making failed is no more. Runs only when it is undone.
+    /// Note that a VPS whose making failed no longer exists. Runs only when it is undone.
     ReserveVps,
     /// Note that the VPS should run, and execute its init.
     Launch,
@@ -47,7 +47,7 @@ pub enum Step {
     RemoveRoot,
     /// Forget the VPS, its addresses, its ids, and the rule for its interfaces.
     ForgetVps,
-    /// Note that a snapshot that was not taken is no more. Runs only when it is undone.
+    /// Note that a snapshot that was not taken no longer exists. Runs only when it is undone.
     ReserveSnapshot(SnapshotName),
     /// Take the snapshot. Undone: no volume, no row.
     TakeSnapshot(SnapshotName),

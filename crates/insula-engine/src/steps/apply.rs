@@ -155,7 +155,7 @@ impl Engine {
 
     /// The VPS that the job works on.
     pub(crate) fn target(&self, job: &Job) -> Result<Arc<VpsHandle>, EngineError> {
-        let gone = || EngineError::new(Reason::VpsNotFound, format!("VPS {} is no more", job.target()));
+        let gone = || EngineError::new(Reason::VpsNotFound, format!("VPS {} no longer exists", job.target()));
         job.target().vps().and_then(|vps| self.table.by_id(&vps)).ok_or_else(gone)
     }
 

@@ -121,7 +121,7 @@ impl VpsTask {
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(command) => self.obey(command).await,
-                    None => break, // the VPS is no more
+                    None => break, // the VPS no longer exists
                 },
                 event = next_event(self.link.as_ref()) => match event {
                     Ok(event) => self.hear(event),

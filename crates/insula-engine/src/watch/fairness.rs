@@ -74,7 +74,7 @@ impl Account {
 pub(crate) struct Fairness {
     layout: CgroupLayout,
     table: Arc<Table>,
-    /// Who has a hundredth of its weight now. `None` before anybody may, and after the agent's end.
+    /// The VPSes that have a hundredth of their weight now. `None` before any may, and after the agent's end.
     stepped_back: Arc<Mutex<Option<BTreeSet<VpsId>>>>,
 }
 
