@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::services::file::{push_job, receive};
-use crate::services::inputs::{Kind, Place, digest_of};
+use crate::services::inputs::{Content, Kind, Place};
 use crate::services::session::{self, ConsoleStep, ExecStep};
 use crate::services::{Caller, Shared, file};
 
@@ -41,10 +41,10 @@ impl Shared {
         request: Request<v1::SendExecInputRequest>,
     ) -> Answer<v1::SendExecInputResponse> {
         let caller = Caller::of(&request)?;
-        let digest = digest_of(request.get_ref());
+        let content = Content::of(request.get_ref());
         let v1::SendExecInputRequest { session_id, sequence, input } = request.into_inner();
         let (step, kind) = exec_step(input)?;
-        let place = Place { session: &session_id, number: sequence, digest, kind };
+        let place = Place { session: &session_id, number: sequence, content, kind };
         self.execs.send(&caller, place, step).await?;
         Ok(Response::new(v1::SendExecInputResponse {}))
     }
@@ -68,10 +68,10 @@ impl Shared {
         request: Request<v1::SendConsoleInputRequest>,
     ) -> Answer<v1::SendConsoleInputResponse> {
         let caller = Caller::of(&request)?;
-        let digest = digest_of(request.get_ref());
+        let content = Content::of(request.get_ref());
         let v1::SendConsoleInputRequest { session_id, sequence, input } = request.into_inner();
         let (step, kind) = console_step(input)?;
-        let place = Place { session: &session_id, number: sequence, digest, kind };
+        let place = Place { session: &session_id, number: sequence, content, kind };
         self.consoles.send(&caller, place, step).await?;
         Ok(Response::new(v1::SendConsoleInputResponse {}))
     }
@@ -98,8 +98,8 @@ impl Shared {
         let caller = Caller::of(&request)?;
         let message = request.into_inner();
         let kind = if message.last { Kind::End } else { Kind::Data };
-        let (session, digest) = (message.session_id.clone(), digest_of(&message));
-        let place = Place { session: &session, number: message.sequence, digest, kind };
+        let (session, content) = (message.session_id.clone(), Content::of(&message));
+        let place = Place { session: &session, number: message.sequence, content, kind };
         self.pushes.send(&caller, place, message).await?;
         Ok(Response::new(v1::SendPushItemsResponse {}))
     }

@@ -12,7 +12,8 @@
 //! * **Order**: a message is taken if its number is the next. The same number with the same content again is a retry, and
 //!   does nothing; all else is refused.
 //! * **Back-pressure**: one message waits while another is being written. A call is answered when its own waits.
-//! * **Bounds**: so many sessions per client, so long without a message either way, so long altogether.
+//! * **Bounds**: so many sessions per client, so many bytes per message, so long without a message either way, so long
+//!   altogether. What waits for a guest that reads nothing is memory of the agent.
 //!
 //! [`authorize`]: insula_api::access::authorize
 
@@ -38,6 +39,8 @@ use crate::services::Caller;
 const MOST_PER_CLIENT: usize = 16;
 /// How many calls with input may wait for each other in one session: retries of the one that is under way.
 const MOST_CALLS: usize = 4;
+/// The length of a message. With the two bounds above, messages of a client hold 75 MiB of the agent's memory at most.
+const MOST_BYTES: usize = 256 << 10;
 /// How long a session lasts.
 const LIFE: Life = Life { idle: Duration::from_secs(60 * 60), longest: Duration::from_secs(24 * 60 * 60) };
 
@@ -91,10 +94,35 @@ pub struct Place<'a> {
     pub session: &'a str,
     /// Counted from 1.
     pub number: u64,
-    /// Of the whole request: [`digest_of`].
-    pub digest: [u8; 32],
+    /// Of the whole request.
+    pub content: Content,
     /// What it is for the order.
     pub kind: Kind,
+}
+
+/// What is kept of a message's content.
+#[derive(Debug, Clone, Copy)]
+pub struct Content {
+    /// Tells a retry from another message under the same number.
+    digest: [u8; 32],
+    /// Its length on the wire, in bytes.
+    bytes: usize,
+}
+
+impl Content {
+    /// Of a request that is whole. The request may be taken apart afterwards: it is long, and may wait.
+    pub fn of(request: &impl Message) -> Self {
+        let encoded = request.encode_to_vec();
+        Self { digest: Sha256::digest(&encoded).into(), bytes: encoded.len() }
+    }
+
+    fn check_length(&self) -> Result<(), ApiError> {
+        if self.bytes <= MOST_BYTES {
+            return Ok(());
+        }
+        let message = format!("the message has {} bytes, and may have {MOST_BYTES}", self.bytes);
+        Err(ApiError::invalid_field("input", message).with_hint("send the input in smaller messages"))
+    }
 }
 
 /// A session that is open for as long as this is kept.
@@ -103,11 +131,6 @@ pub struct Session<M> {
     inputs: Inputs<M>,
     opened_at: Instant,
     active: watch::Sender<Instant>,
-}
-
-/// What tells a retry of a request from another one. The request may be taken apart then: it is long, and may wait.
-pub fn digest_of(request: &impl Message) -> [u8; 32] {
-    Sha256::digest(request.encode_to_vec()).into()
 }
 
 impl<M> Clone for Inputs<M> {
@@ -159,17 +182,18 @@ impl<M> Inputs<M> {
     pub async fn send(&self, caller: &Caller, place: Place<'_>, message: M) -> Result<(), Status> {
         let input = self.lock().get(place.session).cloned().ok_or_else(no_session)?;
         caller.reach(Object::Session { opened_by: &input.opened_by }, no_session)?;
+        place.content.check_length()?;
         let too_many =
             |_| ApiError::new(Reason::RateLimited, "other calls wait to give input to this session");
         let _call = input.calls.try_acquire().map_err(too_many)?;
         let mut sent = input.sent.lock().await;
-        if place.number == sent.number && place.number > 0 && place.digest == sent.digest {
+        if place.number == sent.number && place.number > 0 && place.content.digest == sent.digest {
             return Ok(()); // a retry
         }
         sent.check(&place)?;
         input.messages.reserve().await.map_err(|_| no_session())?.send(message);
         input.active.send_replace(Instant::now());
-        (sent.number, sent.digest) = (place.number, place.digest);
+        (sent.number, sent.digest) = (place.number, place.content.digest);
         sent.has_ended |= place.kind == Kind::End;
         Ok(())
     }

@@ -9,7 +9,7 @@ fn caller(name: &str) -> Caller {
 }
 
 fn place(session: &str, number: u64, content: u8, kind: Kind) -> Place<'_> {
-    Place { session, number, digest: [content; 32], kind }
+    Place { session, number, content: Content { digest: [content; 32], bytes: 1 }, kind }
 }
 
 fn reason(result: Result<(), Status>) -> Option<Reason> {
@@ -88,6 +88,21 @@ async fn a_message_waits_for_the_one_before() {
         retry.await.unwrap();
     }
     assert_eq!((input.try_recv().ok(), input.try_recv().ok()), (Some(0), None), "retries did nothing");
+}
+
+#[tokio::test]
+async fn a_message_has_a_length() {
+    let inputs = Inputs::<u8>::default();
+    let alice = caller("alice");
+    let (session, mut input) = inputs.open(&alice).unwrap();
+    let send = |bytes: usize| {
+        let content = Content { digest: [0; 32], bytes };
+        inputs.send(&alice, Place { session: &session.id, number: 1, content, kind: Kind::Data }, 0)
+    };
+    assert_eq!(reason(send(MOST_BYTES + 1).await), Some(Reason::InvalidArgument));
+    assert_eq!(input.try_recv().ok(), None);
+    send(MOST_BYTES).await.unwrap();
+    assert_eq!(input.try_recv().ok(), Some(0), "the refused message took no number");
 }
 
 #[tokio::test]
