@@ -11,8 +11,8 @@ mod limits;
 pub use access::role;
 pub use file::{file_item, path_fields, path_of, skip};
 use insula_types::{
-    Autostart, CrashPolicy, ExitReason, ExitRecord, Failure, Features, ImageInfo, Nic, OperationRecord,
-    OperationState, Profile, Reason, SnapshotInfo, Supervision, Suspension, VpsSpec, VpsState,
+    Autostart, CrashPolicy, ExitReason, ExitRecord, Failure, Features, ImageInfo, OperationRecord,
+    OperationState, PlacedNic, Profile, Reason, SnapshotInfo, Supervision, Suspension, VpsSpec, VpsState,
 };
 pub use limits::{amount, limits, set_amount};
 use prost_types::{Duration, Timestamp};
@@ -157,11 +157,11 @@ impl From<&VpsSpec> for v1::Vps {
             hostname: spec.hostname.clone(),
             image: spec.image.to_string(),
             profile: spec.profile.to_string(),
-            pool: spec.pool.to_string(),
+            pool: spec.placement.pool.to_string(),
             limits: Some((&spec.limits).into()),
-            interfaces: spec.nics.iter().map(Into::into).collect(),
-            id_range_start: spec.ids.start,
-            id_range_length: spec.ids.length,
+            interfaces: spec.placed_nics().map(Into::into).collect(),
+            id_range_start: spec.placement.ids.start,
+            id_range_length: spec.placement.ids.length,
             create_time: Some(timestamp(spec.created_at)),
             tenant: spec.tenant.as_ref().map(ToString::to_string).unwrap_or_default(),
             labels: spec.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
@@ -206,14 +206,14 @@ impl From<&Suspension> for v1::Suspension {
     }
 }
 
-impl From<&Nic> for v1::NetworkInterface {
+impl From<PlacedNic<'_>> for v1::NetworkInterface {
     /// Without the host's end, which is observed.
-    fn from(nic: &Nic) -> Self {
+    fn from(PlacedNic { nic, addresses }: PlacedNic<'_>) -> Self {
         Self {
             name: nic.name.to_string(),
             network: nic.network.to_string(),
             mac_address: nic.mac.to_string(),
-            ip_addresses: nic.addresses.iter().map(ToString::to_string).collect(),
+            ip_addresses: addresses.iter().map(ToString::to_string).collect(),
             host_interface: String::new(),
         }
     }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use insula_types::{NetworkSpec, Nic};
+use insula_types::{NetworkSpec, Nic, PlacedNic};
 
 /// A file for a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,16 +22,16 @@ pub struct GuestFile {
 /// name it as a `source`.
 ///
 /// They lie in `/run`: a guest's own file of the same name in `/etc` wins, and a full disk doesn't matter.
-pub fn render_guest_network(nics: &[(&Nic, &NetworkSpec)], host_dns: &[IpAddr]) -> Vec<GuestFile> {
+pub fn render_guest_network(nics: &[(PlacedNic<'_>, &NetworkSpec)], host_dns: &[IpAddr]) -> Vec<GuestFile> {
     let ifupdown = GuestFile {
         path: "insula/interfaces".into(),
         mode: 0o644,
         contents: render_ifupdown(nics, host_dns),
     };
-    let file = |&(nic, network): &(&Nic, &NetworkSpec)| GuestFile {
-        path: format!("systemd/network/10-insula-{}.network", nic.name).into(),
+    let file = |&(placed, network): &(PlacedNic<'_>, &NetworkSpec)| GuestFile {
+        path: format!("systemd/network/10-insula-{}.network", placed.nic.name).into(),
         mode: 0o644, // systemd-networkd is no root
-        contents: render_networkd(nic, network, host_dns),
+        contents: render_networkd(placed, network, host_dns),
     };
     nics.iter().map(file).chain([ifupdown]).collect()
 }
@@ -57,9 +57,10 @@ fn nameservers<'a>(nic: &Nic, network: &'a NetworkSpec, host_dns: &'a [IpAddr]) 
 }
 
 /// One `.network` file.
-fn render_networkd(nic: &Nic, network: &NetworkSpec, host_dns: &[IpAddr]) -> String {
+fn render_networkd(placed: PlacedNic<'_>, network: &NetworkSpec, host_dns: &[IpAddr]) -> String {
+    let PlacedNic { nic, addresses } = placed;
     let mut text = format!("[Match]\nName={}\n\n[Network]\n", nic.name);
-    for address in &nic.addresses {
+    for address in addresses {
         let _ = writeln!(text, "Address={address}/{}", network.subnet.prefix_len()); // a String takes all
     }
     if nic.default_route {
@@ -82,11 +83,11 @@ fn render_networkd(nic: &Nic, network: &NetworkSpec, host_dns: &[IpAddr]) -> Str
 
 /// The part of interfaces(5). What the host has set before init ran is taken away first: ifup(8) fails on an address that is
 /// there already.
-fn render_ifupdown(nics: &[(&Nic, &NetworkSpec)], host_dns: &[IpAddr]) -> String {
+fn render_ifupdown(nics: &[(PlacedNic<'_>, &NetworkSpec)], host_dns: &[IpAddr]) -> String {
     let mut text = String::from("# What the host has set before init ran, and sets at each start.\n");
-    for (nic, network) in nics {
+    for (PlacedNic { nic, addresses }, network) in nics {
         let _ = writeln!(text, "\nauto {}", nic.name); // a String takes all
-        for (index, address) in nic.addresses.iter().enumerate() {
+        for (index, address) in addresses.iter().enumerate() {
             let is_first = index == 0; // what is the interface's is said with its first address
             let _ = writeln!(text, "iface {} inet static", nic.name);
             if is_first {
@@ -126,22 +127,30 @@ mod tests {
     }
 
     /// The one that is called `eth0` has the default route.
-    fn nic(name: &str, addresses: &[&str]) -> Nic {
+    fn nic(name: &str) -> Nic {
         Nic {
             name: name.parse().unwrap(),
             network: "default".parse().unwrap(),
             mac: "02:00:00:00:00:0a".parse().unwrap(),
-            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
             default_route: name == "eth0",
         }
     }
 
+    fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    /// The files of `eth0`, with two addresses, and `eth1`, with one, in a network.
+    fn files_of_two(first: &Nic, second: &Nic, network: &NetworkSpec, dns: &[IpAddr]) -> Vec<GuestFile> {
+        let (two, one) = (addresses(&["10.64.3.2", "10.64.3.9"]), addresses(&["10.64.3.3"]));
+        let first = PlacedNic { nic: first, addresses: &two };
+        let second = PlacedNic { nic: second, addresses: &one };
+        render_guest_network(&[(first, network), (second, network)], dns)
+    }
+
     #[test]
     fn one_interface_leads_to_the_world() {
-        let (first, second) = (nic("eth0", &["10.64.3.2", "10.64.3.9"]), nic("eth1", &["10.64.3.3"]));
-        let network = network(&[]);
-        let dns = ["192.0.2.7".parse().unwrap()];
-        let files = render_guest_network(&[(&first, &network), (&second, &network)], &dns);
+        let files = files_of_two(&nic("eth0"), &nic("eth1"), &network(&[]), &addresses(&["192.0.2.7"]));
         assert_eq!(files[0].path.to_str(), Some("systemd/network/10-insula-eth0.network"));
         assert_eq!(files[1].path.to_str(), Some("systemd/network/10-insula-eth1.network"));
         assert_eq!(files[0].mode, 0o644);
@@ -180,10 +189,8 @@ mod tests {
 
     #[test]
     fn ifupdown_is_told_the_same() {
-        let (first, second) = (nic("eth0", &["10.64.3.2", "10.64.3.9"]), nic("eth1", &["10.64.3.3"]));
-        let network = network(&[]);
-        let dns = ["192.0.2.7".parse().unwrap(), "192.0.2.8".parse().unwrap()];
-        let files = render_guest_network(&[(&first, &network), (&second, &network)], &dns);
+        let dns = addresses(&["192.0.2.7", "192.0.2.8"]);
+        let files = files_of_two(&nic("eth0"), &nic("eth1"), &network(&[]), &dns);
         assert_eq!(
             (files[2].path.to_str(), files[2].mode, files.len()),
             (Some("insula/interfaces"), 0o644, 3)
@@ -210,11 +217,9 @@ mod tests {
 
     #[test]
     fn the_interface_with_the_default_route_may_be_any() {
-        let first = Nic { default_route: false, ..nic("eth0", &["10.64.3.2"]) };
-        let second = Nic { default_route: true, ..nic("eth1", &["10.64.3.3"]) };
-        let network = network(&[]);
-        let dns = ["192.0.2.7".parse().unwrap()];
-        let files = render_guest_network(&[(&first, &network), (&second, &network)], &dns);
+        let first = Nic { default_route: false, ..nic("eth0") };
+        let second = Nic { default_route: true, ..nic("eth1") };
+        let files = files_of_two(&first, &second, &network(&[]), &addresses(&["192.0.2.7"]));
         let has_route = |file: &GuestFile| file.contents.contains("Gateway=10.64.3.1\nDNS=192.0.2.7\n");
         assert_eq!((has_route(&files[0]), has_route(&files[1])), (false, true));
         let (before, after) = files[2].contents.split_once("auto eth1").unwrap();
@@ -224,7 +229,7 @@ mod tests {
     #[test]
     fn the_network_s_name_servers_win_over_the_host_s() {
         let host_dns = ["192.0.2.7".parse().unwrap()];
-        let eth0 = nic("eth0", &["10.64.3.2"]);
+        let eth0 = nic("eth0");
         for (dns, expected) in [
             (vec![], "nameserver 192.0.2.7\n"),
             (vec!["9.9.9.9", "2620:fe::fe"], "nameserver 9.9.9.9\nnameserver 2620:fe::fe\n"),
@@ -237,7 +242,7 @@ mod tests {
     #[test]
     fn name_servers_come_from_all_networks() {
         let host_dns = ["192.0.2.7".parse().unwrap()];
-        let (eth0, eth1) = (nic("eth0", &["10.64.3.2"]), nic("eth1", &["10.64.4.2"]));
+        let (eth0, eth1) = (nic("eth0"), nic("eth1"));
         let (plain, office) = (network(&[]), network(&["10.64.4.1", "192.0.2.7"]));
         let servers = render_resolv_conf(&[(&eth0, &plain), (&eth1, &office)], &host_dns);
         assert_eq!(servers, "nameserver 192.0.2.7\nnameserver 10.64.4.1\n");
@@ -246,7 +251,10 @@ mod tests {
             "",
             "the host's are not reached that way"
         );
-        let files = render_guest_network(&[(&eth0, &plain), (&eth1, &office)], &host_dns);
+        let (one, other) = (addresses(&["10.64.3.2"]), addresses(&["10.64.4.2"]));
+        let eth0 = PlacedNic { nic: &eth0, addresses: &one };
+        let eth1 = PlacedNic { nic: &eth1, addresses: &other };
+        let files = render_guest_network(&[(eth0, &plain), (eth1, &office)], &host_dns);
         assert!(files[1].contents.contains("DNS=10.64.4.1\nDNS=192.0.2.7\n"));
         assert!(files[2].contents.ends_with("    dns-nameservers 10.64.4.1 192.0.2.7\n"));
     }

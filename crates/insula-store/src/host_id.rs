@@ -1,7 +1,9 @@
-//! The id of the host: made once, kept in the database and in the file `host-id` beside it.
+//! The id of the host: made once, kept in the file `host-id` and in the database beside it.
 //!
-//! The database says who the host is. The file is for programs that look at a host whose agent does not run, and lets a
-//! host whose database is lost begin anew as the same host.
+//! The file says who the host is: it also lets programs know that look at a host whose agent does not run, and a host whose
+//! database is lost begin anew as the same host. Where the file is missing or says no id, the database knows. Where they
+//! differ, the database was brought from another host, or the host was given a new id on purpose; what the VPSes in the
+//! database say of their host stays as it is.
 
 use std::fs;
 use std::io;
@@ -16,29 +18,64 @@ use crate::copies::write_whole;
 /// The setting that holds it.
 const KEY: &str = "host-id";
 
-/// The host's id, which is made when neither the database nor the file has one.
-pub(crate) fn ensure_host_id(connection: &Connection, database: &Path) -> Result<HostId, StoreError> {
-    let at_open = |error| StoreError::at_open(database, error);
-    let file = database.with_file_name("host-id");
-    let failed = |source| StoreError::HostId { path: file.clone(), source };
-    let beside = read(&file).map_err(failed)?;
-    let kept: Option<String> = connection
-        .query_row("SELECT value FROM setting WHERE key = ?1", [KEY], |row| row.get(0))
-        .optional()
-        .map_err(at_open)?;
-    let id = match kept {
-        Some(kept) => kept.parse().map_err(|error| failed(io::Error::other(error)))?,
-        None => {
-            let id = beside.unwrap_or_else(HostId::new);
-            let sql = "INSERT INTO setting (key, value) VALUES (?1, ?2)";
-            connection.execute(sql, [KEY, &id.to_string()]).map_err(at_open)?;
-            id
-        }
-    };
-    if beside != Some(id) {
-        write_whole(&file, format!("{id}\n").as_bytes()).map_err(failed)?;
+/// What is known of ids when a database is opened.
+pub(crate) struct HostIds {
+    /// The id of this host.
+    pub own: HostId,
+    /// The id of the host that has written the database.
+    pub writer: HostId,
+    is_filed: bool,
+    is_kept: bool,
+}
+
+impl HostIds {
+    /// Reads file and database, which may be of any version; makes an id where neither has one. Nothing is written.
+    pub(crate) fn observe(connection: &Connection, database: &Path) -> Result<Self, StoreError> {
+        let file = file_beside(database);
+        let failed = |source| StoreError::HostId { path: file.clone(), source };
+        let filed = read(&file).map_err(failed)?;
+        let kept = kept_id(connection).map_err(|error| StoreError::at_open(database, error))?;
+        let kept: Option<HostId> = match kept {
+            Some(text) => Some(text.parse().map_err(|error| failed(io::Error::other(error)))?),
+            None => None,
+        };
+        let own = filed.or(kept).unwrap_or_else(HostId::new);
+        Ok(Self {
+            own,
+            writer: kept.unwrap_or(own),
+            is_filed: filed == Some(own),
+            is_kept: kept == Some(own),
+        })
     }
-    Ok(id)
+
+    /// Writes the host's id wherever it is not yet. The database has the newest schema by now.
+    pub(crate) fn keep(&self, connection: &Connection, database: &Path) -> Result<(), StoreError> {
+        let (file, id) = (file_beside(database), self.own.to_string());
+        if !self.is_filed {
+            write_whole(&file, format!("{id}\n").as_bytes())
+                .map_err(|source| StoreError::HostId { path: file, source })?;
+        }
+        if !self.is_kept {
+            let sql = "INSERT OR REPLACE INTO setting (key, value) VALUES (?1, ?2)";
+            connection.execute(sql, [KEY, &id]).map_err(|error| StoreError::at_open(database, error))?;
+        }
+        Ok(())
+    }
+}
+
+fn file_beside(database: &Path) -> PathBuf {
+    database.with_file_name("host-id")
+}
+
+/// What the database says; nothing where it is new, or says nothing.
+fn kept_id(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let has_settings = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'setting'";
+    match connection.query_row(has_settings, [], |_| Ok(())).optional()? {
+        None => Ok(None),
+        Some(()) => connection
+            .query_row("SELECT value FROM setting WHERE key = ?1", [KEY], |row| row.get(0))
+            .optional(),
+    }
 }
 
 /// What the file says; nothing where it is missing or says no id.
@@ -61,7 +98,7 @@ mod tests {
         let (path, file) = (directory.path().join("insula.db"), directory.path().join("host-id"));
         let id = Store::open(&path).unwrap().host_id();
         assert_eq!(fs::read_to_string(&file).unwrap(), format!("{id}\n"));
-        for damaged in [None, Some("no id"), Some("0193a1b2-c3d4-7e5f-8a9b-0123456789ab")] {
+        for damaged in [None, Some("no id")] {
             match damaged {
                 None => fs::remove_file(&file).unwrap(),
                 Some(text) => fs::write(&file, text).unwrap(),
@@ -74,5 +111,21 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::remove_file(&file).unwrap();
         assert_ne!(Store::open(&path).unwrap().host_id(), id);
+    }
+
+    #[test]
+    fn a_database_of_another_host_does_not_make_this_one_the_other() {
+        let (here, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let at = |directory: &tempfile::TempDir| directory.path().join("insula.db");
+        let (own, other) =
+            (Store::open(&at(&here)).unwrap().host_id(), Store::open(&at(&elsewhere)).unwrap().host_id());
+        fs::copy(at(&elsewhere), at(&here)).unwrap();
+        let ids = HostIds::observe(&Connection::open(at(&here)).unwrap(), &at(&here)).unwrap();
+        assert_eq!((ids.own, ids.writer), (own, other));
+        assert_eq!(Store::open(&at(&here)).unwrap().host_id(), own);
+        fs::remove_file(file_beside(&at(&here))).unwrap();
+        assert_eq!(Store::open(&at(&here)).unwrap().host_id(), own, "the database knows by now");
+        fs::write(file_beside(&at(&here)), other.to_string()).unwrap();
+        assert_eq!(Store::open(&at(&here)).unwrap().host_id(), other, "whoever moves a host moves its file");
     }
 }

@@ -10,9 +10,11 @@
 //! (<https://sqlite.org/lang_altertable.html#otheralter>); whether all references hold is asked before the end.
 
 mod errors;
+mod placements;
 
 use std::path::Path;
 
+use insula_types::HostId;
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use crate::StoreError;
@@ -21,8 +23,11 @@ use crate::copies::keep_copy;
 /// What takes a database from one version to the next: SQL, and then code for what SQL can't say.
 struct Migration {
     sql: &'static str,
-    code: Option<fn(&Connection) -> rusqlite::Result<()>>,
+    code: Option<Code>,
 }
+
+/// Changes rows. The host is the one that has written them.
+type Code = fn(&Connection, HostId) -> rusqlite::Result<()>;
 
 /// The schema's versions, oldest first. Entry `n` takes a database from version `n` to `n + 1`, where version 0 is an empty
 /// file. What has been released is never edited.
@@ -31,14 +36,20 @@ const MIGRATIONS: &[Migration] = &[
     Migration { sql: include_str!("schema/2.sql"), code: None },
     Migration { sql: include_str!("schema/3.sql"), code: None },
     Migration { sql: include_str!("schema/4.sql"), code: Some(errors::give_errors_a_structure) },
+    Migration { sql: include_str!("schema/5.sql"), code: Some(placements::place_vpses) },
 ];
 
-/// Takes the database to the newest schema. A copy is kept beside it first, unless it is new.
-pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    migrate_by(MIGRATIONS, connection, path)
+/// Takes the database, which `host` has written, to the newest schema. A copy is kept beside it first, unless it is new.
+pub(crate) fn migrate(connection: &mut Connection, path: &Path, host: HostId) -> Result<(), StoreError> {
+    migrate_by(MIGRATIONS, connection, path, host)
 }
 
-fn migrate_by(migrations: &[Migration], connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+fn migrate_by(
+    migrations: &[Migration],
+    connection: &mut Connection,
+    path: &Path,
+    host: HostId,
+) -> Result<(), StoreError> {
     let at_open = |error| StoreError::at_open(path, error);
     let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(at_open)?;
     let steps: Vec<(u32, &Migration)> = (1..).zip(migrations).collect();
@@ -56,7 +67,7 @@ fn migrate_by(migrations: &[Migration], connection: &mut Connection, path: &Path
     connection.pragma_update(None, "foreign_keys", false).map_err(at_open)?; // within a transaction it would do nothing
     let transaction = connection.transaction().map_err(at_open)?;
     for (next, migration) in missing {
-        apply(&transaction, next, migration).map_err(|source| StoreError::Migrate {
+        apply(&transaction, next, migration, host).map_err(|source| StoreError::Migrate {
             path: path.to_owned(),
             version: next,
             source,
@@ -67,10 +78,15 @@ fn migrate_by(migrations: &[Migration], connection: &mut Connection, path: &Path
     connection.pragma_update(None, "foreign_keys", true).map_err(at_open)
 }
 
-fn apply(transaction: &Transaction<'_>, version: u32, migration: &Migration) -> rusqlite::Result<()> {
+fn apply(
+    transaction: &Transaction<'_>,
+    version: u32,
+    migration: &Migration,
+    host: HostId,
+) -> rusqlite::Result<()> {
     transaction.execute_batch(migration.sql)?;
     if let Some(code) = migration.code {
-        code(transaction)?;
+        code(transaction, host)?;
     }
     transaction.pragma_update(None, "user_version", version)
 }

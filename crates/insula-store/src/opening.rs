@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::event::last_event;
-use crate::host_id::ensure_host_id;
+use crate::host_id::HostIds;
 use crate::migration::migrate;
 use crate::readers::Readers;
 use crate::{Store, StoreError};
@@ -32,9 +32,11 @@ impl Store {
         let mut connection = Connection::open(path).map_err(at_open)?;
         configure(&connection).map_err(at_open)?;
         check(&connection, path)?;
-        migrate(&mut connection, path)?;
+        let ids = HostIds::observe(&connection, path)?;
+        migrate(&mut connection, path, ids.writer)?;
+        ids.keep(&connection, path)?;
         Ok(Self {
-            host_id: ensure_host_id(&connection, path)?,
+            host_id: ids.own,
             secret: ensure_secret(&connection).map_err(at_open)?,
             last_event: AtomicU64::new(last_event(&connection).map_err(at_open)?),
             listeners: RwLock::default(),

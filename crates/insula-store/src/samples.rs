@@ -1,9 +1,9 @@
 //! What the tests keep in a database.
 
 use insula_types::{
-    AuditEntry, DesiredPower, Event, EventBody, EventSubject, Features, Fingerprint, IdRange, InitKind,
-    Labels, Limits, MacAddress, Nic, OperationId, OperationKind, OperationRecord, OperationState, Progress,
-    Requester, Supervision, TenantName, VpsId, VpsSpec, VpsState,
+    AuditEntry, DesiredPower, Event, EventBody, EventSubject, Features, Fingerprint, HostId, IdRange,
+    InitKind, Labels, Limits, MacAddress, Nic, OperationId, OperationKind, OperationRecord, OperationState,
+    Placement, Progress, Requester, Supervision, TenantName, VpsId, VpsSpec, VpsState,
 };
 
 use crate::Store;
@@ -23,7 +23,6 @@ pub(crate) fn vps(name: &str, address: &str, start: u32) -> VpsSpec {
         hostname: name.to_owned(),
         image: Fingerprint::from_bytes([7; 32]),
         init: InitKind::Systemd,
-        pool: "default".parse().unwrap(),
         profile: "small".parse().unwrap(),
         limits: Limits::default(),
         own_limits: Limits::default(),
@@ -31,12 +30,10 @@ pub(crate) fn vps(name: &str, address: &str, start: u32) -> VpsSpec {
         own_features: None,
         supervision: Supervision::default(),
         own_supervision: Supervision::default(),
-        ids: IdRange { start, length: IdRange::DEFAULT_LENGTH },
         nics: vec![Nic {
             name: "eth0".parse().unwrap(),
             network: "default".parse().unwrap(),
             mac: MacAddress::of(&id, 0),
-            addresses: vec![address.parse().unwrap()],
             default_route: true,
         }],
         ssh_keys: vec![],
@@ -48,6 +45,13 @@ pub(crate) fn vps(name: &str, address: &str, start: u32) -> VpsSpec {
         suspension: None,
         trash: None,
         revision: 0,
+        placement: Placement {
+            host_id: HostId::new(),
+            epoch: Placement::FIRST_EPOCH,
+            pool: "default".parse().unwrap(),
+            ids: IdRange { start, length: IdRange::DEFAULT_LENGTH },
+            addresses: [("eth0".parse().unwrap(), vec![address.parse().unwrap()])].into(),
+        },
     }
 }
 

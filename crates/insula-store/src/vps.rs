@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use insula_types::{
-    AddressAssignment, ExitRecord, OperationRecord, SnapshotInfo, SnapshotName, VpsId, VpsSpec,
+    AddressAssignment, ExitRecord, OperationRecord, PlacedNic, SnapshotInfo, SnapshotName, VpsId, VpsSpec,
 };
 use rusqlite::params;
 
@@ -186,7 +186,7 @@ fn update_spec(change: &Change<'_>, vps: &VpsSpec) -> rusqlite::Result<()> {
 }
 
 fn insert_ids(change: &Change<'_>, vps: &VpsSpec) -> rusqlite::Result<()> {
-    for start in vps.ids.parts() {
+    for start in vps.placement.ids.parts() {
         let row = params![start, vps.id.to_string()];
         change.execute("INSERT INTO id_range (start, vps) VALUES (?1, ?2)", row)?;
         put_setting(change, ID_RANGE_CURSOR, &start.to_string())?;
@@ -195,8 +195,8 @@ fn insert_ids(change: &Change<'_>, vps: &VpsSpec) -> rusqlite::Result<()> {
 }
 
 fn insert_addresses(change: &Change<'_>, vps: &VpsSpec) -> rusqlite::Result<()> {
-    for nic in &vps.nics {
-        for address in &nic.addresses {
+    for PlacedNic { nic, addresses } in vps.placed_nics() {
+        for address in addresses {
             let row = params![nic.network.as_str(), address.to_string(), vps.id.to_string()];
             change.execute("INSERT INTO address (network, address, vps) VALUES (?1, ?2, ?3)", row)?;
             put_setting(change, &address_cursor(nic.network.as_str()), &address.to_string())?;
@@ -235,7 +235,7 @@ mod tests {
         let create = || operation(OperationKind::CreateVps);
         let long = |name: &str, address: &str, start: u32, parts: u32| {
             let mut long = vps(name, address, start);
-            long.ids.length *= parts;
+            long.placement.ids.length *= parts;
             long
         };
         let mut web1 = long("web1", "10.0.0.2", 65_536, 2);
@@ -249,10 +249,10 @@ mod tests {
         };
         taken(store.insert_vps(&vps("web2", "10.0.0.3", 131_072), &create()));
         store.insert_vps(&vps("web2", "10.0.0.3", 196_608), &create()).unwrap();
-        web1.ids = long("x", "10.0.0.9", 131_072, 2).ids;
+        web1.placement.ids = long("x", "10.0.0.9", 131_072, 2).placement.ids;
         taken(store.exchange_ids(&web1));
-        assert_eq!(store.vpses().unwrap()[0].ids.start, 65_536, "a refusal leaves what was");
-        web1.ids = long("x", "10.0.0.9", 262_144, 3).ids;
+        assert_eq!(store.vpses().unwrap()[0].placement.ids.start, 65_536, "a refusal leaves what was");
+        web1.placement.ids = long("x", "10.0.0.9", 262_144, 3).placement.ids;
         for _ in 0..2 {
             store.exchange_ids(&web1).unwrap();
             assert_eq!(store.vpses().unwrap()[0], web1);

@@ -129,9 +129,9 @@ impl Attachment {
     }
 }
 
-/// A VPS's network interface as it should be.
+/// A VPS's network interface as it should be, wherever the VPS lives. Its addresses are in the
+/// [`Placement`](crate::Placement): they come from the range that the network has on a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "NicRecord")]
 pub struct Nic {
     /// The name inside the guest, `eth0`.
     pub name: InterfaceName,
@@ -139,28 +139,8 @@ pub struct Nic {
     pub network: NetworkName,
     /// Its Ethernet address.
     pub mac: MacAddress,
-    /// Its addresses in the network's range.
-    pub addresses: Vec<IpAddr>,
     /// Whether the guest's default route leads through it, to the network's gateway. Chosen when the VPS is made.
     pub default_route: bool,
-}
-
-/// An interface as it was written down.
-#[derive(Deserialize)]
-struct NicRecord {
-    name: InterfaceName,
-    network: NetworkName,
-    mac: MacAddress,
-    addresses: Vec<IpAddr>,
-    default_route: Option<bool>,
-}
-
-impl From<NicRecord> for Nic {
-    /// Before interfaces said so themselves, the first one had the default route, and its name was always `eth0`.
-    fn from(NicRecord { name, network, mac, addresses, default_route }: NicRecord) -> Self {
-        let default_route = default_route.unwrap_or(name.as_str() == "eth0");
-        Self { name, network, mac, addresses, default_route }
-    }
 }
 
 /// Who has an address. An address belongs to at most one VPS.
@@ -224,21 +204,5 @@ mod tests {
         let network: NetworkSpec = serde_json::from_str(&routed).unwrap();
         assert_eq!(network.attachment, Attachment::Routed("insbr0".parse().unwrap()));
         assert!(serde_json::from_str::<NetworkSpec>(&old.replace("bridge", "tunnel")).is_err());
-    }
-
-    #[test]
-    fn of_old_interfaces_the_first_has_the_default_route() {
-        let old = |name: &str| {
-            format!(
-                r#"{{"name":"{name}","network":"default","mac":"02:00:00:00:00:01","addresses":["10.90.4.2"]}}"#
-            )
-        };
-        let read = |text: &str| serde_json::from_str::<Nic>(text).unwrap();
-        let (first, second) = (read(&old("eth0")), read(&old("eth1")));
-        assert_eq!((first.default_route, second.default_route), (true, false));
-        for (name, default_route) in [("eth0", false), ("eth1", true)] {
-            let nic = Nic { default_route, ..read(&old(name)) };
-            assert_eq!(read(&serde_json::to_string(&nic).unwrap()), nic, "what it says itself counts");
-        }
     }
 }

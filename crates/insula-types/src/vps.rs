@@ -1,10 +1,12 @@
-//! A VPS as it should be.
+//! A VPS as it should be: what it is, wherever it lives, and the place where it lives.
+
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ByteSize, DesiredPower, Features, Fingerprint, IdRange, InitKind, Labels, Limits, Nic, PoolName,
-    ProfileName, SnapshotName, Supervision, TenantName, VpsId, VpsName,
+    ByteSize, DesiredPower, Features, Fingerprint, InitKind, Labels, Limits, Nic, Placement, ProfileName,
+    SnapshotName, Supervision, TenantName, VpsId, VpsName,
 };
 
 /// A VPS as it should be: what the database keeps.
@@ -20,8 +22,6 @@ pub struct VpsSpec {
     pub image: Fingerprint,
     /// The init that the image boots.
     pub init: InitKind,
-    /// The pool that holds its root.
-    pub pool: PoolName,
     /// The profile that its limits come from.
     pub profile: ProfileName,
     /// What it may use: the profile's limits, and its own in their places.
@@ -41,9 +41,7 @@ pub struct VpsSpec {
     /// What it says itself of that.
     #[serde(default)]
     pub own_supervision: Supervision,
-    /// Its user and group ids on the host.
-    pub ids: IdRange,
-    /// Its interfaces.
+    /// Its interfaces. Their addresses belong to the place.
     pub nics: Vec<Nic>,
     /// Public keys that may log in as root.
     pub ssh_keys: Vec<String>,
@@ -69,6 +67,24 @@ pub struct VpsSpec {
     /// Grows whenever somebody changes it: the etag.
     #[serde(default)]
     pub revision: u64,
+    /// Where it lives. Everything else stays the same when it moves.
+    pub placement: Placement,
+}
+
+impl VpsSpec {
+    /// Its interfaces, each with the addresses that it has where the VPS lives.
+    pub fn placed_nics(&self) -> impl ExactSizeIterator<Item = PlacedNic<'_>> {
+        self.nics.iter().map(|nic| PlacedNic { nic, addresses: self.placement.addresses_of(&nic.name) })
+    }
+}
+
+/// An interface, and its addresses where the VPS lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlacedNic<'a> {
+    /// The interface.
+    pub nic: &'a Nic,
+    /// Its addresses in the network's range.
+    pub addresses: &'a [IpAddr],
 }
 
 /// An administrative hold, such as for an unpaid bill.

@@ -224,8 +224,8 @@ pub fn push_job(
     }
     let spec = caller.find(shared.engine.vps(&start.vps), &start.vps)?.spec();
     for (field, id) in [("start.uid", start.uid), ("start.gid", start.gid)] {
-        if id.is_some_and(|id| id >= spec.ids.length) {
-            let rule = format!("ids of this VPS are 0 to {}", spec.ids.length - 1);
+        if id.is_some_and(|id| id >= spec.placement.ids.length) {
+            let rule = format!("ids of this VPS are 0 to {}", spec.placement.ids.length - 1);
             return Err(ApiError::invalid_field(field, rule).into());
         }
     }
@@ -235,7 +235,7 @@ pub fn push_job(
         gid: start.gid,
         mode: start.mode,
         mode_mask: 0o7777,
-        ids: Some(spec.ids.length),
+        ids: Some(spec.placement.ids.length),
     };
     let target =
         Target { path, is_directory: start.is_directory, creates_directories: start.create_directories };

@@ -160,7 +160,7 @@ cases! {
             }),
             is_done: |engine| {
                 let is_ready = is(engine, "old", VpsState::Ready);
-                let ids = engine.vps("old").unwrap().spec().ids;
+                let ids = engine.vps("old").unwrap().spec().placement.ids;
                 assert!(!is_ready || ids.length == 8 * IdRange::DEFAULT_LENGTH);
                 is_ready
             },

@@ -50,7 +50,7 @@ impl Ids {
 
     /// Whether a VPS has as many ids as these features need.
     pub(crate) fn suffice(&self, spec: &VpsSpec, features: &Features) -> bool {
-        spec.ids.length >= self.needed(features)
+        spec.placement.ids.length >= self.needed(features)
     }
 
     /// Refuses features that need more ids than a VPS has whose files have them on disk: there they can't be exchanged.
@@ -58,7 +58,7 @@ impl Ids {
         if self.suffice(spec, features) || self.pools.of(spec)?.driver().owner(spec.id)?.is_none() {
             return Ok(());
         }
-        let (name, has, needs) = (spec.name.as_str(), spec.ids.length, self.needed(features));
+        let (name, has, needs) = (spec.name.as_str(), spec.placement.ids.length, self.needed(features));
         let message = format!("VPS {name:?} has {has} user ids on disk, and would need {needs}");
         Err(EngineError::new(Reason::FacilityMissing, message)
             .hint("its pool can't give it others: make a new VPS with these features"))

@@ -20,7 +20,9 @@ use insula_net::{
 };
 use insula_runtime::plan::host_interface_name;
 use insula_store::Store;
-use insula_types::{NetworkName, NetworkOrigin, NetworkSpec, Nic, Profile, Reason, VpsId, VpsSpec};
+use insula_types::{
+    NetworkName, NetworkOrigin, NetworkSpec, Nic, NicAddresses, PlacedNic, Profile, Reason, VpsId, VpsSpec,
+};
 
 use crate::blocking::blocking;
 use crate::error::EngineError;
@@ -251,14 +253,14 @@ impl Networks {
         Ok(wanted)
     }
 
-    /// Addresses for the interfaces of a VPS. They are its own once it is in the database: the caller lets no other
+    /// The interfaces of a VPS, and addresses for them. These are its own once it is in the database: the caller lets no other
     /// choose until then.
     pub(crate) async fn assign(
         &self,
         vps: &VpsId,
         wanted: &[WantedNic],
         asked: &[IpAddr],
-    ) -> Result<Vec<Nic>, EngineError> {
+    ) -> Result<(Vec<Nic>, NicAddresses), EngineError> {
         let with_network = |nic: &WantedNic| Ok((nic.clone(), self.find(nic.network.as_str())?));
         let wanted = wanted.iter().map(with_network).collect::<Result<Vec<_>, EngineError>>()?;
         let names: Vec<NetworkName> = wanted.iter().map(|(_, network)| network.name.clone()).collect();
@@ -345,11 +347,11 @@ fn remove_bridge(network: &NetworkSpec) -> Result<(), EngineError> {
 }
 
 fn guest_ports(spec: &VpsSpec) -> Vec<GuestPort> {
-    let port = |(index, nic): (usize, &Nic)| {
+    let port = |(index, PlacedNic { nic, addresses })| {
         let veth = host_interface_name(&spec.id, index)?;
-        Some(GuestPort { veth, mac: nic.mac, addresses: nic.addresses.clone() })
+        Some(GuestPort { veth, mac: nic.mac, addresses: addresses.to_vec() })
     };
-    spec.nics.iter().enumerate().filter_map(port).collect()
+    spec.placed_nics().enumerate().filter_map(port).collect()
 }
 
 fn not_made(network: &NetworkSpec, error: BridgeError) -> EngineError {

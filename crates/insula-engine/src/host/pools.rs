@@ -86,7 +86,7 @@ impl Pools {
 
     /// The pool that a VPS is in.
     pub fn of(&self, spec: &VpsSpec) -> Result<&HostPool, EngineError> {
-        self.by_name(spec.pool.as_str())
+        self.by_name(spec.placement.pool.as_str())
     }
 
     /// The pool that new VPSes and images go to.
@@ -137,7 +137,7 @@ impl HostPool {
 
     /// The ids that copies for a VPS must get on disk; `None` where the kernel maps them.
     pub fn ids_on_disk(&self, spec: &VpsSpec) -> Option<IdRange> {
-        (!self.maps_ids).then_some(spec.ids)
+        (!self.maps_ids).then_some(spec.placement.ids)
     }
 
     /// Refuses an image of another pool: what is copied never leaves its pool.
@@ -147,7 +147,7 @@ impl HostPool {
 
     /// Refuses a VPS of another pool as the source of a copy.
     pub fn check_source(&self, source: &VpsSpec) -> Result<(), EngineError> {
-        self.check_same(&source.pool, || format!("VPS {:?}", source.name.as_str()))
+        self.check_same(&source.placement.pool, || format!("VPS {:?}", source.name.as_str()))
     }
 
     fn check_same(&self, other: &PoolName, what: impl Fn() -> String) -> Result<(), EngineError> {

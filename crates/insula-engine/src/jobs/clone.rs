@@ -99,18 +99,19 @@ impl Engine {
 
         let assigning = self.assigning.lock().await;
         self.check_name(&request.name)?;
-        let nics = self.networks.assign(&id, &nics, &request.addresses).await?;
+        let (nics, addresses) = self.networks.assign(&id, &nics, &request.addresses).await?;
+        let ids = self.ids.assign(&model.features, &self.table.taken_ids()).await?;
         let spec = VpsSpec {
             id,
             name: request.name,
             hostname,
-            ids: self.ids.assign(&model.features, &self.table.taken_ids()).await?,
             nics,
             power: DesiredPower::Off,
             created_at: now_ms() / 1000,
             delete_protection: false,
             suspension: None,
             revision: 1,
+            placement: self.first_placement(model.placement.pool.clone(), ids, addresses),
             ..(*model).clone()
         };
         let record = self.reserve(asked, work, spec, job, Some(claim)).await?;

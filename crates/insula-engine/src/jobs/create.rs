@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use insula_runtime::cgroup::plan_limits;
 use insula_runtime::hash_password;
 use insula_types::{
-    DesiredPower, Features, ImageRef, Labels, Limits, NetworkName, OperationId, OperationKind,
-    OperationRecord, Profile, ProfileName, Reason, Supervision, TenantName, VpsId, VpsName, VpsSpec,
+    DesiredPower, Features, IdRange, ImageRef, Labels, Limits, NetworkName, NicAddresses, OperationId,
+    OperationKind, OperationRecord, Placement, PoolName, Profile, ProfileName, Reason, Supervision,
+    TenantName, VpsId, VpsName, VpsSpec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -116,18 +117,17 @@ impl Engine {
         let assigning = self.assigning.lock().await;
         self.check_name(&request.name)?;
         let id = VpsId::new();
-        let nics = self.networks.assign(&id, &nics, &request.addresses).await?;
+        let (nics, addresses) = self.networks.assign(&id, &nics, &request.addresses).await?;
+        let ids = self.ids.assign(&features, &self.table.taken_ids()).await?;
         let spec = VpsSpec {
             id,
             name: request.name,
             hostname,
             image: image.fingerprint,
             init: image.init,
-            pool: pool.name().clone(),
             profile: profile.name,
             limits,
             own_limits: request.limits,
-            ids: self.ids.assign(&features, &self.table.taken_ids()).await?,
             features,
             own_features: request.features,
             supervision: request.supervision.or(&profile.supervision),
@@ -142,6 +142,7 @@ impl Engine {
             suspension: None,
             trash: None,
             revision: 1,
+            placement: self.first_placement(pool.name().clone(), ids, addresses),
         };
         let boot = request.start.then_some(Boot { wait_ready: request.wait_ready });
         let work = Work::new(OperationId::new(), OperationKind::CreateVps, Some(id));
@@ -149,6 +150,11 @@ impl Engine {
         let record = self.reserve(asked, work, spec, job, None).await?;
         drop(assigning);
         Ok(record)
+    }
+
+    /// The place of a VPS that is new here.
+    pub(crate) fn first_placement(&self, pool: PoolName, ids: IdRange, addresses: NicAddresses) -> Placement {
+        Placement { host_id: self.host_id(), epoch: Placement::FIRST_EPOCH, pool, ids, addresses }
     }
 
     pub(crate) fn check_name(&self, name: &VpsName) -> Result<(), EngineError> {

@@ -8,7 +8,7 @@ use insula_runtime::{
     plan_start,
 };
 use insula_storage::Volume;
-use insula_types::{DesiredPower, InterfaceName, NetworkSpec, Nic, Reason, VpsSpec};
+use insula_types::{DesiredPower, InterfaceName, NetworkSpec, PlacedNic, Reason, VpsSpec};
 
 use crate::host::features::observe_devices;
 use crate::{Engine, EngineError, Power, VpsHandle};
@@ -36,7 +36,8 @@ impl Engine {
         }
         self.ids.check(&spec, &spec.features)?;
         let ids = self.ids.assign(&spec.features, &self.table.taken_ids()).await?;
-        let longer = VpsSpec { ids, ..(*spec).clone() };
+        let mut longer = (*spec).clone();
+        longer.placement.ids = ids;
         let kept = longer.clone();
         self.store(move |store| store.exchange_ids(&kept)).await?;
         self.table.change(handle, longer);
@@ -45,7 +46,8 @@ impl Engine {
 
     fn plan_start(&self, spec: &VpsSpec) -> Result<StartPlan, EngineError> {
         let networks = self.networks.of(spec)?;
-        let nics: Vec<(&Nic, &NetworkSpec)> = spec.nics.iter().zip(networks.iter().map(|n| &**n)).collect();
+        let nics: Vec<(PlacedNic<'_>, &NetworkSpec)> =
+            spec.placed_nics().zip(networks.iter().map(|network| &**network)).collect();
         let files = render_guest_network(&nics, &observe_host_dns()).into_iter().map(|file| RunFile {
             path: file.path.to_string_lossy().into_owned(),
             mode: file.mode,
@@ -66,12 +68,12 @@ impl Engine {
                 limits: &spec.limits,
                 features: &spec.features,
                 init: spec.init,
-                nics: nics.iter().map(|(nic, network)| guest_nic(nic, network)).collect(),
+                nics: nics.iter().map(|(nic, network)| guest_nic(*nic, network)).collect(),
                 run_files: files.collect(),
                 environment: vec![],
             },
             host: HostInput {
-                ids: spec.ids,
+                ids: spec.placement.ids,
                 root,
                 bridges: nics.iter().map(|(_, network)| bridge_of(network)).collect::<Result<_, _>>()?,
                 devices: &devices,
@@ -104,12 +106,12 @@ fn bridge_of(network: &NetworkSpec) -> Result<InterfaceName, EngineError> {
 }
 
 /// An interface as the guest sees it.
-fn guest_nic(nic: &Nic, network: &NetworkSpec) -> GuestNic {
+fn guest_nic(PlacedNic { nic, addresses }: PlacedNic<'_>, network: &NetworkSpec) -> GuestNic {
     let prefix = network.subnet.prefix_len();
     GuestNic {
         name: nic.name.clone(),
         mac: nic.mac,
-        addresses: nic.addresses.iter().map(|address| (*address, prefix)).collect(),
+        addresses: addresses.iter().map(|address| (*address, prefix)).collect(),
         gateway: nic.default_route.then(|| network.gateway()),
     }
 }

@@ -42,7 +42,7 @@ impl Table {
 
     /// The user ids that they have on the host, those in the trash too.
     pub(crate) fn taken_ids(&self) -> Vec<IdRange> {
-        self.read().by_id.values().map(|handle| handle.spec().ids).collect()
+        self.read().by_id.values().map(|handle| handle.spec().placement.ids).collect()
     }
 
     /// Those that are not in the trash, by name.

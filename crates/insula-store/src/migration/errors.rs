@@ -1,12 +1,12 @@
 //! Version 4: the error of an operation was a text of many lines, and is a structure from now on.
 
-use insula_types::Failure;
+use insula_types::{Failure, HostId};
 use rusqlite::{Connection, params};
 
 use crate::column::to_json;
 
 /// Reads each error as the agents before wrote it, and writes it as JSON.
-pub(super) fn give_errors_a_structure(db: &Connection) -> rusqlite::Result<()> {
+pub(super) fn give_errors_a_structure(db: &Connection, _host: HostId) -> rusqlite::Result<()> {
     let mut failed =
         db.prepare("SELECT id, error_reason, error_text FROM operation WHERE error_reason IS NOT NULL")?;
     let mut rewrite = db.prepare("UPDATE operation SET error = ?2 WHERE id = ?1")?;

@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use insula_net::{check_address, next_address};
-use insula_types::{AddressAssignment, MacAddress, NetworkName, NetworkSpec, Nic, Reason, VpsId};
+use insula_types::{
+    AddressAssignment, InterfaceName, MacAddress, NetworkName, NetworkSpec, Nic, NicAddresses, Reason, VpsId,
+};
 
 use crate::error::EngineError;
 
@@ -44,30 +46,31 @@ pub(super) struct Assigned {
     pub(super) last: BTreeMap<NetworkName, IpAddr>,
 }
 
-/// The interfaces with their addresses: those that were asked for go to the network whose range they are from, and a
+/// The interfaces, and their addresses: those that were asked for go to the network whose range they are from, and a
 /// network without one gives its next free one.
 pub(super) fn plan_nics(
     vps: &VpsId,
     wanted: &[(WantedNic, Arc<NetworkSpec>)],
     asked: &[IpAddr],
     assigned: &Assigned,
-) -> Result<Vec<Nic>, EngineError> {
+) -> Result<(Vec<Nic>, NicAddresses), EngineError> {
     let networks: Vec<Arc<NetworkSpec>> = wanted.iter().map(|(_, network)| network.clone()).collect();
     let asked = sort_asked(&networks, asked, &assigned.taken)?;
-    let mut nics = vec![];
+    let (mut nics, mut placed) = (vec![], NicAddresses::new());
     for ((index, (nic, network)), mut addresses) in (0_u8..).zip(wanted).zip(asked) {
         if addresses.is_empty() {
             addresses.push(choose_address(network, assigned)?);
         }
+        let name: InterfaceName = format!("eth{index}").parse().expect("a short word");
+        placed.insert(name.clone(), addresses);
         nics.push(Nic {
-            name: format!("eth{index}").parse().expect("a short word"),
+            name,
             network: network.name.clone(),
             mac: MacAddress::of(vps, index),
-            addresses,
             default_route: nic.default_route,
         });
     }
-    Ok(nics)
+    Ok((nics, placed))
 }
 
 fn choose_address(network: &NetworkSpec, assigned: &Assigned) -> Result<IpAddr, EngineError> {
@@ -199,8 +202,8 @@ mod tests {
         let wanted: Vec<_> = wanted.into_iter().zip(networks).collect();
         let (vps, asked) = (VpsId::new(), addresses(&["10.64.3.7"]));
         let last = BTreeMap::from([("office".parse().unwrap(), "10.64.9.5".parse().unwrap())]);
-        let nics = plan_nics(&vps, &wanted, &asked, &Assigned { taken: vec![], last }).unwrap();
-        let told = |nic: &Nic| (nic.name.to_string(), nic.addresses.clone(), nic.default_route);
+        let (nics, placed) = plan_nics(&vps, &wanted, &asked, &Assigned { taken: vec![], last }).unwrap();
+        let told = |nic: &Nic| (nic.name.to_string(), placed[&nic.name].clone(), nic.default_route);
         assert_eq!(
             nics.iter().map(told).collect::<Vec<_>>(),
             [

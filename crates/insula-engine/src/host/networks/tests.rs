@@ -68,18 +68,20 @@ fn set<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
     names.map(str::to_owned).into()
 }
 
-/// A VPS with the first addresses of a network, as the database keeps it. Its interface is written as it was before
-/// interfaces said who has the default route.
+/// A VPS with the first addresses of a network, as the database keeps it.
 fn insert_vps(networks: &Networks, network: &NetworkSpec) -> VpsSpec {
     let id = VpsId::new();
     let address = network.subnet.hosts().nth(1).unwrap();
     let mac = insula_types::MacAddress::of(&id, 0);
     let spec: VpsSpec = serde_json::from_value(json!({
         "id": id, "name": format!("in-{}", network.name), "hostname": "web1", "image": "07".repeat(32),
-        "init": "systemd", "pool": "default", "profile": "small", "limits": {},
-        "ids": {"start": 65536, "length": 65536},
-        "nics": [{"name": "eth0", "network": network.name, "mac": mac, "addresses": [address]}],
-        "ssh_keys": [], "power": "off", "created_at": 1
+        "init": "systemd", "profile": "small", "limits": {},
+        "nics": [{"name": "eth0", "network": network.name, "mac": mac, "default_route": true}],
+        "ssh_keys": [], "power": "off", "created_at": 1,
+        "placement": {
+            "host_id": networks.store.host_id(), "epoch": 1, "pool": "default",
+            "ids": {"start": 65536, "length": 65536}, "addresses": {"eth0": [address]}
+        }
     }))
     .unwrap();
     networks.store.insert_vps(&spec, &operation(OperationKind::CreateVps, &id)).unwrap();
@@ -209,7 +211,6 @@ fn a_network_that_settings_no_longer_name_stays_while_it_is_used() {
     let mut host = Host::new();
     let networks = host.open();
     let vps = insert_vps(&networks, &networks.find("default").unwrap());
-    assert!(vps.nics[0].default_route);
     drop(networks);
 
     host.settings = NetworkSettings {

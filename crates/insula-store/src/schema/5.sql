@@ -1,0 +1,2 @@
+-- Version 5: a VPS says where it lives, on which host and in which epoch. This file is never edited.
+-- Code puts pool, ids and the addresses of interfaces into a part of the JSON in vps.spec, with the host's id beside them.
