@@ -26,7 +26,7 @@ use std::sync::Arc;
 use insula_api::v1;
 use insula_engine::{Engine, VpsView};
 use insula_runtime::plan::host_interface_name;
-use insula_types::{HostId, OperationRecord};
+use insula_types::{HostId, OperationRecord, VpsState};
 use tokio::sync::watch;
 use tonic::Status;
 
@@ -99,7 +99,7 @@ fn vps(view: &VpsView) -> v1::Vps {
         next_boot_time: observed.boot_at_ms.map(insula_api::convert::timestamp_ms),
         last_exit: observed.last_exit.as_ref().map(Into::into),
         operation: view.work.map(|work| work.operation.to_string()).unwrap_or_default(),
-        starts_with_host: insula_engine::starts_with_host(&view.spec),
+        starts_with_host: view.state != VpsState::Elsewhere && insula_engine::starts_with_host(&view.spec),
         awaits_autostart: view.awaits_autostart,
         ..v1::Vps::from(&*view.spec)
     };

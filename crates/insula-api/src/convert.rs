@@ -145,7 +145,7 @@ macro_rules! states {
 
 states!(
     Creating, Stopped, Starting, Running, Ready, Paused, Stopping, Failed, Deleting, Suspended, Deleted,
-    Waiting
+    Waiting, Elsewhere
 );
 
 impl From<&VpsSpec> for v1::Vps {
@@ -176,6 +176,8 @@ impl From<&VpsSpec> for v1::Vps {
             supervision: Some((&usual(spec.supervision)).into()),
             own_supervision: Some((&spec.own_supervision).into()),
             ssh_keys: spec.ssh_keys.clone(),
+            host: spec.placement.host_id.to_string(),
+            epoch: spec.placement.epoch,
             ..Self::default()
         }
     }

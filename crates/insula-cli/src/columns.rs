@@ -57,6 +57,8 @@ columns! {
         asked "own-features" => own_features;
         asked "hostname" => |vps| vps.hostname.clone();
         asked "image" => |vps| short(&vps.image);
+        asked "host" => |vps| vps.host.clone();
+        asked "epoch" => |vps| number_or_nothing(vps.epoch);
         asked "pool" => |vps| vps.pool.clone();
         asked "network" => |vps| join(vps.interfaces.iter().map(|nic| &nic.network));
         asked "mac" => |vps| join(vps.interfaces.iter().map(|nic| &nic.mac_address));
@@ -66,7 +68,7 @@ columns! {
         asked "ready" => |vps| time(vps.ready_time.as_ref());
         usual "uptime" => |vps| age(vps.start_time.as_ref());
         asked "boots" => |vps| vps.boots.to_string();
-        asked "pid" => |vps| number_or_nothing(vps.init_pid);
+        asked "pid" => |vps| number_or_nothing(vps.init_pid.into());
         known "next-boot" => |vps| time(vps.next_boot_time.as_ref());
         asked "last-exit" => |vps| vps.last_exit.as_ref().map(last_exit).unwrap_or_default();
         asked "on-crash" => |vps| vps.supervision.as_ref().map(on_crash).unwrap_or_default();
@@ -235,7 +237,7 @@ fn short(fingerprint: &str) -> String {
     fingerprint.chars().take(insula_types::Fingerprint::SHORTEST_PREFIX).collect()
 }
 
-fn number_or_nothing(number: u32) -> String {
+fn number_or_nothing(number: u64) -> String {
     if number == 0 { String::new() } else { number.to_string() }
 }
 

@@ -7,6 +7,7 @@
 
 mod cases;
 mod doubt;
+mod elsewhere;
 mod host;
 mod leftovers;
 mod meanwhile;

@@ -98,6 +98,8 @@ reasons! {
     VpsSuspended = "VPS_SUSPENDED",
     /// The VPS is in the trash.
     VpsDeleted = "VPS_DELETED",
+    /// The VPS lives on another host. This one does not run it, and touches nothing that it has.
+    VpsElsewhere = "VPS_ELSEWHERE",
     /// The VPS is protected from being deleted.
     DeleteProtected = "DELETE_PROTECTED",
     /// There is a profile of this name already.

@@ -15,6 +15,7 @@ use std::str::FromStr;
 /// running, ready ──> waiting ──> starting, stopped, failed
 /// stopped, failed ──> suspended ──> stopped
 /// any of them ──> deleting, deleted ──> stopped
+/// without processes ──> elsewhere
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -43,11 +44,13 @@ pub enum VpsState {
     Deleted,
     /// Its boots follow each other too quickly: it is booted again after a pause.
     Waiting,
+    /// It lives on another host: this one leaves it alone.
+    Elsewhere,
 }
 
 impl VpsState {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Creating,
         Self::Stopped,
         Self::Starting,
@@ -60,6 +63,7 @@ impl VpsState {
         Self::Suspended,
         Self::Deleted,
         Self::Waiting,
+        Self::Elsewhere,
     ];
 
     /// The word for people and JSON.
@@ -77,6 +81,7 @@ impl VpsState {
             Self::Suspended => "suspended",
             Self::Deleted => "deleted",
             Self::Waiting => "waiting",
+            Self::Elsewhere => "elsewhere",
         }
     }
 

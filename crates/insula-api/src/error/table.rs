@@ -67,6 +67,7 @@ pub(super) fn outside(reason: Reason) -> Outside {
         AddressInUse => (Code::AlreadyExists, exit::REFUSED, Fix),
         VpsNotRunning | VpsRunning | VpsPaused | VpsSuspended | VpsDeleted | ProfileInUse
         | NotCancellable => (Code::FailedPrecondition, exit::REFUSED, Read),
+        VpsElsewhere => (Code::FailedPrecondition, exit::REFUSED, Person),
         FileWrongKind => (Code::FailedPrecondition, exit::REFUSED, Fix),
         MonitorTooOld => (Code::FailedPrecondition, exit::REFUSED, Fix),
         LimitRefused => (Code::FailedPrecondition, exit::REFUSED, Fix),

@@ -60,6 +60,8 @@ mod tests {
         let vps = Vps {
             name: "web1".into(),
             id: "0193".into(),
+            host: "0192".into(),
+            epoch: 2,
             state: VpsState::Suspended.into(),
             tenant: "acme".into(),
             labels: [("env", "prod"), ("a/b", "\x1b[2J")].map(|(k, v)| (k.into(), v.into())).into(),

@@ -50,6 +50,11 @@ impl Host {
         Self { directory, settings }
     }
 
+    /// The file that says which host it is.
+    pub(super) fn id_file(&self) -> PathBuf {
+        self.settings.state_dir.join("host-id")
+    }
+
     /// Runs an engine until `work` is done, and throws it away as a crash would.
     pub(super) fn with_engine<T>(&self, work: impl AsyncFnOnce(Engine) -> T) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

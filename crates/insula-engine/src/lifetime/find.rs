@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use insula_runtime::{ConnectionError, Status, VpsDirectory};
-use insula_types::{DesiredPower, ExitReason, ExitRecord, SnapshotInfo, VpsId, VpsSpec, VpsState};
+use insula_types::{DesiredPower, ExitReason, ExitRecord, Placement, SnapshotInfo, VpsId, VpsSpec, VpsState};
 
 use crate::vps::handle::is_on;
 use crate::vps::link::MonitorLink;
@@ -14,7 +14,7 @@ use crate::{Engine, EngineError, now_ms};
 
 impl Engine {
     /// Finds which VPSes run, all at once: their monitors say so. Those whose monitors live and say nothing that is
-    /// understood are returned, and left alone.
+    /// understood are returned, and left alone; and so are those that live on another host.
     pub(super) async fn find_vpses(&self) -> Result<BTreeSet<VpsId>, EngineError> {
         let specs = self.store(|store| store.vpses()).await?;
         let mut exits: HashMap<VpsId, ExitRecord> =
@@ -46,6 +46,11 @@ impl Engine {
     /// down.
     async fn find_vps(&self, mut spec: VpsSpec, exit: Option<ExitRecord>, was_on: bool) -> (VpsSpec, Found) {
         const LIMIT: Duration = Duration::from_secs(10);
+        if spec.placement.host_id != self.host_id() {
+            let Placement { host_id, epoch, .. } = spec.placement;
+            tracing::warn!(vps = %spec.id, name = %spec.name, "it lives on host {host_id} (epoch {epoch}), and is left alone");
+            return (spec, Found { exit, running: None, is_silent: true });
+        }
         let directory = VpsDirectory::new(&self.settings.run_dir, &spec.id);
         if let Ok(link) = MonitorLink::connect(&directory) {
             match tokio::time::timeout(LIMIT, link.hello()).await {

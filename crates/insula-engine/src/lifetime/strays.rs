@@ -15,7 +15,7 @@ use crate::{Engine, EngineError, Power, VpsHandle};
 
 impl Engine {
     /// Removes what belongs to no VPS: groups, run directories, volumes. VPSes with unfinished operations are left
-    /// to these.
+    /// to these, and VPSes of another host to that.
     pub(super) async fn remove_strays(
         &self,
         unfinished: &[OperationRecord],
@@ -26,7 +26,8 @@ impl Engine {
         let mut alive: BTreeSet<VpsId> =
             self.table.all().iter().filter(|h| running(h)).map(|h| h.id).collect();
         alive.extend(silent);
-        let busy: BTreeSet<String> = unfinished.iter().map(|record| record.target.clone()).collect();
+        let mut busy: BTreeSet<String> = unfinished.iter().map(|record| record.target.clone()).collect();
+        busy.extend(self.table.all().iter().filter(|h| h.is_elsewhere()).map(|h| h.id.to_string()));
         let held: BTreeSet<Volume> = unfinished.iter().flat_map(held_volumes).collect();
         let images: BTreeSet<_> = self.images.all().into_iter().map(|image| image.fingerprint).collect();
         let snapshots: BTreeSet<_> = self

@@ -57,6 +57,8 @@ const STOP_FIRST: &str = "stop it first: insula stop NAME";
 const RESUME_FIRST: &str = "resume it first: insula resume NAME";
 const BOOT_LOOP: &str = "it boots again after a pause; see why: insula log NAME";
 const FORCE: &str = "stop it first, or add --force";
+const OTHER_HOST: &str = "ask that host, which insula show NAME names; if it is this one, give this one its id back: \
+                          docs/configuration.md, The host's id";
 const UNSUSPEND: &str = "a client that may unsuspend it must do that first: insula unsuspend NAME";
 
 /// Whether the request is allowed in the state.
@@ -65,6 +67,7 @@ pub fn judge(request: Request, state: VpsState) -> Verdict {
     use Verdict::*;
     use VpsState::*;
     match (request, state) {
+        (_, Elsewhere) => Refuse(Reason::VpsElsewhere, OTHER_HOST),
         (_, Creating | Deleting) => Refuse(Reason::VpsBusy, "wait until it is done: insula operation list"),
 
         (Undelete | Delete { .. }, Deleted) => Accept,
@@ -129,6 +132,7 @@ pub(crate) fn admit(request: Request, name: &str, state: VpsState) -> Result<boo
         Verdict::Refuse(reason, hint) => {
             let message = match state {
                 VpsState::Deleted => format!("VPS {name:?} is in the trash"),
+                VpsState::Elsewhere => format!("VPS {name:?} lives on another host"),
                 _ => format!("VPS {name:?} is {state}"),
             };
             Err(EngineError::new(reason, message).hint(hint.replace("NAME", name)))
@@ -179,6 +183,7 @@ mod tests {
             (VpsState::Waiting, "==++--++-+=-+-++--++"),
             (VpsState::Deleted, "--------==+++-------"),
             (VpsState::Deleting, "--------------------"),
+            (VpsState::Elsewhere, "--------------------"),
         ];
         for (state, row) in table {
             for (request, expected) in REQUESTS.into_iter().zip(row.chars()) {

@@ -32,7 +32,7 @@ impl Engine {
         let mut next = None;
         for handle in self.table.all() {
             let spec = handle.spec();
-            let Some(trash) = spec.trash else { continue };
+            let Some(trash) = spec.trash.filter(|_| !handle.is_elsewhere()) else { continue };
             if trash.expires_at_ms > now_ms() {
                 next = Some(next.map_or(trash.expires_at_ms, |next: i64| next.min(trash.expires_at_ms)));
                 continue;

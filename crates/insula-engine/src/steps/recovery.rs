@@ -19,11 +19,18 @@ fn recovery_of(step: &Step) -> Recovery {
 }
 
 impl Engine {
-    /// Goes on with an operation that a dead agent left.
+    /// Goes on with an operation that a dead agent left. One that works on a VPS of another host stays as it is in the
+    /// journal.
     pub(crate) fn recover(&self, mut record: OperationRecord) -> Result<(), EngineError> {
         tracing::info!(operation = %record.id, "going on with {} of {}", record.kind, record.target_name);
         let job: Job = serde_json::from_str(&record.request)
             .map_err(|error| EngineError::internal("failed to read the journal", error))?;
+        let handle = |vps: Option<VpsId>| vps.and_then(|vps| self.table.by_id(&vps));
+        let worked_on = [handle(job.source()), handle(job.target().vps())];
+        if worked_on.iter().flatten().any(|vps| vps.is_elsewhere()) {
+            tracing::warn!(operation = %record.id, "it is left alone: its VPS lives on another host");
+            return Ok(());
+        }
         let plan = job.plan();
         fit(&mut record, &plan);
         match plan.steps.get(record.step as usize).map(recovery_of) {
@@ -39,15 +46,11 @@ impl Engine {
             _ => {}
         }
         let work = Work::new(record.id, record.kind, job.target().vps());
-        let handle = |vps: Option<VpsId>| vps.and_then(|vps| self.table.by_id(&vps));
-        let right = match (record.state, handle(job.target().vps())) {
-            (OperationState::Queued, Some(handle)) => Right::Later(handle.queue_again()),
+        let right = match (record.state, &worked_on) {
+            (OperationState::Queued, [_, Some(handle)]) => Right::Later(handle.queue_again()),
             // Whoever waits for a boot does not work on the VPS: another may have it.
             (OperationState::Running, _) if plan.is_waiting(record.step as usize) => Right::Now(vec![]),
-            (_, target) => {
-                let worked_on = [handle(job.source()), target].into_iter().flatten();
-                Right::Now(worked_on.filter_map(|handle| handle.claim(work).ok()).collect())
-            }
+            _ => Right::Now(worked_on.iter().flatten().filter_map(|vps| vps.claim(work).ok()).collect()),
         };
         self.spawn(record, job, right);
         Ok(())

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use insula_types::{
-    ExitReason, ExitRecord, OperationId, OperationKind, Reason, SnapshotInfo, VpsId, VpsName, VpsSpec,
-    VpsState,
+    ExitReason, ExitRecord, HostId, OperationId, OperationKind, Reason, SnapshotInfo, VpsId, VpsName,
+    VpsSpec, VpsState,
 };
 use tokio::sync::{OwnedMutexGuard, mpsc, watch};
 
@@ -106,6 +106,8 @@ impl Work {
 pub struct VpsHandle {
     /// Never changes.
     pub id: VpsId,
+    /// The host of this agent.
+    host: HostId,
     spec: RwLock<Arc<VpsSpec>>,
     /// Whoever works on it holds this; others wait in order.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -140,6 +142,7 @@ const MOST_WAITING: usize = 8;
 
 impl VpsHandle {
     pub(crate) fn new(
+        host: HostId,
         spec: VpsSpec,
         snapshots: Vec<SnapshotInfo>,
         observed: watch::Receiver<Observed>,
@@ -148,6 +151,7 @@ impl VpsHandle {
         let (id, spec) = (spec.id, RwLock::new(Arc::new(spec)));
         Self {
             id,
+            host,
             spec,
             turn: Arc::default(),
             work: Mutex::default(),
@@ -175,6 +179,11 @@ impl VpsHandle {
         self.spec().name.clone()
     }
 
+    /// Whether it lives on another host: then nothing that it has is this agent's to touch.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.spec().placement.host_id != self.host
+    }
+
     /// What it is doing.
     pub fn state(&self) -> VpsState {
         self.state_of(&self.observed.borrow())
@@ -187,13 +196,13 @@ impl VpsHandle {
                 VpsState::Creating
             }
             Some(OperationKind::DeleteVps) => VpsState::Deleting,
-            _ => resting_state(&self.spec(), observed),
+            _ => resting_state(self.host, &self.spec(), observed),
         }
     }
 
     /// What it is doing, but for the operation that works on it.
     pub(crate) fn resting_state(&self) -> VpsState {
-        resting_state(&self.spec(), &self.observed.borrow())
+        resting_state(self.host, &self.spec(), &self.observed.borrow())
     }
 
     /// A moment's copy.
@@ -290,8 +299,9 @@ impl VpsHandle {
     }
 }
 
-fn resting_state(spec: &VpsSpec, observed: &Observed) -> VpsState {
+fn resting_state(host: HostId, spec: &VpsSpec, observed: &Observed) -> VpsState {
     match observed.power {
+        _ if spec.placement.host_id != host => VpsState::Elsewhere,
         Power::Off if spec.trash.is_some() => VpsState::Deleted,
         Power::Off if spec.suspension.is_some() => VpsState::Suspended,
         _ => observed.state(),

@@ -52,7 +52,7 @@ pub(crate) struct Found {
     pub(crate) exit: Option<ExitRecord>,
     /// Its monitor, where it lives, the version of the protocol that it speaks, and what it says.
     pub(crate) running: Option<(MonitorLink, u32, Status)>,
-    /// Whether its monitor lives, but is not understood.
+    /// Whether its monitor lives, but is not understood, or is another host's.
     pub(crate) is_silent: bool,
 }
 
@@ -91,6 +91,7 @@ impl VpsTask {
         let directory = VpsDirectory::new(&around.run_dir, &spec.id);
         let (observed, receiver) = watch::channel(Observed { last_exit: found.exit, ..Observed::default() });
         let (sender, commands) = mpsc::channel(16);
+        let host = around.store.host_id();
         let mut task = Self {
             around,
             id: spec.id,
@@ -110,7 +111,7 @@ impl VpsTask {
             task.update(&status);
         }
         tokio::spawn(task.run());
-        VpsHandle::new(spec, snapshots, receiver, sender)
+        VpsHandle::new(host, spec, snapshots, receiver, sender)
     }
 
     async fn run(mut self) {

@@ -126,7 +126,7 @@ impl Autostarts {
             _ => plan_order(self.table.all().iter().map(|handle| handle.spec()).collect()),
         };
         let mut pending = self.pending.lock().await;
-        for handle in vpses.iter().filter_map(|vps| self.table.by_id(vps)) {
+        for handle in vpses.iter().filter_map(|vps| self.own(vps)) {
             handle.awaits_autostart.store(true, Ordering::Relaxed);
         }
         *pending = Pending { boot_id, vpses: vpses.clone() };
@@ -152,6 +152,11 @@ impl Autostarts {
         Ok(())
     }
 
+    /// A VPS of this host. One of another stays on the list: its turn comes when it lives here.
+    fn own(&self, vps: &VpsId) -> Option<Arc<VpsHandle>> {
+        self.table.by_id(vps).filter(|handle| !handle.is_elsewhere())
+    }
+
     async fn keep_pending(&self, pending: &Pending) -> Result<(), EngineError> {
         let json = serde_json::to_string(pending)
             .map_err(|error| EngineError::internal("failed to write down what is to be started", error))?;
@@ -164,7 +169,7 @@ impl Autostarts {
         let (mut gauge, mut booting) = (Gauge::new(), FuturesUnordered::new());
         let mut begun = i32::MAX;
         for vps in vpses {
-            let Some(handle) = self.table.by_id(&vps) else { continue };
+            let Some(handle) = self.own(&vps) else { continue };
             let (spec, mut delay) = (handle.spec(), Duration::ZERO);
             if handle.awaits_autostart.load(Ordering::Relaxed) && starts_with_host(&spec) {
                 wait_for_room(&mut booting, cpus, &mut gauge).await;
