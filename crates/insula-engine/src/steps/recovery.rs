@@ -22,7 +22,6 @@ impl Engine {
     /// Goes on with an operation that a dead agent left. One that works on a VPS of another host stays as it is in the
     /// journal.
     pub(crate) fn recover(&self, mut record: OperationRecord) -> Result<(), EngineError> {
-        tracing::info!(operation = %record.id, "going on with {} of {}", record.kind, record.target_name);
         let job: Job = serde_json::from_str(&record.request)
             .map_err(|error| EngineError::internal("failed to read the journal", error))?;
         let handle = |vps: Option<VpsId>| vps.and_then(|vps| self.table.by_id(&vps));
@@ -31,6 +30,7 @@ impl Engine {
             tracing::warn!(operation = %record.id, "it is left alone: its VPS lives on another host");
             return Ok(());
         }
+        tracing::info!(operation = %record.id, "going on with {} of {}", record.kind, record.target_name);
         let plan = job.plan();
         fit(&mut record, &plan);
         match plan.steps.get(record.step as usize).map(recovery_of) {
