@@ -75,7 +75,11 @@ mod tests {
     use std::path::Path;
 
     use crate::cgroup::{CgroupLayout, Controller, LegacyHierarchy};
-    use insula_types::{Features, IdRange, InitKind, Limits, MacAddress};
+    use insula_types::{Attachment, Features, IdRange, InitKind, Limits, MacAddress};
+
+    fn bridged(bridge: &str) -> Attachment {
+        Attachment::Bridged(bridge.parse().unwrap())
+    }
 
     fn layout() -> CgroupLayout {
         CgroupLayout {
@@ -107,7 +111,7 @@ mod tests {
             host: HostInput {
                 ids: IdRange { start: 1_000_000, length: 65_536 },
                 root: root("/var/lib/insula/pools/default/vps/x/root"),
-                bridges: vec!["insbr0".parse().unwrap(); 2],
+                attachments: vec![bridged("insbr0"); 2],
                 devices: &[],
                 is_nested: false,
                 layout,
@@ -232,7 +236,7 @@ mod tests {
         let other = HostInput {
             ids: IdRange { start: 7_000_000, length: 65_536 },
             root: root("/tank/x"),
-            bridges: vec!["other0".parse().unwrap(); 2],
+            attachments: vec![bridged("other0"); 2],
             layout: &there,
             run_dir: Path::new("/run/other"),
             ..input.host.clone()
@@ -278,6 +282,7 @@ mod tests {
         };
         let memory = Limits { memory: Some("1G".parse().unwrap()), ..Limits::default() };
         let run_file = |path: &str| vec![RunFile { path: path.into(), mode: 0o644, contents: String::new() }];
+        let routed = Attachment::Routed("eth0".parse().unwrap());
         let host = |host| StartInput { host, ..input() };
         let guest = |guest| StartInput { guest, ..input() };
         let refused = [
@@ -285,7 +290,8 @@ mod tests {
             host(HostInput { root: RootPlan { lower: vec!["x".into()], ..root("/x") }, ..input().host }),
             host(HostInput { run_dir: Path::new("run"), ..input().host }),
             host(HostInput { policy: Some(Path::new("apparmor.policy")), ..input().host }),
-            host(HostInput { bridges: vec![], ..input().host }),
+            host(HostInput { attachments: vec![], ..input().host }),
+            host(HostInput { attachments: vec![bridged("insbr0"), routed], ..input().host }),
             guest(GuestInput { hostname: "", ..input().guest }),
             guest(GuestInput { run_files: run_file("../etc/passwd"), ..input().guest }),
             guest(GuestInput { run_files: run_file("/etc/passwd"), ..input().guest }),

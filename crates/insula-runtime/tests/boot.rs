@@ -10,7 +10,7 @@ use std::path::Path;
 
 use insula_runtime::protocol::{ExecEnd, StartPhase};
 use insula_runtime::{Event, GuestRoot, Phase, Request, hash_password, make_anonymous, set_password};
-use insula_types::ExitReason;
+use insula_types::{Attachment, ExitReason};
 use scratch::{ScratchHost, deadline, run, wait_for_end};
 
 #[test]
@@ -181,7 +181,7 @@ fn a_failed_start_names_its_phase_and_leaves_nothing() {
     let mut no_root = host.plan();
     no_root.host.root.upper = "/nonexistent".into();
     let mut no_bridge = host.plan();
-    no_bridge.host.nics[0].bridge = "nobridge".parse().unwrap();
+    no_bridge.host.nics[0].attachment = Attachment::Bridged("nobridge".parse().unwrap());
     let mut no_mount = host.plan();
     no_mount.guest.mounts[0].filesystem = "nofs".into();
     let mut no_limit = host.plan();

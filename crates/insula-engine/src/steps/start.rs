@@ -8,7 +8,7 @@ use insula_runtime::{
     plan_start,
 };
 use insula_storage::Volume;
-use insula_types::{DesiredPower, InterfaceName, NetworkSpec, PlacedNic, Reason, VpsSpec};
+use insula_types::{Attachment, DesiredPower, NetworkSpec, PlacedNic, Reason, VpsSpec};
 
 use crate::host::features::observe_devices;
 use crate::{Engine, EngineError, Power, VpsHandle};
@@ -75,7 +75,10 @@ impl Engine {
             host: HostInput {
                 ids: spec.placement.ids,
                 root,
-                bridges: nics.iter().map(|(_, network)| bridge_of(network)).collect::<Result<_, _>>()?,
+                attachments: nics
+                    .iter()
+                    .map(|(_, network)| attachment_of(network))
+                    .collect::<Result<_, _>>()?,
                 devices: &devices,
                 is_nested: self.is_nested,
                 layout: &self.layout,
@@ -98,11 +101,15 @@ impl Engine {
     }
 }
 
-/// The bridge that an interface in the network is plugged into. A start knows no other way.
-fn bridge_of(network: &NetworkSpec) -> Result<InterfaceName, EngineError> {
-    check_network(network).cloned().map_err(|refusal| {
-        EngineError::new(Reason::FacilityMissing, "this host can't connect the VPS").caused_by(refusal)
-    })
+/// How an interface in the network is connected, if this host can.
+fn attachment_of(network: &NetworkSpec) -> Result<Attachment, EngineError> {
+    match check_network(network) {
+        Ok(_) => Ok(network.attachment.clone()),
+        Err(refusal) => {
+            Err(EngineError::new(Reason::FacilityMissing, "this host can't connect the VPS")
+                .caused_by(refusal))
+        }
+    }
 }
 
 /// An interface as the guest sees it.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use insula_sys::netlink::{self, NetlinkError, VethPair};
 use insula_sys::process::{CloneRequest, Cloned, clone_process, send_signal};
+use insula_types::Attachment;
 use nix::sched::CloneFlags;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -152,21 +153,32 @@ fn connect_interfaces(plan: &StartPlan, pid: i32) -> Result<(), StartFailure> {
         .map_err(StartFailure::at(StartPhase::Network, "open the guest's network namespace"))?;
     let netlink = netlink::Socket::open().map_err(failed)?;
     for (guest, host) in plan.nics() {
-        let bridge = netlink.interface_index(host.bridge.as_str()).map_err(failed)?.ok_or_else(|| {
-            let what = format!("plug {} into bridge {}", guest.name, host.bridge);
-            StartFailure::at(StartPhase::Network, what)(io::Error::from_raw_os_error(libc::ENODEV))
-        })?;
         let pair = VethPair {
             host_name: host.host_name.as_str(),
             guest_name: guest.name.as_str(),
             guest_netns: netns.as_fd(),
-            bridge_index: Some(bridge),
+            bridge_index: Some(bridge_index(&netlink, host)?),
             mac: guest.mac.0,
             mtu: None,
         };
         create_veth(&netlink, &pair).map_err(failed)?;
     }
     Ok(())
+}
+
+/// The bridge that the host's end is plugged into.
+fn bridge_index(netlink: &netlink::Socket, nic: &HostNic) -> Result<u32, StartFailure> {
+    let refused =
+        |what, errno| StartFailure::at(StartPhase::Network, what)(io::Error::from_raw_os_error(errno));
+    match &nic.attachment {
+        Attachment::Bridged(bridge) => netlink
+            .interface_index(bridge.as_str())
+            .map_err(|error| StartFailure::new(StartPhase::Network, &error))?
+            .ok_or_else(|| refused(format!("plug {} into bridge {bridge}", nic.host_name), libc::ENODEV)),
+        Attachment::Routed(uplink) => {
+            Err(refused(format!("route {} to {uplink}", nic.host_name), libc::EOPNOTSUPP))
+        }
+    }
 }
 
 /// The pair of a former boot may still be there: the kernel takes its time to tear a network namespace down.

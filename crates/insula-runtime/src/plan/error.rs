@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use insula_types::InterfaceName;
+
 use crate::cgroup::CgroupLimitError;
 
 /// The most interfaces that a VPS can have: as many as there are names for the host's ends.
@@ -31,13 +33,21 @@ pub enum PlanError {
         /// How many.
         count: usize,
     },
-    /// Interfaces that are plugged into nothing, or the other way round.
-    #[error("{nics} network interfaces can't be plugged into {bridges} bridges, one into each")]
-    Bridges {
+    /// Interfaces that are connected to nothing, or the other way round.
+    #[error("{nics} network interfaces can't be connected in {attachments} ways, one for each")]
+    Attachments {
         /// How many interfaces.
         nics: usize,
-        /// How many bridges.
-        bridges: usize,
+        /// How many ways to connect them.
+        attachments: usize,
+    },
+    /// A way to connect an interface that no monitor knows.
+    #[error(
+        "an interface that is routed to {uplink} can't be made: monitors connect interfaces with bridges only"
+    )]
+    Routed {
+        /// The host's interface that it would be routed to.
+        uplink: InterfaceName,
     },
     /// A file for `/run` whose path leaves it.
     #[error("the path {path:?} of a file for /run is not relative and plain")]

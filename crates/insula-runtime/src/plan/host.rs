@@ -1,8 +1,8 @@
-//! What one host gives to a guest: its paths, ids, groups, devices and bridges. It means nothing on another host.
+//! What one host gives to a guest: its paths, ids, groups, devices and the ends of its links. It means nothing on another host.
 
 use std::path::{Path, PathBuf};
 
-use insula_types::{IdRange, InterfaceName, VpsId};
+use insula_types::{Attachment, IdRange, InterfaceName, VpsId};
 use serde::{Deserialize, Serialize};
 
 use super::apparmor::AppArmorPlan;
@@ -60,8 +60,8 @@ pub struct RootPlan {
 pub struct HostNic {
     /// The name of the host's end.
     pub host_name: InterfaceName,
-    /// The bridge that the host's end is plugged into.
-    pub bridge: InterfaceName,
+    /// How the host's end is connected.
+    pub attachment: Attachment,
 }
 
 /// What a host's side is planned from: what was observed of the host, and what it has for the VPS.
@@ -71,8 +71,8 @@ pub struct HostInput<'a> {
     pub ids: IdRange,
     /// Where its files are: absolute paths.
     pub root: RootPlan,
-    /// The bridges that its interfaces are plugged into, one for each.
-    pub bridges: Vec<InterfaceName>,
+    /// How its interfaces are connected, one for each.
+    pub attachments: Vec<Attachment>,
     /// The devices of the host that its features name ([`wanted_devices`](super::wanted_devices)), as observed.
     pub devices: &'a [HostDevice],
     /// Whether the host is a container itself: the budgets of the VPS around it hold, and it can lock none of its own.
@@ -100,7 +100,7 @@ pub fn plan_host(id: &VpsId, guest: &GuestInput<'_>, host: &HostInput<'_>) -> Re
         devices: device::plan_devices(&given),
         device_rules: device::plan_device_rules(&given),
         budgets: if host.is_nested { vec![] } else { budget::plan_budgets(guest.features) },
-        nics: plan_nics(id, guest.nics.len(), &host.bridges)?,
+        nics: plan_nics(id, guest.nics.len(), &host.attachments)?,
         apparmor: host.policy.map(|policy| AppArmorPlan { policy: policy.to_owned() }),
         reboots: host.reboots.clone(),
     })
@@ -118,15 +118,18 @@ fn check(host: &HostInput<'_>) -> Result<(), PlanError> {
     }
 }
 
-fn plan_nics(id: &VpsId, nics: usize, bridges: &[InterfaceName]) -> Result<Vec<HostNic>, PlanError> {
-    if nics != bridges.len() {
-        return Err(PlanError::Bridges { nics, bridges: bridges.len() });
+fn plan_nics(id: &VpsId, nics: usize, attachments: &[Attachment]) -> Result<Vec<HostNic>, PlanError> {
+    if nics != attachments.len() {
+        return Err(PlanError::Attachments { nics, attachments: attachments.len() });
     }
-    let plan = |(index, bridge): (usize, &InterfaceName)| {
+    let plan = |(index, attachment): (usize, &Attachment)| {
         let host_name = host_interface_name(id, index).ok_or(PlanError::Interfaces { count: nics })?;
-        Ok(HostNic { host_name, bridge: bridge.clone() })
+        match attachment {
+            Attachment::Bridged(_) => Ok(HostNic { host_name, attachment: attachment.clone() }),
+            Attachment::Routed(uplink) => Err(PlanError::Routed { uplink: uplink.clone() }),
+        }
     };
-    bridges.iter().enumerate().map(plan).collect()
+    attachments.iter().enumerate().map(plan).collect()
 }
 
 /// The name of the host's end of a VPS's veth pair: `ins…` for the first, then `int…` up to `inz…`, because the

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use insula_types::{IdRange, InterfaceName, MacAddress, VpsId};
+use insula_types::{Attachment, IdRange, InterfaceName, MacAddress, VpsId};
 use serde::{Deserialize, Serialize};
 
 use super::apparmor::AppArmorPlan;
@@ -132,7 +132,8 @@ struct FlatNic {
     name: InterfaceName,
     host_name: InterfaceName,
     mac: MacAddress,
-    bridge: InterfaceName,
+    #[serde(flatten)]
+    attachment: Attachment,
     addresses: Vec<(std::net::IpAddr, u8)>,
     gateway: Option<std::net::IpAddr>,
 }
@@ -230,12 +231,12 @@ impl FlatDevice {
 
 impl FlatNic {
     fn split(self) -> (GuestNic, HostNic) {
-        let Self { name, host_name, mac, bridge, addresses, gateway } = self;
-        (GuestNic { name, mac, addresses, gateway }, HostNic { host_name, bridge })
+        let Self { name, host_name, mac, attachment, addresses, gateway } = self;
+        (GuestNic { name, mac, addresses, gateway }, HostNic { host_name, attachment })
     }
 
     fn join((guest, host): (GuestNic, HostNic)) -> Self {
-        let (GuestNic { name, mac, addresses, gateway }, HostNic { host_name, bridge }) = (guest, host);
-        Self { name, host_name, mac, bridge, addresses, gateway }
+        let (GuestNic { name, mac, addresses, gateway }, HostNic { host_name, attachment }) = (guest, host);
+        Self { name, host_name, mac, attachment, addresses, gateway }
     }
 }

@@ -16,7 +16,9 @@ use insula_runtime::{
 };
 use insula_sys::netlink;
 use insula_sys::program::Program;
-use insula_types::{ByteSize, CpuCount, ExitRecord, Features, IdRange, InitKind, Limits, MacAddress, VpsId};
+use insula_types::{
+    Attachment, ByteSize, CpuCount, ExitRecord, Features, IdRange, InitKind, Limits, MacAddress, VpsId,
+};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sched::{CloneFlags, unshare};
 
@@ -151,7 +153,7 @@ impl ScratchHost {
             host: HostInput {
                 ids: self.ids,
                 root: RootPlan { upper: self.root.clone(), lower: vec![], has_shifted_ids: false },
-                bridges: vec!["insbr0".parse().unwrap()],
+                attachments: vec![Attachment::Bridged("insbr0".parse().unwrap())],
                 devices: &self.host_devices,
                 is_nested: false,
                 layout: &self.layout,
