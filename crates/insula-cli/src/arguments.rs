@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::commands;
 use crate::global::GlobalArguments;
 
-/// Makes, runs and looks after VPSes
+/// Manages the virtual private servers (VPSes) of a host
 #[derive(Debug, Parser)]
 #[command(name = "insula", version, after_help = EXAMPLES, max_term_width = 110)]
 pub struct Arguments {
@@ -30,91 +30,91 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused by state or 
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a VPS from an image
+    /// Create a VPS from an image
     Create(commands::create::Create),
-    /// Boot VPSes
+    /// Start VPSes
     Start(commands::start::Start),
-    /// Shut VPSes down
+    /// Shut down VPSes
     Stop(commands::stop::Stop),
-    /// Shut VPSes down and boot them
+    /// Shut down VPSes and start them again
     Restart(commands::restart::Restart),
     /// Freeze the processes of VPSes
     Pause(commands::pause::Pause),
     /// Thaw the processes of paused VPSes
     Resume(commands::resume::Resume),
-    /// Shut VPSes down and hold them, such as for an unpaid bill; data and addresses are kept
+    /// Shut down VPSes and keep them from starting, such as for an unpaid bill; data and addresses stay
     Suspend(commands::suspend::Suspend),
-    /// End the hold on VPSes, and boot those that ran before
+    /// Lift the suspension of VPSes, and start those that were running
     Unsuspend(commands::unsuspend::Unsuspend),
-    /// Move VPSes to the trash, or remove them with all they have
+    /// Move VPSes to the trash, or remove them for good
     #[command(visible_alias = "rm")]
     Delete(commands::delete::Delete),
-    /// Take a VPS out of the trash
+    /// Restore a VPS from the trash
     Undelete(commands::undelete::Undelete),
-    /// List the VPSes
+    /// List VPSes
     #[command(visible_alias = "ls")]
     List(commands::list::List),
-    /// Show all that is known of a VPS
+    /// Show the details of a VPS
     Show(commands::show::Show),
-    /// Change what a VPS may use, its profile, its labels and more
+    /// Change the limits, profile, labels and other settings of a VPS
     Set(commands::set::Set),
-    /// Give a VPS another name
+    /// Rename a VPS
     Rename(commands::rename::Rename),
-    /// Make a VPS from the root of another, or from a snapshot of it
+    /// Create a VPS from the root of another one, or from a snapshot of it
     Clone(commands::clone::Clone),
-    /// Give a stopped VPS a new root from an image; addresses, keys and limits stay, the old root becomes a snapshot
+    /// Replace the root of a stopped VPS with a fresh one from an image
     Rebuild(commands::rebuild::Rebuild),
-    /// Set the password of a user inside a VPS
+    /// Set the password of a user in a VPS
     Passwd(commands::passwd::Passwd),
-    /// Show what VPSes use now
+    /// Show what VPSes use at the moment
     Usage(commands::usage::Usage),
-    /// Run a program inside a VPS
+    /// Run a program in a VPS
     Exec(commands::exec::Exec),
-    /// Open a login shell of root inside a VPS
+    /// Open a login shell as root in a VPS
     Shell(commands::shell::Shell),
-    /// Connect to the console of a VPS
+    /// Attach to the console of a VPS
     Console(commands::console::Console),
-    /// Print what the console of a VPS has shown last
+    /// Print the latest output of a VPS's console
     Log(commands::log::Log),
-    /// Keys that may log in as root of a VPS
+    /// Manage the SSH keys that may log in to a VPS as root
     #[command(subcommand)]
     SshKey(commands::ssh_key::SshKey),
-    /// Copy files into a VPS and out of it
+    /// Copy files into and out of a VPS
     #[command(subcommand)]
     File(commands::file::File),
-    /// Points in time of a VPS's root file system
+    /// Take, list, restore and delete snapshots of a VPS's root
     #[command(subcommand)]
     Snapshot(commands::snapshot::Snapshot),
-    /// What VPSes are made from
+    /// Manage the images that VPSes are created from
     #[command(subcommand)]
     Image(commands::image::Image),
-    /// Named plans that VPSes take their limits and networks from
+    /// Manage profiles: named plans with limits, features and networks
     #[command(subcommand)]
     Profile(commands::profile::Profile),
-    /// What VPSes are plugged into
+    /// Show the networks that VPSes are connected to
     #[command(subcommand)]
     Network(commands::network::Network),
-    /// Where the file systems of VPSes and images are
+    /// Show the storage pools that hold VPSes and images
     #[command(subcommand)]
     Pool(commands::pool::Pool),
-    /// Jobs that take longer than a call
+    /// List, wait for and cancel operations
     #[command(subcommand)]
     Operation(commands::operation::Operation),
-    /// What has happened, and what happens
+    /// Show what has happened on the host, or follow it live
     Events(commands::events::Events),
-    /// Who may use the API over the network
+    /// Manage the clients that may use the API over the network
     #[command(subcommand)]
     Access(commands::access::Access),
-    /// Who has changed what: the audit log, newest first
+    /// Show who changed what: the audit log, newest entries first
     Audit(commands::audit::Audit),
-    /// Agents elsewhere, and the certificates to use them with
+    /// Manage remote agents and the certificates for them
     #[command(subcommand)]
     Remote(commands::remote::Remote),
-    /// Look at what this host has and lacks
+    /// Check what this host has and lacks
     Doctor(commands::doctor::Doctor),
     /// Show the versions of this command and of the agent
     Version(commands::version::Version),
-    /// Print the completions for a shell
+    /// Print a completion script for a shell
     Completion(commands::completion::Completion),
 }
 

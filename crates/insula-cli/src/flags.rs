@@ -11,10 +11,10 @@ use crate::failure::{Failure, Outcome};
 /// Whether a VPS is booted when it is made.
 #[derive(Debug, Clone, Default, Args)]
 pub struct BootArguments {
-    /// Boot it when it is made
+    /// Start it afterwards
     #[arg(long)]
     start: bool,
-    /// Boot it, and wait until it runs or says that it has booted
+    /// Start it, and wait until its init runs or the guest has booted
     #[arg(long, value_enum, value_name = "STATE")]
     wait: Option<WaitFor>,
 }
@@ -34,16 +34,16 @@ impl BootArguments {
 /// What follows when a VPS crashes or its host boots, where that differs from its profile.
 #[derive(Debug, Default, Args)]
 pub struct SupervisionArguments {
-    /// What follows when its init crashes: stop or restart
+    /// What to do when its init crashes: stop or restart
     #[arg(long, value_name = "POLICY")]
     on_crash: Option<CrashPolicy>,
-    /// Whether it is started when the host has booted: yes, no or as-it-was
+    /// Start it when the host has booted: yes, no or as-it-was
     #[arg(long, value_name = "WHEN")]
     autostart: Option<Autostart>,
-    /// Which are started first then: the higher ones
+    /// Order of that start: higher numbers first
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     autostart_priority: Option<i32>,
-    /// Seconds that no other is started behind it then
+    /// Pause after that start, in seconds, before the next VPS is started
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=3600))]
     autostart_delay: Option<u32>,
 }
@@ -79,9 +79,9 @@ pub fn feature_list(features: &[Option<Feature>]) -> FeatureList {
 /// How far a boot should be before a command ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum WaitFor {
-    /// Its init lives
+    /// Its init runs
     Running,
-    /// The guest says that it has booted
+    /// The guest has booted
     Ready,
 }
 

@@ -10,26 +10,26 @@ use crate::text::parse_duration;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArguments {
-    /// An agent elsewhere: the name or the URL of a remote [env: INSULA_HOST]
+    /// Remote agent, by name or URL [env: INSULA_HOST]
     #[arg(long, global = true, value_name = "NAME|URL", conflicts_with = "socket")]
     pub host: Option<String>,
-    /// The socket of this host's agent [env: INSULA_SOCKET] [default: /run/insula/insulad.sock]
+    /// Socket of the local agent [env: INSULA_SOCKET] [default: /run/insula/insulad.sock]
     #[arg(long, global = true, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// How to show the answer
+    /// Output format
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
     pub output: Format,
-    /// Say nothing but errors and what was asked for
+    /// Print only errors and what was asked for
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// No colours; also when NO_COLOR is set
+    /// Don't use colours; the variable NO_COLOR does the same
     #[arg(long, global = true)]
     pub no_color: bool,
-    /// Stop waiting after this time, in seconds or as 5m; what was begun goes on. For stop, restart and suspend: how
-    /// long the guest may take before it is killed
+    /// How long to wait, in seconds or such as 5m; the operation goes on afterwards. For stop, restart and suspend: how
+    /// long the guest may take to shut down before it is killed
     #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
-    /// Don't wait for what was begun: print the operation's id
+    /// Don't wait for the operation: print its id
     #[arg(long = "async", global = true)]
     pub no_wait: bool,
 }
@@ -37,12 +37,12 @@ pub struct GlobalArguments {
 /// How an answer is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people
+    /// A table for people
     Table,
-    /// The API's message in the proto3 JSON mapping
+    /// The API's message as JSON (proto3 mapping)
     Json,
     /// The same as YAML
     Yaml,
-    /// The table with commas
+    /// The table as comma-separated values
     Csv,
 }

@@ -28,7 +28,7 @@ pub enum Shown {
 /// Which columns a list shows.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ColumnChoice {
-    /// Show these columns, with commas between them. An unknown name lists all
+    /// Columns to show, separated by commas; an unknown name prints all that there are
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
     columns: Vec<String>,
 }

@@ -26,15 +26,15 @@ Examples:
   insula access list
   insula access revoke panel")]
 pub enum Access {
-    /// One-time tokens, with which new clients get their certificates
+    /// Manage one-time tokens, with which new clients get their certificates
     #[command(subcommand)]
     Token(Token),
-    /// List the clients, and the tokens that wait for theirs
+    /// List clients, and tokens that no client has used yet
     #[command(visible_alias = "ls")]
     List(List),
-    /// Take the access of clients away, or tokens: at once
+    /// Revoke the access of clients, or tokens, at once
     Revoke(Revoke),
-    /// Show who we are for the agent
+    /// Show which client the agent takes this command for
     Whoami(Whoami),
 }
 
@@ -44,7 +44,7 @@ pub enum Access {
 Examples:
   insula access token create panel --role billing")]
 pub enum Token {
-    /// Make a token for a new client, and print it
+    /// Create a token for a new client and print it
     Create(CreateToken),
 }
 
@@ -56,18 +56,19 @@ Examples:
   insula access token create acme-admin --role tenant --tenant acme --ttl 7d
   insula access token create laptop --role operator | ssh laptop insula remote add vps1 --token -
 
-Roles: super-admin may do everything; operator everything but access; billing provisions, suspends and meters; tenant
-runs its own VPSes; viewer looks. The token can be used once: whoever has it first is the client.")]
+Roles: a super-admin may do everything; an operator everything but manage access; billing creates, suspends \
+and meters VPSes; a tenant runs its own VPSes; a viewer only reads. The token works once: whoever uses it \
+first becomes the client.")]
 pub struct CreateToken {
-    /// What the client is called
+    /// Name of the client
     name: String,
-    /// What it may do: super-admin, operator, billing, tenant or viewer
+    /// Role of the client: super-admin, operator, billing, tenant or viewer
     #[arg(long)]
     role: Role,
-    /// Whose VPSes it may touch; with the role of a tenant
+    /// Tenant whose VPSes the client may use; for the role tenant
     #[arg(long, required_if_eq("role", "tenant"))]
     tenant: Option<String>,
-    /// How long the token can be used, such as 12h or 7d [default: 1d]
+    /// Lifetime of the token, such as 12h or 7d [default: 1d]
     #[arg(long = "ttl", value_name = "TIME", value_parser = parse_duration)]
     time_to_live: Option<Duration>,
 }
@@ -79,7 +80,7 @@ Examples:
   insula access list
   insula access list --revoked")]
 pub struct List {
-    /// Those that were revoked, too
+    /// Include revoked clients
     #[arg(long)]
     revoked: bool,
     /// Which columns.

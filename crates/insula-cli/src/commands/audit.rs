@@ -33,10 +33,10 @@ pub struct Audit {
 /// The commands of `insula audit`.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// List entries, newest first
+    /// List the entries of the audit log, newest first
     #[command(visible_alias = "ls")]
     List(List),
-    /// Check the chain of hashes: that no entry was changed, and none taken out of the middle
+    /// Check by the chain of hashes that no entry was changed or removed from the middle
     Verify(Verify),
 }
 
@@ -47,13 +47,13 @@ Examples:
   insula audit list --requester panel
   insula audit list --object web1 --columns time,requester,action,result -o csv")]
 pub struct List {
-    /// Only those of this requester: `root`, `insulad`, or the name of a client
+    /// Only entries of this requester: `root`, `insulad`, or the name of a client
     #[arg(long, value_name = "NAME")]
     requester: Option<String>,
-    /// Only those about this object: its id, or the name it had
+    /// Only entries about this object: its id, or the name it had at the time
     #[arg(long, value_name = "NAME")]
     object: Option<String>,
-    /// How many, at most 1000
+    /// Number of entries, at most 1000
     #[arg(long, value_name = "NUMBER", default_value_t = 100)]
     #[arg(value_parser = clap::value_parser!(i32).range(1..=1000))]
     limit: i32,
@@ -68,7 +68,8 @@ pub struct List {
 Examples:
   insula audit verify
 
-Exits with 1 where the chain is broken. The head, kept elsewhere, proves later that no entry was taken away at the end.")]
+Exits with 1 if the chain is broken. Keep the printed head in another place: it proves later that no entry was \
+removed from the end.")]
 pub struct Verify {}
 
 impl Audit {

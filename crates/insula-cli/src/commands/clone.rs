@@ -15,20 +15,21 @@ Examples:
   insula clone web1 web2
   insula clone web1 test --snapshot before-upgrade --start
 
-Of a running VPS, the clone's root is as after a power loss. Its addresses, ids and host keys are its own.")]
+A clone of a running VPS has the root that a power loss would leave. The clone gets addresses, ids and host keys \
+of its own.")]
 pub struct Clone {
-    /// A VPS, by name or id
+    /// VPS, by name or id
     name: String,
-    /// The name of the clone
+    /// Name of the clone
     #[arg(value_name = "NEW")]
     new_name: String,
-    /// The root as it was then, not as it is
+    /// Clone this snapshot instead of the current root
     #[arg(long)]
     snapshot: Option<String>,
-    /// What it calls itself [default: its name]
+    /// Host name of the guest [default: the name of the clone]
     #[arg(long)]
     hostname: Option<String>,
-    /// An address of one of its networks; may be repeated. Otherwise the next free one
+    /// Address from one of its networks; may be repeated [default: the next free one]
     #[arg(long = "ip", value_name = "ADDRESS")]
     addresses: Vec<IpAddr>,
     #[command(flatten)]

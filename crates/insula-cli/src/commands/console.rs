@@ -20,10 +20,10 @@ use crate::text::printable;
 Examples:
   insula console web1
 
-Begins with what the console has shown last. To leave: ctrl-a q. To type one ctrl-a: ctrl-a ctrl-a.
-Several may be connected at the same time.")]
+Shows the latest output first. To detach, type ctrl-a q; to send a ctrl-a, type it twice. Several viewers may be \
+attached at the same time.")]
 pub struct Console {
-    /// A VPS, by name or id
+    /// VPS, by name or id
     name: String,
 }
 

@@ -24,39 +24,39 @@ Examples:
   insula create ci1 --image debian-12 --feature nesting --feature fuse
   insula create shop --image debian-12 --tenant acme --label whmcs/service=4711 --password-stdin < password")]
 pub struct Create {
-    /// Its name: a-z, 0-9 and hyphens
+    /// Name of the VPS: a-z, 0-9 and hyphens
     name: String,
-    /// The image to make it from: an alias, a fingerprint, or at least its first twelve digits
+    /// Image to create it from: an alias, a fingerprint, or at least the first twelve digits of one
     #[arg(long)]
     image: String,
-    /// The profile that its limits and networks come from [default: small]
+    /// Profile that gives it limits, features and networks [default: small]
     #[arg(long)]
     profile: Option<String>,
-    /// An address of one of its networks; may be repeated. Otherwise the next free one
+    /// Address from one of its networks; may be repeated [default: the next free one]
     #[arg(long = "ip", value_name = "ADDRESS")]
     addresses: Vec<IpAddr>,
-    /// A network to plug it into; may be repeated. Otherwise those of the profile
+    /// Network to connect it to; may be repeated [default: those of the profile]
     #[arg(long = "network", value_name = "NETWORK")]
     networks: Vec<String>,
-    /// A file with public keys that may log in as root; may be repeated
+    /// File of public keys that may log in as root; may be repeated
     #[arg(long = "ssh-key", value_name = "FILE")]
     ssh_keys: Vec<PathBuf>,
-    /// What to open to it, in the place of its profile's features; may be repeated. See docs/features.md
+    /// Feature to open, instead of those of the profile; may be repeated. See docs/features.md
     #[arg(long = "feature", value_name = "FEATURE", value_parser = parse_feature)]
     features: Vec<Option<Feature>>,
-    /// What it calls itself [default: the name]
+    /// Host name of the guest [default: the name of the VPS]
     #[arg(long)]
     hostname: Option<String>,
-    /// Take root's password from standard input; at a terminal, ask for it
+    /// Read root's password from standard input; at a terminal, ask for it
     #[arg(long)]
     password_stdin: bool,
-    /// Whose it is
+    /// Tenant that owns it
     #[arg(long)]
     tenant: Option<String>,
-    /// Something to note about it; may be repeated
+    /// Label to attach; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     labels: Vec<(String, String)>,
-    /// Refuse to delete it until that is changed
+    /// Refuse to delete it until the protection is switched off
     #[arg(long)]
     delete_protection: bool,
     #[command(flatten)]

@@ -16,22 +16,21 @@ Examples:
   insula delete web1 web2 --force
   insula delete web1 --now --yes
 
-A VPS in the trash keeps its data and addresses, and can be taken out again with `insula undelete` until its time there
-is over.")]
+A VPS in the trash keeps its data and addresses. `insula undelete` restores it until it expires.")]
 pub struct Delete {
     /// VPSes, by name or id
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
-    /// Also when it runs: kill it first
+    /// Kill it first if it is running
     #[arg(short, long)]
     force: bool,
-    /// Not to the trash: remove it at once with its data, snapshots and addresses. By its id, also one in the trash
+    /// Remove it for good with its data, snapshots and addresses, bypassing the trash. Name a VPS in the trash by its id
     #[arg(long)]
     now: bool,
-    /// With --now at a terminal: don't ask
+    /// With --now at a terminal: don't ask for confirmation
     #[arg(short, long)]
     yes: bool,
-    /// Only if nobody has changed the VPS since: what `insula show` says
+    /// Only if the VPS is unchanged: its etag, as `insula show` prints it
     #[arg(long, value_name = "ETAG")]
     etag: Option<String>,
 }

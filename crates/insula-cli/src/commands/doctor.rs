@@ -24,10 +24,10 @@ Examples:
   sudo insula doctor --fix
   insula doctor -o json
 
-Looks at the host that it runs on, with an agent and without. Each finding is ok, costs something, or is missing. The exit
-code is 1 if something is missing that VPSes need. docs/doctor.md has the whole table.")]
+Checks the host that it runs on; an agent is not needed. Each finding is ok, costs something, or is missing. Exits \
+with 1 if something is missing that VPSes need. docs/doctor.md explains every finding.")]
 pub struct Doctor {
-    /// Raise the kernel's numbers that are too low, at once and for the next boot
+    /// Raise kernel settings that are too low, now and for the next boot
     #[arg(long)]
     fix: bool,
     /// Which columns.

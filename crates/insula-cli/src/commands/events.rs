@@ -23,14 +23,14 @@ Examples:
   insula events --follow --vps web1
   insula events --follow --since 4711 -o json | while read -r event; do …; done
 
-Each event begins with its cursor, with which --since goes on behind it. With --follow and without --since it begins with
-what happens from now on; --since 0 begins with the oldest event that is kept. When the line breaks it goes on behind the
-last event that was shown: nothing is missed, and nothing is shown twice.")]
+Each event has a cursor; --since CURSOR continues after it, and --since 0 begins with the oldest event that is kept. \
+With --follow and without --since, only new events are shown. After a broken connection, the command continues after the \
+last event that it has shown: none is missed, and none is shown twice.")]
 pub struct Events {
-    /// Go on with what happens, until Ctrl-C
+    /// Keep showing new events, until Ctrl-C
     #[arg(short, long)]
     follow: bool,
-    /// Begin behind the event with this cursor
+    /// Begin after the event with this cursor
     #[arg(long, value_name = "CURSOR")]
     since: Option<String>,
     /// Only those about this VPS, by name or id
@@ -39,7 +39,7 @@ pub struct Events {
     /// Only those about VPSes of this tenant
     #[arg(long)]
     tenant: Option<String>,
-    /// Only of these kinds, with commas between them
+    /// Only these kinds, separated by commas
     #[arg(long = "kind", value_name = "KIND", value_delimiter = ',')]
     #[arg(value_parser = PossibleValuesParser::new(EventBody::KINDS))]
     kinds: Vec<String>,

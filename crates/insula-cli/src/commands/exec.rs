@@ -14,24 +14,24 @@ Examples:
   insula exec web1 --env LANG=C --cwd /srv -- sh -c 'echo $LANG; pwd'
   tar -c site | insula exec web1 --cwd /srv -- tar -x
 
-The exit code is that of the program, or 128 and the signal that killed it; 127 if there is no such program.
-Without a terminal, INT, TERM, HUP and QUIT are handed on to it.")]
+Exits with the program's exit code; with 128 plus the signal's number if a signal killed it; with 127 if there is \
+no such program. Without a terminal, the signals INT, TERM, HUP and QUIT are forwarded to the program.")]
 pub struct Exec {
-    /// A VPS, by name or id
+    /// VPS, by name or id
     name: String,
-    /// Give the program a terminal; without this option, when standard input and output are terminals
+    /// Give the program a terminal [default: if standard input and output are terminals]
     #[arg(short, long, overrides_with = "no_tty")]
     tty: bool,
-    /// Give the program no terminal
+    /// Don't give the program a terminal
     #[arg(long, overrides_with = "tty")]
     no_tty: bool,
-    /// A variable for its environment; may be repeated
+    /// Environment variable to set; may be repeated
     #[arg(short, long = "env", value_name = "KEY=VALUE", value_parser = parse_variable)]
     environment: Vec<String>,
-    /// Its working directory [default: /root]
+    /// Working directory [default: /root]
     #[arg(long = "cwd", value_name = "DIRECTORY")]
     working_directory: Option<String>,
-    /// The program and its arguments
+    /// Program to run, and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
 }

@@ -38,29 +38,29 @@ Examples:
   insula file push -r site web1/srv/
   echo hello | insula file push - web1/root/hello
 
-Works whether the VPS runs or not. Owner, group and permissions are kept, but not times; --uid and --gid are ids inside of
-the VPS. A file appears whole or not at all, and takes the place of another of its name; a link there is replaced and not
-followed. With -r links are copied as links; pipes, sockets and devices are left out, and a warning says so.")]
+The VPS need not be running. Owner, group and permissions are kept, times are not; --uid and --gid are ids inside the \
+VPS. A file appears complete or not at all. It replaces a file or link of the same name; links are not followed. With -r, \
+links are copied as links; pipes, sockets and devices are left out with a warning.")]
 pub struct Push {
-    /// Files and directories here; - is standard input
+    /// Local files and directories; - for standard input
     #[arg(required = true, num_args = 1.., value_name = "LOCAL")]
     locals: Vec<PathBuf>,
-    /// Where to: a directory, or the name of the one file
+    /// Destination: a directory, or the name of the single file
     #[arg(value_name = "NAME/PATH", value_parser = parse_place())]
     place: FilePlace,
-    /// Directories, too, with all that is in them
+    /// Copy directories with everything in them
     #[arg(short, long)]
     recursive: bool,
-    /// Make the directories that are missing there
+    /// Create missing directories in the VPS
     #[arg(short = 'p', long)]
     create_dirs: bool,
-    /// The permissions, in octal
+    /// Permissions, in octal
     #[arg(long, value_parser = parse_mode, conflicts_with = "recursive")]
     mode: Option<u32>,
-    /// The owner, by number
+    /// Owner, by number
     #[arg(long)]
     uid: Option<u32>,
-    /// The group, by number
+    /// Group, by number
     #[arg(long)]
     gid: Option<u32>,
 }
@@ -73,20 +73,20 @@ Examples:
   insula file pull web1/etc/hosts -
   insula file pull -r web1/etc/nginx web1/srv/www backup/
 
-Works whether the VPS runs or not. Permissions are kept, and for root owner and group, by number; set-user-ID and the like
-are not. With -r links are copied as links, and what is mounted below a directory is left out, as are pipes, sockets and
-devices; a warning says so.")]
+The VPS need not be running. Permissions are kept, but not set-user-ID and the like; root also keeps owner and group, by \
+number. With -r, links are copied as links. Pipes, sockets, devices and whatever is mounted below a directory are left out \
+with a warning.")]
 pub struct Pull {
     /// Files and directories of VPSes
     #[arg(required = true, num_args = 1.., value_name = "NAME/PATH", value_parser = parse_place())]
     places: Vec<FilePlace>,
-    /// Where to: a directory, or the name of the one file; - is standard output
+    /// Destination: a directory, or the name of the single file; - for standard output
     #[arg(value_name = "LOCAL")]
     local: PathBuf,
-    /// Directories, too, with all that is in them
+    /// Copy directories with everything in them
     #[arg(short, long)]
     recursive: bool,
-    /// Make the directories that are missing here
+    /// Create missing local directories
     #[arg(short = 'p', long)]
     create_dirs: bool,
 }
@@ -98,7 +98,7 @@ Examples:
   insula file list web1/var/log
   insula file list web1/var/log --columns name,size -o csv")]
 pub struct List {
-    /// A directory or file of a VPS
+    /// Directory or file of a VPS
     #[arg(value_name = "NAME/PATH", value_parser = parse_place())]
     place: FilePlace,
     /// Which columns.

@@ -21,17 +21,17 @@ Examples:
   insula image list
   insula image alias create stable debian-12")]
 pub enum Image {
-    /// List the images
+    /// List images
     #[command(visible_alias = "ls")]
     List(List),
-    /// Show all that is known of an image
+    /// Show the details of an image
     Show(Show),
     /// Build an image from a definition
     Build(Build),
-    /// Names that point to images
+    /// Manage aliases: names that point to images
     #[command(subcommand)]
     Alias(Alias),
-    /// Remove images and their aliases; VPSes made from them keep what they have
+    /// Remove images and their aliases; VPSes created from them are not affected
     #[command(visible_alias = "rm")]
     Delete(Delete),
 }
@@ -54,7 +54,7 @@ pub struct List {
 Examples:
   insula image show debian-12")]
 pub struct Show {
-    /// An image: an alias, a fingerprint, or at least its first twelve digits
+    /// Image: an alias, a fingerprint, or at least the first twelve digits of one
     image: String,
 }
 
@@ -65,12 +65,12 @@ Examples:
   insula image build images/debian-12.yaml
   insula image build images/debian-12.yaml --alias next --rebuild")]
 pub struct Build {
-    /// The definition, YAML
+    /// Definition, in YAML
     file: PathBuf,
-    /// The name that points to the image [default: the definition's]
+    /// Alias of the image [default: the name in the definition]
     #[arg(long)]
     alias: Option<String>,
-    /// Build also when this definition has been built already, to get newer packages
+    /// Build again even if this definition was built before, to get newer packages
     #[arg(long)]
     rebuild: bool,
 }
@@ -82,7 +82,7 @@ Examples:
   insula image alias create stable debian-12
   insula image alias delete stable")]
 pub enum Alias {
-    /// Point an alias to an image, also when it pointed to another
+    /// Point an alias to an image; an existing alias is moved
     #[command(visible_alias = "set")]
     Create(CreateAlias),
     /// Remove an alias
@@ -96,9 +96,9 @@ pub enum Alias {
 Examples:
   insula image alias create stable debian-12")]
 pub struct CreateAlias {
-    /// The alias
+    /// Alias
     alias: String,
-    /// An image: another alias, a fingerprint, or at least its first twelve digits
+    /// Image: another alias, a fingerprint, or at least the first twelve digits of one
     image: String,
 }
 
@@ -108,7 +108,7 @@ pub struct CreateAlias {
 Examples:
   insula image alias delete stable")]
 pub struct DeleteAlias {
-    /// The alias
+    /// Alias
     alias: String,
 }
 

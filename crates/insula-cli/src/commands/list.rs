@@ -20,22 +20,22 @@ Examples:
   insula list --filter 'profile!=small AND labels.env=\"prod\"'
   insula list -o json | jq -r '.vpses[].name'")]
 pub struct List {
-    /// Only those in these states, with commas between them
+    /// Only VPSes in these states, separated by commas
     #[arg(long = "state", value_name = "STATE", value_delimiter = ',')]
     states: Vec<VpsState>,
-    /// Only those of this tenant
+    /// Only VPSes of this tenant
     #[arg(long)]
     tenant: Option<String>,
-    /// Only those with this label; may be repeated
+    /// Only VPSes with this label; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     labels: Vec<(String, String)>,
-    /// Only those with this profile
+    /// Only VPSes with this profile
     #[arg(long)]
     profile: Option<String>,
-    /// Only those that fit: = or != of state, tenant, profile, name, image or labels.KEY, with AND between them
+    /// Only VPSes that match: state, tenant, profile, name, image or labels.KEY, compared by = or != and joined by AND
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
-    /// Those in the trash, too
+    /// Include VPSes in the trash
     #[arg(long)]
     deleted: bool,
     /// Which columns.

@@ -16,11 +16,11 @@ Examples:
   insula log web1
   insula log web1 --raw > boot.log
 
-On a terminal, what could take control of it is left out; elsewhere the guest's bytes are handed on.")]
+On a terminal, control sequences are removed; elsewhere the guest's bytes are printed unchanged.")]
 pub struct Log {
-    /// A VPS, by name or id
+    /// VPS, by name or id
     name: String,
-    /// The guest's bytes, also on a terminal
+    /// Print the guest's bytes unchanged, even to a terminal
     #[arg(long)]
     raw: bool,
 }

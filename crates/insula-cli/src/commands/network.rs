@@ -16,10 +16,10 @@ Examples:
   insula network list
   insula network show default")]
 pub enum Network {
-    /// List the networks
+    /// List networks
     #[command(visible_alias = "ls")]
     List(List),
-    /// Show all that is known of a network
+    /// Show the details of a network
     Show(Show),
 }
 
@@ -41,7 +41,7 @@ pub struct List {
 Examples:
   insula network show default")]
 pub struct Show {
-    /// The network's name
+    /// Name of the network
     network: String,
 }
 

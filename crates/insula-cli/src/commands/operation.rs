@@ -20,14 +20,14 @@ Examples:
   insula operation wait $(insula start web1 --async)
   insula operation cancel 01932c07-5a5e-7c31-b6a3-2f6e4f5a9b10")]
 pub enum Operation {
-    /// List the latest operations, newest first
+    /// List operations, newest first
     #[command(visible_alias = "ls")]
     List(List),
-    /// Show all that is known of an operation
+    /// Show the details of an operation
     Show(Show),
-    /// Wait for operations to end; fails if one has failed
+    /// Wait until operations are done; fails if one of them fails
     Wait(Wait),
-    /// Take back what operations have done so far; refused where that can't be
+    /// Cancel operations and undo what they have done; refused past the point of no return
     Cancel(Cancel),
 }
 
@@ -39,14 +39,14 @@ Examples:
   insula operation list --vps web1 --limit 1000 -o json
   insula operation list --unfinished")]
 pub struct List {
-    /// How many, at most 1000
+    /// Number of entries, at most 1000
     #[arg(long, value_name = "NUMBER", default_value_t = 50)]
     #[arg(value_parser = clap::value_parser!(i32).range(1..=1000))]
     limit: i32,
     /// Only those about this VPS, by name or id
     #[arg(long, value_name = "NAME")]
     vps: Option<String>,
-    /// Only those that are not over
+    /// Only operations that are not done
     #[arg(long)]
     unfinished: bool,
     /// Which columns.
@@ -60,7 +60,7 @@ pub struct List {
 Examples:
   insula operation show 01932c07-5a5e-7c31-b6a3-2f6e4f5a9b10")]
 pub struct Show {
-    /// The operation's id
+    /// Id of the operation
     id: String,
 }
 
@@ -70,7 +70,7 @@ pub struct Show {
 Examples:
   insula operation wait 01932c07-5a5e-7c31-b6a3-2f6e4f5a9b10 --timeout 5m")]
 pub struct Wait {
-    /// The operations' ids
+    /// Ids of the operations
     #[arg(value_name = "ID", required = true)]
     ids: Vec<String>,
 }
@@ -81,9 +81,9 @@ pub struct Wait {
 Examples:
   insula operation cancel 01932c07-5a5e-7c31-b6a3-2f6e4f5a9b10
 
-Waits until all is taken back; with --async it only asks.")]
+Waits until everything is undone; with --async, only requests the cancellation.")]
 pub struct Cancel {
-    /// The operation's id
+    /// Id of the operation
     id: String,
 }
 

@@ -14,11 +14,12 @@ Examples:
   insula passwd web1
   insula passwd web1 --user alice < password
 
-At a terminal it asks twice, without echo; elsewhere it takes the whole of standard input without its last end of line.")]
+At a terminal, the command asks twice, without echo. Otherwise it reads the whole of standard input, without the final \
+newline.")]
 pub struct Passwd {
-    /// A VPS, by name or id
+    /// VPS, by name or id
     name: String,
-    /// Whose password
+    /// User whose password to set
     #[arg(short, long, default_value = "root")]
     user: String,
 }

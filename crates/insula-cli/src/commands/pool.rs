@@ -16,10 +16,10 @@ Examples:
   insula pool list
   insula pool show default")]
 pub enum Pool {
-    /// List the pools
+    /// List storage pools
     #[command(visible_alias = "ls")]
     List(List),
-    /// Show all that is known of a pool
+    /// Show the details of a storage pool
     Show(Show),
 }
 
@@ -41,7 +41,7 @@ pub struct List {
 Examples:
   insula pool show default")]
 pub struct Show {
-    /// The pool's name
+    /// Name of the pool
     pool: String,
 }
 

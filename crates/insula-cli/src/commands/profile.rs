@@ -20,14 +20,14 @@ Examples:
   insula profile show small
   insula profile apply profiles/large.yaml")]
 pub enum Profile {
-    /// List the profiles
+    /// List profiles
     #[command(visible_alias = "ls")]
     List(List),
-    /// Show all that is known of a profile
+    /// Show the details of a profile
     Show(Show),
-    /// Make a profile from a file, or change it to what the file says. VPSes keep what they have
+    /// Create or change a profile from a file; VPSes that have it are not changed
     Apply(Apply),
-    /// Remove profiles that no VPS has
+    /// Remove profiles that no VPS uses
     #[command(visible_alias = "rm")]
     Delete(Delete),
 }
@@ -50,7 +50,7 @@ pub struct List {
 Examples:
   insula profile show small")]
 pub struct Show {
-    /// The profile's name
+    /// Name of the profile
     profile: String,
 }
 
@@ -61,9 +61,9 @@ Examples:
   insula profile apply profiles/large.yaml
   insula set web1 profile=large            # to give a VPS the new limits")]
 pub struct Apply {
-    /// YAML as in the project's `profiles`: name, description, limits, features, networks
+    /// Profile in YAML: name, description, limits, features and networks
     file: PathBuf,
-    /// Only if nobody has changed the profile since: what `insula profile show` says
+    /// Only if the profile is unchanged: its etag, as `insula profile show` prints it
     #[arg(long, value_name = "ETAG")]
     etag: Option<String>,
 }
@@ -74,7 +74,7 @@ pub struct Apply {
 Examples:
   insula profile delete large")]
 pub struct Delete {
-    /// The profiles' names
+    /// Names of the profiles
     #[arg(value_name = "PROFILE", required = true)]
     profiles: Vec<String>,
 }

@@ -14,22 +14,24 @@ use crate::text::printable;
 #[command(after_help = "\
 Examples:
   insula rebuild web1 --image debian-13 --start
-  insula rebuild web1 --image debian-12 --force --yes --wait ready")]
+  insula rebuild web1 --image debian-12 --force --yes --wait ready
+
+Addresses, keys and limits stay the same. The old root becomes a snapshot.")]
 pub struct Rebuild {
-    /// A VPS, by name or id
+    /// VPS, by name or id
     name: String,
-    /// The image: an alias, a fingerprint, or at least its first twelve digits
+    /// Image: an alias, a fingerprint, or at least the first twelve digits of one
     #[arg(long)]
     image: String,
-    /// Also when it runs: kill it first
+    /// Kill it first if it is running
     #[arg(short, long)]
     force: bool,
-    /// At a terminal: don't ask
+    /// Don't ask for confirmation at a terminal
     #[arg(short, long)]
     yes: bool,
     #[command(flatten)]
     boot: BootArguments,
-    /// Only if nobody has changed the VPS since: what `insula show` says
+    /// Only if the VPS is unchanged: its etag, as `insula show` prints it
     #[arg(long, value_name = "ETAG")]
     etag: Option<String>,
 }

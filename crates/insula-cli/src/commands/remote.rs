@@ -25,14 +25,14 @@ Examples:
   insula list --host vps1
   INSULA_HOST=vps1 insula list
 
-Remotes are kept in INSULA_CONFIG_DIR, or else in ~/.config/insula. Certificates are renewed by themselves.")]
+Remotes are kept in INSULA_CONFIG_DIR, or else in ~/.config/insula. Certificates are renewed automatically.")]
 pub enum Remote {
-    /// Get a certificate for an agent with a one-time token, and keep it
+    /// Add a remote agent: a one-time token gets the certificate
     Add(Add),
-    /// List the remotes
+    /// List remotes
     #[command(visible_alias = "ls")]
     List(List),
-    /// Forget remotes and their certificates
+    /// Remove remotes and their certificates from this machine
     #[command(visible_alias = "rm")]
     Remove(Remove),
 }
@@ -45,14 +45,14 @@ Examples:
   insula remote add vps1 --token - < token
   ssh root@vps1 insula access token create laptop --role operator | insula remote add vps1 --token -
 
-The token comes from `insula access token create` on the agent's host. It says which CA the agent has, so nobody else can
-pretend to be it. Others on this machine can see arguments: better let it ask, or use --token -.")]
+`insula access token create` on the agent's host makes the token. The token names the agent's CA, so that nobody can \
+impersonate the agent. Other users of this machine can see arguments: let the command ask for the token, or use --token -.")]
 pub struct Add {
-    /// What to call it here
+    /// Name for the remote on this machine
     name: String,
-    /// Where the agent listens, https://HOST:PORT [default: what the token says]
+    /// URL of the agent, https://HOST:PORT [default: from the token]
     url: Option<String>,
-    /// The token; `-`: from standard input. Without this option it is asked for
+    /// Token, or - to read it from standard input [default: ask for it]
     #[arg(long, hide_default_value = true, default_value = "-")]
     token: String,
 }
@@ -74,7 +74,7 @@ pub struct List {
 Examples:
   insula remote remove vps1")]
 pub struct Remove {
-    /// Remotes
+    /// Names of the remotes
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
 }

@@ -12,14 +12,14 @@ use crate::operations::{Subjects, run_operations};
 Examples:
   insula rename web1 shop
 
-Its host name stays; to change that, too: insula set shop hostname=shop")]
+The host name stays the same. To change it as well: insula set shop hostname=shop")]
 pub struct Rename {
-    /// A VPS, by name or id
+    /// VPS, by name or id
     name: String,
-    /// Its new name
+    /// New name
     #[arg(value_name = "NEW")]
     new_name: String,
-    /// Only if nobody has changed the VPS since: what `insula show` says
+    /// Only if the VPS is unchanged: its etag, as `insula show` prints it
     #[arg(long, value_name = "ETAG")]
     etag: Option<String>,
 }

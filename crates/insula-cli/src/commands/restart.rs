@@ -21,7 +21,7 @@ pub struct Restart {
     /// Kill it instead of shutting it down
     #[arg(short, long)]
     force: bool,
-    /// What to wait for
+    /// State to wait for
     #[arg(long, value_enum, value_name = "STATE", default_value_t = WaitFor::Running)]
     wait: WaitFor,
 }

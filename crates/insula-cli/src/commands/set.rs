@@ -19,23 +19,23 @@ use crate::requests;
 #[command(after_help = "\
 Examples:
   insula set web1 memory=4G cpus=2
-  insula set web1 profile=large memory=           # another plan, and its memory
+  insula set web1 profile=large memory=           # another profile, with its memory
   insula set web1 label.env=prod label.old= tenant=acme
-  insula set web1 features=nesting,fuse           # none: not even the profile's
+  insula set web1 features=nesting,fuse           # features=none: not even the profile's
   insula set web1 delete-protection=true
   insula set db1 on-crash=restart autostart=yes autostart-priority=10 autostart-delay=5
 
-Keys: profile, cpus, cpu-weight, memory, swap, processes, disk, features, hostname, tenant, delete-protection,
-label.KEY, on-crash, autostart, autostart-priority, autostart-delay. KEY= takes a value away; a limit, features, or what follows
-a crash or the host's boot, are the profile's then. All is changed or nothing. What runs gets new limits at once;
-what has to wait for the next start is said.")]
+Keys: profile, cpus, cpu-weight, memory, swap, processes, disk, features, hostname, tenant, delete-protection, \
+label.KEY, on-crash, autostart, autostart-priority, autostart-delay. KEY= removes a value; limits, features, on-crash and \
+autostart settings then come from the profile. Either all changes are made or none. A running VPS gets new limits at once; \
+the command says which changes wait for the next start.")]
 pub struct Set {
-    /// A VPS, by name or id
+    /// VPS, by name or id
     name: String,
-    /// What to change
+    /// Settings to change
     #[arg(value_name = "KEY=VALUE", required = true)]
     assignments: Vec<Assignment>,
-    /// Only if nobody has changed the VPS since: what `insula show` says
+    /// Only if the VPS is unchanged: its etag, as `insula show` prints it
     #[arg(long, value_name = "ETAG")]
     etag: Option<String>,
 }

@@ -13,7 +13,7 @@ Examples:
   insula shell web1
   insula shell web1 < script.sh")]
 pub struct Shell {
-    /// A VPS, by name or id
+    /// VPS, by name or id
     name: String,
 }
 

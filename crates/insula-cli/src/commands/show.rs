@@ -17,9 +17,9 @@ Examples:
   insula show web1
   insula show web1 -o json | jq -r '.interfaces[0].ipAddresses[0]'
 
-What it uses is shown to people only; for programs: insula usage web1 -o json")]
+Usage is in the table only; programs get it from: insula usage web1 -o json")]
 pub struct Show {
-    /// A VPS, by name or id
+    /// VPS, by name or id
     name: String,
 }
 

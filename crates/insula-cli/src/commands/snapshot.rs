@@ -19,12 +19,12 @@ Examples:
   insula snapshot list web1
   insula snapshot restore web1 before-upgrade")]
 pub enum Snapshot {
-    /// Take a snapshot, also of a running VPS: then it is as after a power loss
+    /// Take a snapshot; that of a running VPS holds what a power loss would leave
     Create(Create),
     /// List the snapshots of a VPS, oldest first
     #[command(visible_alias = "ls")]
     List(List),
-    /// Take the root of a stopped VPS back to a snapshot
+    /// Reset the root of a stopped VPS to a snapshot
     Restore(Restore),
     /// Remove snapshots
     #[command(visible_alias = "rm")]
@@ -38,9 +38,9 @@ Examples:
   insula snapshot create web1
   insula snapshot create web1 before-upgrade")]
 pub struct Create {
-    /// A VPS, by name or id
+    /// VPS, by name or id
     name: String,
-    /// The snapshot's name [default: the time, such as 20261123-101500]
+    /// Name of the snapshot [default: the time, such as 20261123-101500]
     snapshot: Option<String>,
 }
 
@@ -51,7 +51,7 @@ Examples:
   insula snapshot list web1
   insula snapshot list web1 --columns name -o csv")]
 pub struct List {
-    /// A VPS, by name or id
+    /// VPS, by name or id
     name: String,
     /// Which columns.
     #[command(flatten)]
@@ -64,9 +64,9 @@ pub struct List {
 Examples:
   insula stop web1 && insula snapshot restore web1 before-upgrade && insula start web1")]
 pub struct Restore {
-    /// A VPS, by name or id
+    /// VPS, by name or id
     name: String,
-    /// The snapshot's name
+    /// Name of the snapshot
     snapshot: String,
 }
 
@@ -76,9 +76,9 @@ pub struct Restore {
 Examples:
   insula snapshot delete web1 before-upgrade")]
 pub struct Delete {
-    /// A VPS, by name or id
+    /// VPS, by name or id
     name: String,
-    /// The snapshots' names
+    /// Names of the snapshots
     #[arg(value_name = "SNAPSHOT", required = true)]
     snapshots: Vec<String>,
 }

@@ -18,11 +18,11 @@ Examples:
   insula ssh-key list web1
   insula ssh-key remove web1 me@laptop")]
 pub enum SshKey {
-    /// Let keys log in as root
+    /// Allow keys to log in as root
     Add(Add),
-    /// Let a key log in no more
+    /// Remove a key, so that it can no longer log in
     Remove(Remove),
-    /// List the keys that a VPS was given
+    /// List the keys that were added to a VPS
     #[command(visible_alias = "ls")]
     List(List),
 }
@@ -33,10 +33,10 @@ pub enum SshKey {
 Examples:
   insula ssh-key add web1 ~/.ssh/id_ed25519.pub
 
-Works whether the VPS runs or not: the keys are written into its /root/.ssh/authorized_keys, where all else stays, and are
-given to its root again when it is rebuilt.")]
+The VPS need not be running. The keys are added to its /root/.ssh/authorized_keys, where all other lines stay, and are \
+added again when the VPS is rebuilt.")]
 pub struct Add {
-    /// A VPS, by name or id
+    /// VPS, by name or id
     name: String,
     /// Files of public keys
     #[arg(required = true, value_name = "FILE")]
@@ -50,11 +50,11 @@ Examples:
   insula ssh-key remove web1 me@laptop
   insula ssh-key remove web1 old.pub
 
-A key is named by its file, or by its comment as `insula ssh-key list` shows it.")]
+Name the key by its file, or by its comment as `insula ssh-key list` shows it.")]
 pub struct Remove {
-    /// A VPS, by name or id
+    /// VPS, by name or id
     name: String,
-    /// A file of public keys, or the comment of a key
+    /// File of public keys, or the comment of a key
     #[arg(value_name = "FILE|COMMENT")]
     key: String,
 }
@@ -66,9 +66,9 @@ Examples:
   insula ssh-key list web1
   insula ssh-key list web1 -o json
 
-What was given by `create --ssh-key` and `ssh-key add`. What the guest has added itself is in its own file.")]
+Lists keys from `create --ssh-key` and `ssh-key add`. Keys that were added inside the guest are not shown.")]
 pub struct List {
-    /// A VPS, by name or id
+    /// VPS, by name or id
     name: String,
     /// Which columns.
     #[command(flatten)]

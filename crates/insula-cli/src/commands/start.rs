@@ -14,15 +14,15 @@ use crate::targets::{Targets, states};
 Examples:
   insula start web1 web2
   insula start --all --wait ready
-  insula start web1 --override-suspension     # to save data; the hold stays")]
+  insula start web1 --override-suspension     # to save data; it stays suspended")]
 pub struct Start {
     /// Which.
     #[command(flatten)]
     targets: Targets,
-    /// What to wait for
+    /// State to wait for
     #[arg(long, value_enum, value_name = "STATE", default_value_t = WaitFor::Running)]
     wait: WaitFor,
-    /// Also when it is suspended; for who may unsuspend it
+    /// Start it even if it is suspended; only for clients that may unsuspend it
     #[arg(long)]
     override_suspension: bool,
 }

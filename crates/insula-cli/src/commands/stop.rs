@@ -18,7 +18,7 @@ pub struct Stop {
     /// Which.
     #[command(flatten)]
     targets: Targets,
-    /// Kill it at once
+    /// Kill it instead of shutting it down
     #[arg(short, long)]
     force: bool,
 }

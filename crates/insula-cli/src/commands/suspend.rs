@@ -13,18 +13,18 @@ Examples:
   insula suspend web1 --reason 'invoice 4711 is overdue'
   insula suspend web1 --reason abuse --force
 
-Nobody may start it then but who may unsuspend it. It stays suspended when the host boots.")]
+Only clients that may unsuspend a VPS can start it while it is suspended. It stays suspended when the host reboots.")]
 pub struct Suspend {
     /// VPSes, by name or id
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
-    /// Why, for people
+    /// Reason, shown to people
     #[arg(long, value_name = "TEXT")]
     reason: String,
     /// Kill it instead of shutting it down
     #[arg(short, long)]
     force: bool,
-    /// Only if nobody has changed the VPS since: what `insula show` says
+    /// Only if the VPS is unchanged: its etag, as `insula show` prints it
     #[arg(long, value_name = "ETAG")]
     etag: Option<String>,
 }

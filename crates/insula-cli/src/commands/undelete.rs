@@ -14,9 +14,9 @@ Examples:
   insula undelete web1 --as web1-old
   insula list --deleted")]
 pub struct Undelete {
-    /// A VPS in the trash, by the name it had or by its id; of several with the name, the one deleted last
+    /// VPS in the trash, by id or by its former name; of several with the name, the one deleted last
     name: String,
-    /// What it is called from now on [default: the name it had]
+    /// New name [default: the former one]
     #[arg(long = "as", value_name = "NEW")]
     new_name: Option<String>,
 }

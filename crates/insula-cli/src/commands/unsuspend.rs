@@ -15,7 +15,7 @@ pub struct Unsuspend {
     /// VPSes, by name or id
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
-    /// Only if nobody has changed the VPS since: what `insula show` says
+    /// Only if the VPS is unchanged: its etag, as `insula show` prints it
     #[arg(long, value_name = "ETAG")]
     etag: Option<String>,
 }

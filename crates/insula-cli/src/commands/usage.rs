@@ -16,9 +16,9 @@ Examples:
   insula usage web1
   insula usage --tenant acme -o csv --columns name,received,sent
 
-CPU time and traffic are counted from when the VPS was started.")]
+CPU time and traffic are counted since the VPS was started.")]
 pub struct Usage {
-    /// A VPS, by name or id; otherwise all
+    /// VPS, by name or id [default: all VPSes]
     name: Option<String>,
     /// Only VPSes of this tenant
     #[arg(long, conflicts_with = "name")]

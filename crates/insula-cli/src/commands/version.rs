@@ -18,7 +18,7 @@ Examples:
   insula version
   insula version -o json
 
-The command's own version is shown also when there is no agent; the exit code says whether there is one.")]
+The command's version is shown even without an agent; the exit code says whether the agent answers.")]
 pub struct Version {}
 
 /// The version of this command.
