@@ -171,7 +171,7 @@ fn nesting_comes_with_ids_at_the_next_start() {
     }
     host.sh("web1", "echo kept >/root/file && chown 1000:65534 /root/file");
     let told = host.insula_ok(&["set", "web1", "features=nesting"]);
-    assert!(told.contains("the features are those of the next start"), "{told}");
+    assert!(told.contains("the features take effect at the next start"), "{told}");
     let ids = |name: &str| {
         let vps = host.vps(name);
         IdRange { start: vps.id_range_start, length: vps.id_range_length }

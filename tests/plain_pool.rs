@@ -58,7 +58,7 @@ fn live(host: &ScratchHost, owner: impl Fn(u32) -> u32) {
     let nesting = host.insula(&["set", "web1", "features=nesting"]);
     match owner(1) {
         0 => nesting.expect_code(0),
-        _ => nesting.expect_code(4).expect_complaint(&["65536 user ids on disk", "make a new VPS"]),
+        _ => nesting.expect_code(4).expect_complaint(&["65536 user ids on disk", "create a new VPS"]),
     };
     host.insula_ok(&["set", "web1", "features="]);
 

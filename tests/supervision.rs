@@ -261,7 +261,7 @@ fn who_waits_for_its_turn_is_seen_and_can_be_stopped() {
     eventually("the first is started", || Some(()).filter(|()| host.vps("a").init_pid != 0));
     let waits = |host: &ScratchHost| ["b", "c"].map(|name| host.vps(name).awaits_autostart);
     assert_eq!(waits(&host), [true, true]);
-    assert!(host.insula_ok(&["show", "b"]).contains("waits for its turn to be started"));
+    assert!(host.insula_ok(&["show", "b"]).contains("waits for its turn to start"));
     host.insula_ok(&["stop", "b"]);
     assert_eq!(waits(&host), [false, true]);
     assert!(!host.vps("b").starts_with_host, "it is not to run");

@@ -48,7 +48,7 @@ pub fn load(flags: &Flags) -> anyhow::Result<Settings> {
 fn read(path: &Path) -> anyhow::Result<Settings> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("failed to read the settings {}", path.display()))?;
-    parse(&text).with_context(|| format!("wrong settings in {}", path.display()))
+    parse(&text).with_context(|| format!("invalid settings in {}", path.display()))
 }
 
 fn parse(text: &str) -> anyhow::Result<Settings> {

@@ -38,14 +38,14 @@ impl StateLock {
                 file.read_to_string(&mut owner).with_context(opening)?;
                 anyhow::ensure!(
                     has_ended(owner.trim()),
-                    "another agent (process {}) has the state directory {}; give this one another with --state-dir",
+                    "another agent (process {}) uses the state directory {}; give this one another with --state-dir",
                     owner.trim(),
                     state_dir.display()
                 );
                 // A program that the dead agent was about to run has the lock until it is executed.
                 await_lock(&file, GRACE).with_context(|| {
                     format!(
-                        "failed to lock {}, which process {} has left locked",
+                        "failed to lock {}, which is still locked for process {}",
                         path.display(),
                         owner.trim()
                     )

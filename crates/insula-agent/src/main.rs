@@ -37,9 +37,9 @@ struct Arguments {
 }
 
 const EXAMPLES: &str = "Examples:
-  insulad                                   an agent on embedded defaults
-  insulad --config /etc/insula/agent.yaml   with settings of its own
-  insulad --listen 0.0.0.0:8443             for clients over the network, too
+  insulad                                   an agent with default settings
+  insulad --config /etc/insula/agent.yaml   with settings from a file
+  insulad --listen 0.0.0.0:8443             also for clients over the network
   insulad --teardown                        take everything down, keep the data
 
 Signals: SIGTERM and SIGINT end the agent; guests run on. SIGHUP gives the server a new certificate.

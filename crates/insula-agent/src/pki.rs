@@ -49,7 +49,7 @@ pub enum PkiError {
         source: io::Error,
     },
     /// A file is not what it must be.
-    #[error("failed to use {} as the CA's: it is damaged, or not of the other file; restore both from a backup", path.display())]
+    #[error("failed to use {} as the CA's: it is damaged, or does not belong to the other file; restore both from a backup", path.display())]
     Damaged {
         /// Which file.
         path: PathBuf,

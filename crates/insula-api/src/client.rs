@@ -89,7 +89,7 @@ pub enum ConnectError {
         source: io::Error,
     },
     /// Who answers there can't show that it is the agent.
-    #[error("failed to make sure that it is the agent that answers at {address}")]
+    #[error("failed to verify the identity of the agent at {address}")]
     NotTheAgent {
         /// Where.
         address: String,

@@ -328,7 +328,7 @@ pub fn recorded_error(failure: &Failure) -> ApiError {
     let reason = failure.reason.parse().unwrap_or(Reason::Internal);
     let mut messages = failure.messages.iter().cloned();
     let error = ApiError::new(reason, messages.next().unwrap_or_default());
-    let undo = failure.undo.iter().map(|chain| format!("and taking it back: {chain}"));
+    let undo = failure.undo.iter().map(|chain| format!("the rollback failed, too: {chain}"));
     let error = error.with_causes(messages.chain(undo));
     failure.hint.iter().fold(error, ApiError::with_hint)
 }
@@ -446,7 +446,8 @@ mod tests {
         let message = v1::Operation::from(&record);
         let error = ApiError::from(&message.error.unwrap());
         assert_eq!(error.reason(), Some(Reason::PoolFull));
-        let chain = ["failed to create VPS web1", "no room", "and taking it back: the pool refused: EIO"];
+        let chain =
+            ["failed to create VPS web1", "no room", "the rollback failed, too: the pool refused: EIO"];
         assert_eq!(error.chain, chain);
         assert_eq!(error.hint(), Some("delete a snapshot"));
     }

@@ -309,7 +309,7 @@ fn autostart_words(supervision: &Supervision) -> String {
 fn autostart(vps: &Vps) -> String {
     let Some(supervision) = &vps.supervision else { return String::new() };
     let follows = match (vps.awaits_autostart, vps.starts_with_host) {
-        (true, _) => "waits for its turn to be started",
+        (true, _) => "waits for its turn to start",
         (false, true) => "is started when the host boots",
         (false, false) => "is not started when the host boots",
     };

@@ -116,8 +116,8 @@ impl Context {
         match self.destination() {
             Ok(Destination::Remote(_)) => REMOTE_IS_AWAY,
             _ => {
-                "start the agent with `systemctl start insulad`, or run `insulad` as root; name another socket with \
-                 --socket, or an agent elsewhere with --host"
+                "start the agent with `systemctl start insulad`, or run `insulad` as root; name another \
+                socket with --socket, or a remote agent with --host"
             }
         }
     }

@@ -72,14 +72,14 @@ impl From<Status> for Failure {
 
 /// What to do about an agent elsewhere that does not answer.
 pub const REMOTE_IS_AWAY: &str =
-    "does `insulad` run there, does it `listen` for TLS, and does no firewall keep us out?";
+    "check that `insulad` runs there, that its `listen` is set, and that no firewall blocks the port";
 
 /// What to do without a certificate that the agent takes.
-pub const ENROLL_AGAIN: &str = "who manages the agent's access makes a new token with `insula access token create`; \
-    then `insula remote remove` and `insula remote add`";
+pub const ENROLL_AGAIN: &str = "ask an administrator of the agent for a new token (`insula access token create`); then run `insula remote \
+remove` and `insula remote add`";
 
-const CHECK_THE_AGENT: &str = "is it the right address? The name in it must be one of `tls.names` in the agent's \
-    settings; an agent that was set up anew has another CA, and needs `insula remote add` again";
+const CHECK_THE_AGENT: &str = "check the address: its name must be one of `tls.names` in the agent's settings. An agent that was set up \
+again has a new CA: run `insula remote add` again";
 
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {

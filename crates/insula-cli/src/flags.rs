@@ -131,7 +131,7 @@ pub fn read_keys(file: &Path) -> Outcome<Vec<String>> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::usage(format!("failed to read the SSH key {shown}: {error}")))?;
     public_keys(&text)
-        .map_err(|rule| Failure::usage(format!("{shown} is no file of public SSH keys: {rule}")))
+        .map_err(|rule| Failure::usage(format!("{shown} is not a file of public SSH keys: {rule}")))
 }
 
 /// The keys of a file in the form of authorized_keys.

@@ -28,7 +28,7 @@ pub async fn read_secret(context: &Context, question: &str) -> Outcome<String> {
 /// Reads a new password: twice at a terminal.
 pub async fn read_new_password(context: &Context) -> Outcome<String> {
     let password = read_secret(context, "New password: ").await?;
-    if io::stdin().is_terminal() && read_secret(context, "The same again: ").await? != password {
+    if io::stdin().is_terminal() && read_secret(context, "Repeat: ").await? != password {
         return Err(Failure::usage("the passwords are not the same"));
     }
     match &*password {
@@ -43,7 +43,7 @@ pub async fn confirm(context: &Context, what: &str, is_sure: bool) -> Outcome {
     if is_sure || !io::stdin().is_terminal() {
         return Ok(());
     }
-    context.ask(&format!("{what} Go on? [y/N] "));
+    context.ask(&format!("{what} Continue? [y/N] "));
     match read_input(true).await?.trim().to_lowercase().as_str() {
         "y" | "yes" => Ok(()),
         _ => Err(Failure::usage("not done: it was not confirmed")),

@@ -51,7 +51,7 @@ impl Remotes {
             .or_else(|| variable("XDG_CONFIG_HOME").map(|directory| directory.join("insula")))
             .or_else(|| variable("HOME").map(|home| home.join(".config/insula")));
         let directory = directory
-            .ok_or_else(|| Failure::usage("there is no place for remotes: set INSULA_CONFIG_DIR, or HOME"))?;
+            .ok_or_else(|| Failure::usage("no directory for remotes: set INSULA_CONFIG_DIR or HOME"))?;
         Ok(Self { directory: directory.join("remotes") })
     }
 
@@ -83,7 +83,7 @@ impl Remotes {
         let found = self.all()?.into_iter().find(|remote| Some(&remote.authority) == authority.as_ref());
         found.ok_or_else(|| {
             let error = ApiError::new(Reason::InvalidArgument, format!("there is no remote {host:?}"));
-            error.with_hint("see `insula remote list`; to add one: insula remote add NAME URL").into()
+            error.with_hint("list them: insula remote list; to add one: insula remote add NAME URL").into()
         })
     }
 
@@ -119,8 +119,8 @@ impl Remotes {
 }
 
 fn exists(name: &str) -> Failure {
-    let error = ApiError::new(Reason::ClientExists, format!("there is a remote {name} already"));
-    error.with_hint(format!("take another name, or remove it first: insula remote remove {name}")).into()
+    let error = ApiError::new(Reason::ClientExists, format!("a remote {name} exists already"));
+    error.with_hint(format!("choose another name, or remove it first: insula remote remove {name}")).into()
 }
 
 /// Writes a file, for its owner only, in one step.
@@ -149,7 +149,7 @@ fn check_name(name: &str) -> Result<(), String> {
 pub fn authority(url: &str) -> Result<String, String> {
     let wrong = |rule: &str| format!("invalid URL {url:?}: {rule}");
     let whole = if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
-    let uri: Uri = whole.parse().map_err(|_| wrong("it must be as https://host:port"))?;
+    let uri: Uri = whole.parse().map_err(|_| wrong("expected the form https://host:port"))?;
     let (host, rest) =
         (uri.host().unwrap_or_default(), uri.path_and_query().map_or("", |rest| rest.as_str()));
     let port = uri.port_u16().unwrap_or(insula_api::client::DEFAULT_PORT);

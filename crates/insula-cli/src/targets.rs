@@ -27,7 +27,7 @@ impl Targets {
         }
         let found = list_vpses_in(context, states).await?;
         if found.is_empty() {
-            context.note("There is no VPS to do this with.");
+            context.note("There is no VPS in a state that allows this.");
         }
         Ok(Subjects::Many(found.into_iter().map(|vps| vps.name).collect()))
     }

@@ -74,7 +74,7 @@ fn wrong_usage_exits_with_2() {
         (&["profile", "apply", "/nonexistent.yaml"], "/nonexistent.yaml"),
         (&["remote", "add", "a b"], "a b"),
         (&["remote", "add", "a", "http://b"], "https://"),
-        (&["remote", "add", "a", "b", "--token", "insula1-x"], "no token"),
+        (&["remote", "add", "a", "b", "--token", "insula1-x"], "not a token"),
         (&["passwd", "web1"], "empty"),
         (&["list", "--timeout", "soon"], "--timeout"),
         (&["image", "build", "/nonexistent.yaml"], "/nonexistent.yaml"),
@@ -132,7 +132,7 @@ fn all_means_those_whose_state_allows_it() {
     let (code, out, _) = agent.run(&["pause", "--all"]);
     assert_eq!((code, &*out), (0, "web1: paused\nweb2: paused\n"));
     let (code, out, err) = agent.run(&["start", "--all"]);
-    assert_eq!((code, &*out, &*err), (0, "", "There is no VPS to do this with.\n"));
+    assert_eq!((code, &*out, &*err), (0, "", "There is no VPS in a state that allows this.\n"));
 }
 
 #[test]

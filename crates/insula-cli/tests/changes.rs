@@ -57,7 +57,7 @@ fn a_password_comes_from_standard_input() {
 fn what_went_to_the_trash_says_how_it_comes_back() {
     let agent = FakeAgent::start();
     let (code, out, _) = agent.run(&["delete", "web1"]);
-    let way_back = "until 2027-01-15T08:00:00Z it comes back with: insula undelete web1";
+    let way_back = "to restore it until 2027-01-15T08:00:00Z: insula undelete web1";
     assert_eq!((code, &*out), (0, &*format!("web1: moved to the trash\n  {way_back}\n")));
     assert_eq!(agent.run(&["delete", "web1", "--quiet"]).1, "");
 }

@@ -221,7 +221,7 @@ fn a_remote_is_used_by_name_by_url_and_by_variable() {
     assert_eq!(agent.run(&["remote", "list", "-o", "csv"]).1, "name,url,expires\n");
     let (code, _, err) = agent.run(&["access", "whoami", "--host", "vps1"]);
     assert_eq!(code, 2);
-    assert!(err.contains("vps1") && err.contains("hint: see `insula remote list`"), "{err}");
+    assert!(err.contains("vps1") && err.contains("hint: list them: insula remote list"), "{err}");
 }
 
 #[test]
@@ -232,11 +232,11 @@ fn nothing_is_kept_of_an_enrolment_that_fails() {
     let nowhere = EnrollmentToken { addresses: vec![], ..agent.token() };
     let away = EnrollmentToken { addresses: vec!["127.0.0.1:1".into()], ..agent.token() };
     for (token, code, said) in [
-        (other.to_string(), 5, "failed to make sure that it is the agent"),
+        (other.to_string(), 5, "failed to verify the identity of the agent"),
         (used.to_string(), 5, "the token is of no use"),
         (nowhere.to_string(), 2, "give its URL"),
         (away.to_string(), 6, "127.0.0.1:1"),
-        ("insula1-".to_owned(), 2, "no token"),
+        ("insula1-".to_owned(), 2, "not a token"),
     ] {
         let (actual, out, err) = agent.run_with_input(&["remote", "add", "vps1", "--token", "-"], &token);
         assert_eq!((actual, &*out), (code, ""), "{err}");
@@ -293,7 +293,10 @@ fn a_certificate_that_the_agent_refuses_says_what_to_do() {
     agent.add();
     let (code, _, err) = agent.run(&["access", "whoami", "--host", "vps1"]);
     assert_eq!(code, 5, "{err}");
-    assert!(err.contains("the agent has refused our certificate\n  caused by: TLS alert UnknownCA"), "{err}");
+    assert!(
+        err.contains("the agent refused this client's certificate\n  caused by: TLS alert UnknownCA"),
+        "{err}"
+    );
     assert!(err.contains("hint: enroll again"), "{err}");
 }
 
@@ -304,5 +307,5 @@ fn an_agent_that_is_away_is_unreachable() {
     fs::write(agent.file("url"), "https://127.0.0.1:1\n").unwrap();
     let (code, _, err) = agent.run(&["access", "whoami", "--host", "vps1"]);
     assert_eq!(code, 6);
-    assert!(err.contains("127.0.0.1:1") && err.contains("hint: does `insulad` run there"), "{err}");
+    assert!(err.contains("127.0.0.1:1") && err.contains("hint: check that `insulad` runs there"), "{err}");
 }

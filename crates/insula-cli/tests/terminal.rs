@@ -202,7 +202,7 @@ fn a_password_is_asked_for_twice_and_never_shown() {
         terminal.expect("New password: ");
         assert!(!terminal.echoes());
         terminal.type_keys(b"s3cret\r");
-        terminal.expect("The same again: ");
+        terminal.expect("Repeat: ");
         assert!(!terminal.seen.contains("s3"), "{}", terminal.seen);
         terminal.type_keys(again.as_bytes());
         terminal.type_keys(b"\r");
@@ -229,13 +229,13 @@ fn what_destroys_data_is_confirmed() {
     for typed in [&rebuild[..], &delete] {
         let mut refused = AtTerminal::start(&agent, typed);
         refused.expect("web1");
-        refused.expect("Go on? [y/N] ");
+        refused.expect("Continue? [y/N] ");
         refused.type_keys(b"\r");
         refused.expect("not confirmed");
         assert_eq!(refused.child.wait().unwrap().code(), Some(2));
     }
     let mut confirmed = AtTerminal::start(&agent, &delete);
-    confirmed.expect("Go on? [y/N] ");
+    confirmed.expect("Continue? [y/N] ");
     confirmed.type_keys(b"y\r");
     confirmed.expect("web1: moved to the trash");
     let mut sure = AtTerminal::start(&agent, &["delete", "web1", "--now", "--yes"]);

@@ -110,8 +110,8 @@ impl From<VolumeError> for EngineError {
         match reason {
             Reason::PoolFull => failed.hint("delete VPSes or snapshots, or enlarge the pool"),
             _ if is_read_only => failed.hint(
-                "btrfs writes no more after an error, such as a full disk of the host: see dmesg, make room, \
-                 stop insulad, run insulad --teardown, and start it again",
+                "btrfs stopped writing after an error, such as a full disk of the host: see dmesg, make room, \
+                stop insulad, run insulad --teardown, and start it again",
             ),
             _ => failed,
         }

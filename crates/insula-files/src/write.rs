@@ -163,7 +163,7 @@ impl<'a> TreeWriter<'a> {
         check_relative(&entry.path)?;
         if let Some(name) = &self.name {
             if entry.path.contains(&b'/') || self.totals.entries > 0 || entry.kind == EntryKind::Directory {
-                let message = format!("{} is no directory that files could be put into", show(name));
+                let message = format!("{} is not a directory to put files into", show(name));
                 return Err(FileError::new(FileErrorKind::WrongKind, message));
             }
             entry.path.clone_from(name);

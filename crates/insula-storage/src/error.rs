@@ -15,10 +15,10 @@ pub enum VolumeError {
     #[error("{0} does not exist")]
     Missing(Volume),
     /// Something else is in its place.
-    #[error("there is something at {} that is no volume", .0.display())]
+    #[error("{} exists and is not a volume", .0.display())]
     NotAVolume(PathBuf),
     /// It exists, and was made from something else.
-    #[error("{to} exists, and is no clone of {from}")]
+    #[error("{to} exists and is not a clone of {from}")]
     OtherOrigin {
         /// What it should be a clone of.
         from: Volume,
@@ -101,7 +101,7 @@ pub enum PoolError {
         least: ByteSize,
     },
     /// The disk that the file would lie on has not enough room.
-    #[error("a pool of {size} does not fit on the disk of {}: {available} are free there", file.display())]
+    #[error("a pool of {size} does not fit on the disk of {}, which has {available} free", file.display())]
     HostDiskTooSmall {
         /// The pool's file.
         file: PathBuf,

@@ -20,7 +20,7 @@ pub enum StoreError {
     },
     /// A newer agent has written the file.
     #[error(
-        "the database {path:?} has schema version {version}, and this agent knows up to {known}; use the newer agent"
+        "the database {path:?} has schema version {version}, but this agent knows only up to {known}; use a newer agent"
     )]
     TooNew {
         /// The file.
@@ -93,7 +93,7 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// What should be changed is not there, or not in a state to be changed so.
-    #[error("failed to {doing}: there is none, or not any more")]
+    #[error("failed to {doing}: it does not exist, or no longer exists")]
     Missing {
         /// What was being done.
         doing: &'static str,

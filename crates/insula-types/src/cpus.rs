@@ -70,9 +70,7 @@ impl fmt::Display for CpuCount {
 
 /// The text is no number of CPUs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "invalid number of CPUs {0:?}: expected a number with up to three digits behind the point, such as 2 or 0.5"
-)]
+#[error("invalid number of CPUs {0:?}: expected a number with up to three decimals, such as 2 or 0.5")]
 pub struct CpuCountError(String);
 
 #[cfg(test)]

@@ -41,8 +41,8 @@ pub enum FeatureError {
     },
     /// Two that exclude each other.
     #[error(
-        "the features nesting and migratable exclude each other: a VPS with containers of its own, which are nested \
-         namespaces, can't be moved while it runs"
+        "the features nesting and migratable exclude each other: a running VPS with containers (nested \
+        namespaces) can't be moved"
     )]
     NestingIsNotMigratable,
     /// More devices than anybody needs.
@@ -113,8 +113,7 @@ impl DeviceName {
         let first = path.split('/').next().unwrap_or_default();
         if path.len() > 100 || !path.split('/').all(is_part) {
             return Err(
-                "expected the path of a device below /dev, of letters, digits and - _ . + :, such as kvm \
-                        or dri/card0",
+                "expected a path below /dev of letters, digits and - _ . + :, such as kvm or dri/card0",
             );
         }
         match path {

@@ -101,7 +101,7 @@ limits! {
     /// The share of CPU under contention, 1 to 10000; 100 is the default (`cpu.weight` of cgroup2).
     CpuWeight {
         cpu_weight: u32, "cpu-weight", "cpu_weight", "WEIGHT",
-        1..=10_000, Group, "The share of CPU when there is not enough, 1 to 10000; 100 is usual"
+        1..=10_000, Group, "Share of CPU time when CPUs are busy, 1 to 10000 [usual: 100]"
     }
     /// Memory, file cache included, in bytes.
     Memory {
@@ -121,7 +121,7 @@ limits! {
     /// The size of the root file system: what is written on top of the image, in bytes.
     Disk {
         disk: ByteSize, "disk", "disk_bytes", "SIZE",
-        0x400_0000..=0x80_0000_0000_0000, Pool, "What may be written on top of the image"
+        0x400_0000..=0x80_0000_0000_0000, Pool, "Disk space for what is written on top of the image"
     }
 }
 

@@ -81,7 +81,7 @@ fn scale(number: &str, factor: u64) -> Result<u64, &'static str> {
         return Err("expected a number with an optional unit");
     }
     if fraction.len() > 9 {
-        return Err("too many digits behind the point");
+        return Err("it has too many decimals");
     }
     let too_large = "it is too large";
     let whole: u64 = whole.parse().map_err(|_| too_large)?;

@@ -155,7 +155,7 @@ impl fmt::Display for ExitReason {
             Self::Killed => f.pad("killed"),
             Self::Exited(code) => write!(f, "init exited with code {code}"),
             Self::Signal(signal) => write!(f, "init was killed by signal {signal}"),
-            Self::OutOfMemory => f.pad("init was killed for want of memory"),
+            Self::OutOfMemory => f.pad("init was killed because memory ran out"),
             Self::MonitorLost => f.pad("the monitor was lost"),
             Self::StartFailed => f.pad("it could not be started"),
             Self::Reboot => f.pad("rebooted by the guest"),

@@ -125,9 +125,10 @@ impl Supervision {
     /// Refuses what makes no sense.
     pub fn check(&self) -> Result<(), String> {
         match self.autostart_delay_s {
-            Some(delay) if delay > Self::LONGEST_DELAY_S => {
-                Err(format!("an autostart delay of {delay} s is longer than {} s", Self::LONGEST_DELAY_S))
-            }
+            Some(delay) if delay > Self::LONGEST_DELAY_S => Err(format!(
+                "an autostart delay of {delay} s is too long: at most {} s",
+                Self::LONGEST_DELAY_S
+            )),
             _ => Ok(()),
         }
     }

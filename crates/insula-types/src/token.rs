@@ -33,7 +33,7 @@ pub struct EnrollmentToken {
 
 /// The text is no token. It is not shown: it may be one with a typing error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this is no token: it must begin with `{PREFIX}` and be copied whole")]
+#[error("not a token: it begins with `{PREFIX}` and must be copied completely")]
 pub struct TokenParseError;
 
 impl fmt::Display for EnrollmentToken {

@@ -182,8 +182,7 @@ fn new_client(request: v1::CreateAccessTokenRequest) -> Result<NewClient, ApiErr
     let role = role(request.role());
     Ok(NewClient {
         name: parse("name", &request.name)?,
-        role: role
-            .ok_or_else(|| ApiError::invalid_field("role", "there is no such role, or none was given"))?,
+        role: role.ok_or_else(|| ApiError::invalid_field("role", "the role is missing or unknown"))?,
         tenant: parse_optional("tenant", &request.tenant)?,
         token_life: request.time_to_live.map(|time| duration("time_to_live", time)).transpose()?,
     })
@@ -191,7 +190,7 @@ fn new_client(request: v1::CreateAccessTokenRequest) -> Result<NewClient, ApiErr
 
 fn certificate_request_of(pem: &str) -> Result<CertificateRequest, ApiError> {
     CertificateRequest::parse(pem).map_err(|wrong| {
-        let rule = format!("it is no certificate signing request (PKCS #10) in PEM: {wrong}");
+        let rule = format!("expected a certificate signing request (PKCS #10) in PEM: {wrong}");
         ApiError::invalid_field("certificate_request", rule)
     })
 }
@@ -202,5 +201,5 @@ fn issue(
     wanted: CertificateRequest,
 ) -> Result<ClientCertificate, EngineError> {
     let issued = remote.authority.issue_client(client, wanted, remote.certificate_life);
-    issued.map_err(|error| EngineError::internal(format!("failed to let client {} in", client.name), error))
+    issued.map_err(|error| EngineError::internal(format!("failed to enroll client {}", client.name), error))
 }

@@ -120,7 +120,7 @@ impl Content {
         if self.bytes <= MOST_BYTES {
             return Ok(());
         }
-        let message = format!("the message has {} bytes, and may have {MOST_BYTES}", self.bytes);
+        let message = format!("the message has {} bytes; at most {MOST_BYTES} are allowed", self.bytes);
         Err(ApiError::invalid_field("input", message).with_hint("send the input in smaller messages"))
     }
 }

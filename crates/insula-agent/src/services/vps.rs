@@ -341,7 +341,7 @@ fn update_request(request: v1::UpdateVpsRequest) -> Result<UpdateVps, ApiError> 
     let with_values = with_values.chain(supervision_with_values(changes.supervision.as_ref()));
     let paths = paths(request.update_mask, &known, with_values)?;
     if paths.is_empty() {
-        return Err(ApiError::invalid_field("update_mask", "nothing is to be changed"));
+        return Err(ApiError::invalid_field("update_mask", "the request changes nothing"));
     }
     let is_named = |path: &str| paths.contains(path);
     let given = |path: &'static str, value: bool| is_named(path).then_some(value);
@@ -399,6 +399,6 @@ impl FromStr for Place {
             let (name, id) = text.split_once('~')?;
             Some(Self { name: name.parse().ok()?, id: id.parse().ok()? })
         };
-        read().ok_or("it is none of this list")
+        read().ok_or("it is not a page token of this list")
     }
 }

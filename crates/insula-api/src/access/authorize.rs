@@ -141,7 +141,7 @@ fn refusal(requester: &Requester, action: Action, object: Object<'_>) -> Refusal
                     "the VPS is suspended".to_owned()
                 }
             },
-            hint: Some("its files are kept; ask who suspended it".to_owned()),
+            hint: Some("its files are kept; ask the provider to unsuspend it".to_owned()),
         },
     }
 }

@@ -21,7 +21,7 @@ use crate::error::ApiError;
 /// The key of the alert in the metadata of `ErrorInfo`.
 const ALERT: &str = "alert";
 
-/// The alert of TLS, such as `CertificateExpired`, with which the agent has refused our certificate, if a call has failed
+/// The alert of TLS, such as `CertificateExpired`, with which the agent refused this client's certificate, if a call has failed
 /// for that.
 pub fn refused_certificate(status: &Status) -> Option<String> {
     ApiError::from(status).metadata.remove(ALERT)
@@ -46,12 +46,13 @@ impl Refusal {
         match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             None => error.into(),
             Some(alert) => {
-                let error = ApiError::new(Reason::Unauthenticated, "the agent has refused our certificate")
-                    .with_causes([format!("TLS alert {alert:?}")])
-                    .with_metadata(ALERT, format!("{alert:?}"))
-                    .with_hint(
-                        "enroll again with a new token: insula access token create, insula remote add",
-                    );
+                let error =
+                    ApiError::new(Reason::Unauthenticated, "the agent refused this client's certificate")
+                        .with_causes([format!("TLS alert {alert:?}")])
+                        .with_metadata(ALERT, format!("{alert:?}"))
+                        .with_hint(
+                            "enroll again with a new token: insula access token create, insula remote add",
+                        );
                 Status::from(error).into()
             }
         }

@@ -38,7 +38,7 @@ pub struct Delete {
 impl Delete {
     /// Removes the VPSes.
     pub async fn run(self, context: &Context) -> Outcome {
-        let what = format!("All data of {} will be gone for good.", printable(&self.names.join(", ")));
+        let what = format!("All data of {} will be lost for good.", printable(&self.names.join(", ")));
         confirm(context, &what, self.yes || !self.now).await?;
         let request = DeleteVpsRequest {
             force: self.force,
@@ -61,5 +61,5 @@ async fn way_back(context: &Context, operation: &Operation) -> Option<String> {
     let answer = context.client().await.ok()?.vps().get_vps(request).await.ok()?;
     let until = time(answer.into_inner().vps?.expire_time.as_ref());
     let name = &operation.target_name;
-    (!until.is_empty()).then(|| format!("until {until} it comes back with: insula undelete {name}"))
+    (!until.is_empty()).then(|| format!("to restore it until {until}: insula undelete {name}"))
 }

@@ -83,7 +83,7 @@ async fn pool_quota(context: &Context) -> Option<String> {
 
 fn fix(context: &Context, findings: &[Finding]) -> Outcome<Vec<Raise>> {
     if !rustix::process::geteuid().is_root() {
-        let error = ApiError::new(Reason::PermissionDenied, "only root may raise the kernel's numbers");
+        let error = ApiError::new(Reason::PermissionDenied, "only root may raise kernel settings");
         return Err(error.with_hint("sudo insula doctor --fix").into());
     }
     let raises = plan_raises(findings);
@@ -92,7 +92,7 @@ fn fix(context: &Context, findings: &[Finding]) -> Outcome<Vec<Raise>> {
         context.note(&format!("{key}: raised from {from} to {to}, and in {FILE}"));
     }
     if raises.is_empty() {
-        context.note("There is nothing to fix at once.");
+        context.note("There is nothing to fix automatically.");
     }
     Ok(raises)
 }

@@ -139,7 +139,7 @@ impl Image {
 
 impl List {
     async fn run(self, context: &Context) -> Outcome {
-        const EMPTY: &str = "There is no image yet. To make one: insula image build images/debian-12.yaml";
+        const EMPTY: &str = "There is no image yet. To build one: insula image build images/debian-12.yaml";
         let answer = context.client().await?.images().list_images(ListImagesRequest {}).await?.into_inner();
         context.print_list(&answer, &answer.images, IMAGE_COLUMNS, &self.columns, EMPTY)
     }

@@ -48,7 +48,7 @@ impl List {
     pub async fn run(self, context: &Context) -> Outcome {
         let request = self.request();
         let empty = match request.filter.is_empty() {
-            true => "There is no VPS yet. To make one: insula create web1 --image debian-12 --start",
+            true => "There is no VPS yet. To create one: insula create web1 --image debian-12 --start",
             false => "There is no such VPS.",
         };
         let vpses = list_vpses(context, request).await?;

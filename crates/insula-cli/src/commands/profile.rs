@@ -126,7 +126,7 @@ fn read_profile(file: &Path) -> Outcome<v1::Profile> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::usage(format!("failed to read the profile {shown}: {error}")))?;
     let profile: insula_types::Profile = serde_norway::from_str(&text)
-        .map_err(|error| Failure::usage(format!("{shown} is no profile: {error}")))?;
+        .map_err(|error| Failure::usage(format!("{shown} is not a profile: {error}")))?;
     Ok((&profile).into())
 }
 

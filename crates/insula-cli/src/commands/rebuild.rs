@@ -40,7 +40,7 @@ impl Rebuild {
     /// Gives the VPS its new root.
     pub async fn run(self, context: &Context) -> Outcome {
         let name = printable(&self.name);
-        let what = format!("{name} gets a new, empty system; what it has now becomes a snapshot of it.");
+        let what = format!("{name} gets a new root; its current root becomes a snapshot.");
         confirm(context, &what, self.yes).await?;
         let request = RebuildVpsRequest {
             image: self.image,

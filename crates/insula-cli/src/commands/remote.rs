@@ -116,8 +116,10 @@ impl Add {
         remotes.add(&self.name, &credentials)?;
         let client = answer.client.unwrap_or_default();
         let who = format!("{} ({})", printable(&client.name), role(client.role()));
-        context
-            .note(&format!("{}: added; for the agent at {} we are {who}", self.name, credentials.authority));
+        context.note(&format!(
+            "{}: added; the agent at {} knows this client as {who}",
+            self.name, credentials.authority
+        ));
         Ok(())
     }
 }
@@ -191,7 +193,7 @@ impl Remove {
         let remotes = Remotes::open()?;
         for name in &self.names {
             remotes.find(name)?.remove()?;
-            context.note(&format!("{name}: forgotten; to take its access away, too: insula access revoke"));
+            context.note(&format!("{name}: removed; to revoke its access as well: insula access revoke"));
         }
         Ok(())
     }

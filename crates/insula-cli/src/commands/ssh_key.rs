@@ -116,7 +116,7 @@ impl Remove {
                 let named: Vec<String> = known.into_iter().filter(|key| comment(key) == self.key).collect();
                 if named.is_empty() {
                     let message =
-                        format!("VPS {:?} was given no key with the comment {:?}", self.name, self.key);
+                        format!("VPS {:?} has no added key with the comment {:?}", self.name, self.key);
                     return Err(Failure::usage(message));
                 }
                 named
@@ -130,7 +130,7 @@ impl List {
     async fn run(self, context: &Context) -> Outcome {
         let keys = get(context, &self.name).await?.ssh_keys;
         let value = || serde_json::json!({ "sshKeys": keys });
-        context.print_rows(value, &keys, COLUMNS, &self.columns, "No keys were given to it.")
+        context.print_rows(value, &keys, COLUMNS, &self.columns, "No keys were added to it.")
     }
 }
 

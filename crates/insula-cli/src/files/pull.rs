@@ -82,7 +82,7 @@ impl Pull {
                 true => Ok(LocalTarget { directory: self.local.clone(), name: None }),
                 false => Err(Failure::Error(insula_api::ApiError::new(
                     insula_api::Reason::Internal,
-                    format!("{} is no directory that files could be put into", self.local.display()),
+                    format!("{} is not a directory to put files into", self.local.display()),
                 ))),
             };
         }

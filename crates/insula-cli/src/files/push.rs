@@ -102,7 +102,9 @@ impl Push {
         let is_stdin = |local: &PathBuf| local.as_os_str() == "-";
         if self.locals.iter().any(is_stdin) {
             return match self.locals.len() > 1 || self.recursive || self.place.path.ends_with(b"/") {
-                true => Err(Failure::usage("standard input is one file: name it, such as web1/root/file")),
+                true => Err(Failure::usage(
+                    "standard input is a single file: give it a name, such as web1/root/file",
+                )),
                 false => Ok((false, None)),
             };
         }
@@ -114,7 +116,7 @@ impl Push {
                 .map_err(|error| Failure::io(format!("failed to look at {}", local.display()), &error))?;
             if metadata.is_dir() && !self.recursive {
                 return Err(Failure::usage(format!(
-                    "{} is a directory: add -r to copy it with all that is in it",
+                    "{} is a directory: add -r to copy it with everything in it",
                     local.display()
                 )));
             }

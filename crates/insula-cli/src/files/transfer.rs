@@ -19,7 +19,7 @@ pub const QUEUE: usize = 4;
 pub fn warn_of_skip(context: &Context, skip: &FileSkip) -> bool {
     let path = insula_files::show(&path_of(&skip.path, &skip.path_bytes));
     let head = if skip.failed { "error: " } else { "warning: " };
-    context.note(&format!("{head}{path} is left out: {}", printable(&skip.reason)));
+    context.note(&format!("{head}{path} was left out: {}", printable(&skip.reason)));
     skip.failed
 }
 

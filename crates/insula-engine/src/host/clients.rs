@@ -274,7 +274,7 @@ fn entry(client: &ClientRecord, action: &str, requester: Requester, at_ms: i64) 
 /// One answer to all that may be wrong with a token, so that nothing is learned by trying.
 fn token_refused() -> EngineError {
     EngineError::new(Reason::TokenRefused, "the token is wrong, was used or revoked, or has expired")
-        .hint("ask for a new one: `insula access token create` makes it on the host")
+        .hint("ask for a new one: an administrator runs `insula access token create`")
 }
 
 fn no_certificate() -> EngineError {

@@ -42,7 +42,8 @@ impl Ids {
         let length = self.needed(features);
         let last = self.store.run(|store| store.last_id_range()).await?;
         next_id_range(&self.all, length, taken, last).ok_or_else(|| {
-            let message = format!("no {length} user ids in a row are free; {} VPSes have some", taken.len());
+            let message =
+                format!("no {length} consecutive user ids are free; {} VPSes use some", taken.len());
             EngineError::new(Reason::IdsExhausted, message)
                 .hint("enlarge ids.length in the agent's configuration")
         })
@@ -61,7 +62,7 @@ impl Ids {
         let (name, has, needs) = (spec.name.as_str(), spec.placement.ids.length, self.needed(features));
         let message = format!("VPS {name:?} has {has} user ids on disk, and would need {needs}");
         Err(EngineError::new(Reason::FacilityMissing, message)
-            .hint("its pool can't give it others: make a new VPS with these features"))
+            .hint("its pool can't change them: create a new VPS with these features"))
     }
 
     fn needed(&self, features: &Features) -> u32 {

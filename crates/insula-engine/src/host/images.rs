@@ -57,7 +57,7 @@ impl Images {
                 let known = list(images.iter().flat_map(|image| &image.aliases));
                 let message = format!("there is no image {:?}", reference.to_string());
                 Err(EngineError::new(Reason::ImageNotFound, message)
-                    .hint(format!("there are {known}; build one: insula image build images/debian-12.yaml")))
+                    .hint(format!("images: {known}; to build one: insula image build images/debian-12.yaml")))
             }
         }
     }

@@ -114,7 +114,7 @@ impl Networks {
         if self.find(spec.name.as_str()).is_ok() {
             return Err(EngineError::invalid(
                 "network",
-                format!("there is a network {:?}", spec.name.as_str()),
+                format!("a network {:?} exists already", spec.name.as_str()),
             ));
         }
         self.store.put_network(&spec)?;
@@ -148,11 +148,8 @@ impl Networks {
     pub(crate) fn remove(&self, name: &str) -> Result<(), EngineError> {
         let network = self.find(name)?;
         if network.origin == NetworkOrigin::Settings {
-            return Err(EngineError::invalid(
-                "network",
-                format!("network {name:?} is named by the settings"),
-            )
-            .hint("name another in the agent's configuration"));
+            return Err(EngineError::invalid("network", format!("network {name:?} comes from the settings"))
+                .hint("name another in the agent's configuration"));
         }
         self.check_unused(&network)?;
         self.unmake(&network)?;
@@ -168,7 +165,7 @@ impl Networks {
         let mut others = others.iter().filter(|other| other.name != spec.name);
         if let Some(other) = others.find(|other| collide(other, spec)) {
             let message = format!(
-                "network {:?} has the bridge or addresses of network {:?} ({})",
+                "network {:?} would share its bridge or addresses with network {:?} ({})",
                 spec.name.as_str(),
                 other.name.as_str(),
                 other.subnet
@@ -179,9 +176,10 @@ impl Networks {
         let is_known = self.find(spec.name.as_str()).is_ok_and(|before| is_own(&before));
         match is_known || !observe_interface(bridge).map_err(|error| not_made(spec, error))? {
             true => Ok(()),
-            false => {
-                Err(EngineError::invalid("network", format!("the host has an interface {bridge} already")))
-            }
+            false => Err(EngineError::invalid(
+                "network",
+                format!("an interface {bridge} exists already on the host"),
+            )),
         }
     }
 
@@ -321,7 +319,7 @@ fn say_what_is_odd(seeding: &Seeding, configured: &NetworkSpec) {
     }
     for NetworkSpec { name, subnet, .. } in &seeding.colliding {
         tracing::error!(
-            "network {name} ({subnet}) is not made: another has its bridge or its addresses. VPSes in it can't start"
+            "network {name} ({subnet}) was not made: another network has its bridge or its addresses. VPSes in it can't start"
         );
     }
 }

@@ -156,7 +156,7 @@ impl HostPool {
         }
         let message = format!("{} is in pool {:?}, not in {:?}", what(), other.as_str(), self.name.as_str());
         Err(EngineError::new(Reason::InvalidArgument, message)
-            .hint("a copy is made within one pool: use what is in the same pool"))
+            .hint("copies are made within one pool: choose a source in the same pool"))
     }
 
     /// Refuses a disk limit that the pool can't hold.

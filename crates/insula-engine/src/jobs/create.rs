@@ -172,7 +172,7 @@ impl Engine {
             match profiles.is_empty() {
                 true => error,
                 false => error.hint(format!(
-                    "ask for no such limit; of the profiles, this host can hold {}",
+                    "leave this limit out; profiles that this host can enforce: {}",
                     list(profiles.iter().map(|profile| &profile.name))
                 )),
             }

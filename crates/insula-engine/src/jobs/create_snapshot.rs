@@ -41,7 +41,8 @@ impl Engine {
         }
         let name = handle.name();
         let message = format!("VPS {:?} is running, and its pool copies file by file", name.as_str());
-        Err(EngineError::new(Reason::VpsRunning, message).hint(format!("stop it first: insula stop {name}")))
+        Err(EngineError::new(Reason::VpsRunning, message)
+            .hint(format!("stop the VPS first: insula stop {name}")))
     }
 }
 

@@ -167,7 +167,7 @@ impl<'a> Context<'a> {
         if !spec.delete_protection {
             return Ok(());
         }
-        let message = format!("VPS {:?} is protected from being deleted", spec.name.as_str());
+        let message = format!("VPS {:?} is protected from deletion", spec.name.as_str());
         let hint = format!("insula set {} delete-protection=false", spec.name);
         Err(EngineError::new(Reason::DeleteProtected, message).hint(hint))
     }
@@ -196,7 +196,7 @@ impl<'a> Context<'a> {
         let vps = self.vps.name();
         let message = format!("VPS {:?} has no snapshot {:?}", vps.as_str(), name.as_str());
         Err(EngineError::new(Reason::SnapshotNotFound, message)
-            .hint(format!("see insula snapshot list {vps}")))
+            .hint(format!("list its snapshots: insula snapshot list {vps}")))
     }
 
     /// Refuses an image that is no longer there.
@@ -215,9 +215,10 @@ impl<'a> Context<'a> {
             Ok(_) => {}
         }
         let name = &spec.name;
-        let message = format!("a replacement of the root of VPS {:?} did not come to its end", name.as_str());
+        let message =
+            format!("an earlier replacement of the root of VPS {:?} was not completed", name.as_str());
         Err(EngineError::new(Reason::Internal, message).hint(format!(
-            "see why: insula operation list --vps {name}; the old root is removed when insulad begins again"
+            "see why: insula operation list --vps {name}; insulad removes the old root when it starts again"
         )))
     }
 

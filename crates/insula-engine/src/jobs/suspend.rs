@@ -65,7 +65,7 @@ impl JobSpec for SuspendJob {
 fn check_hold(reason: &str) -> Result<String, EngineError> {
     let reason = reason.trim();
     match reason.chars().count() {
-        0 => Err(EngineError::invalid("reason", "a suspension needs a reason, for those who find it later")),
+        0 => Err(EngineError::invalid("reason", "a suspension needs a reason, for people who find it later")),
         1..=500 if !reason.contains(char::is_control) => Ok(reason.to_owned()),
         _ => Err(EngineError::invalid(
             "reason",

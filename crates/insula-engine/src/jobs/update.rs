@@ -119,11 +119,11 @@ fn notes(Swap { from, to }: &Swap<Terms>, context: &Context<'_>) -> Vec<String> 
     let monitor_version = context.vps.observed.borrow().monitor_version;
     let is_old = monitor_version.is_some_and(|version| version < SETS_ON_CRASH);
     let wait = [
-        (from.hostname != to.hostname && is_alive, "the host name is that of the next start"),
-        (from.features != to.features && is_alive, "the features are those of the next start"),
+        (from.hostname != to.hostname && is_alive, "the host name takes effect at the next start"),
+        (from.features != to.features && is_alive, "the features take effect at the next start"),
         (
             on_crash(from) != on_crash(to) && is_old,
-            "the VPS runs with a monitor of an older version: on-crash counts from the next start on",
+            "the VPS runs with an older monitor: on-crash takes effect at the next start",
         ),
     ];
     wait.iter().filter(|(is_so, _)| *is_so).map(|(_, note)| (*note).to_owned()).collect()

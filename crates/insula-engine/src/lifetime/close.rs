@@ -14,7 +14,7 @@ impl Engine {
     pub async fn close(&self) {
         const GRACE: Duration = Duration::from_secs(10);
         if tokio::time::timeout(GRACE, self.operations.idle()).await.is_err() {
-            tracing::warn!("operations are still under way; the next agent goes on with them");
+            tracing::warn!("operations are still under way; the next agent will continue them");
         }
         self.events.flush().await;
         self.fairness.end().await;

@@ -70,7 +70,7 @@ impl Engine {
         let record = left.unwrap_or_else(|| ExitRecord {
             reason: ExitReason::MonitorLost,
             at_ms: now_ms(),
-            detail: Some("it was gone when the agent came back".to_owned()),
+            detail: Some("it had ended when the agent came back".to_owned()),
         });
         if record.reason == ExitReason::PowerOff {
             spec.power = DesiredPower::Off;

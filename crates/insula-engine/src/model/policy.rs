@@ -55,10 +55,10 @@ pub enum Verdict {
 const START_FIRST: &str = "start it first: insula start NAME";
 const STOP_FIRST: &str = "stop it first: insula stop NAME";
 const RESUME_FIRST: &str = "resume it first: insula resume NAME";
-const BOOT_LOOP: &str = "it boots again after a pause; see why: insula log NAME";
+const BOOT_LOOP: &str = "it will boot again after a pause; see why: insula log NAME";
 const FORCE: &str = "stop it first, or add --force";
-const OTHER_HOST: &str = "ask that host, which insula show NAME names; if it is this one, give this one its id back: \
-                          docs/configuration.md, The host's id";
+const OTHER_HOST: &str = "send the request to that host (insula show NAME); if it is this one, restore its id: docs/configuration.md, \
+The host's id";
 const UNSUSPEND: &str = "a client that may unsuspend it must do that first: insula unsuspend NAME";
 
 /// Whether the request is allowed in the state.
@@ -72,7 +72,7 @@ pub fn judge(request: Request, state: VpsState) -> Verdict {
 
         (Undelete | Delete { .. }, Deleted) => Accept,
         (Trash { .. }, Deleted) => NothingToDo,
-        (_, Deleted) => Refuse(Reason::VpsDeleted, "take it out of the trash first: insula undelete NAME"),
+        (_, Deleted) => Refuse(Reason::VpsDeleted, "restore it first: insula undelete NAME"),
         (Undelete, _) => NothingToDo,
 
         (Start { override_suspension: true }, Suspended) => Accept,

@@ -117,8 +117,8 @@ impl Engine {
 pub(crate) fn check_etag(asked: &Asked, what: &str, name: &str, revision: u64) -> Result<(), EngineError> {
     match &asked.etag {
         Some(etag) if *etag != format!("r{revision}") => {
-            let message = format!("{what} {name:?} was changed by somebody else meanwhile");
-            Err(EngineError::new(Reason::EtagMismatch, message).hint("read it again, and decide again"))
+            let message = format!("{what} {name:?} has changed since it was read");
+            Err(EngineError::new(Reason::EtagMismatch, message).hint("read it again, then repeat the change"))
         }
         _ => Ok(()),
     }

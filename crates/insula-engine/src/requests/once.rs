@@ -39,7 +39,7 @@ impl Engine {
         if record.digest != self.digest(asked) {
             let message = format!("request id {id} was used for another request, operation {}", record.id);
             return Err(EngineError::new(Reason::RequestIdReused, message)
-                .hint("give each request an id of its own, and a retry the id and the body of the first"));
+                .hint("use a new id for each request; a retry repeats both id and body"));
         }
         self.operation(record.id).await.map(Some)
     }

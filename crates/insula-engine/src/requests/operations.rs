@@ -70,11 +70,11 @@ impl Engine {
         let job: Option<Job> = serde_json::from_str(&record.request).ok();
         match (record.state, job) {
             (OperationState::Succeeded | OperationState::Failed, _) => return refused("is over"),
-            (OperationState::Undoing, _) => return refused("is being taken back already"),
+            (OperationState::Undoing, _) => return refused("is being rolled back already"),
             (OperationState::Running | OperationState::InDoubt, Some(job))
                 if !job.plan().is_cancellable(record.step as usize) =>
             {
-                return refused("is beyond the point where it could be taken back");
+                return refused("is past the point where it can be cancelled");
             }
             _ => {}
         }

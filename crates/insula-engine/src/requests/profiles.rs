@@ -105,7 +105,7 @@ impl Engine {
                     users => format!("{users} VPSes have the profile {:?}", name.as_str()),
                 };
                 return Err(EngineError::new(Reason::ProfileInUse, message)
-                    .hint(format!("see insula list --profile {name}")));
+                    .hint(format!("list them: insula list --profile {name}")));
             }
             let (profiles, forgotten) = (self.profiles.clone(), name.clone());
             let write = move |_: &Store, record: &OperationRecord| profiles.forget(&forgotten, record);

@@ -44,7 +44,7 @@ impl Engine {
                 }
                 Err(_) => {
                     EngineError::new(Reason::VpsNotFound, format!("there is no VPS {shown:?} in the trash"))
-                        .hint("see insula list --deleted")
+                        .hint("list the trash: insula list --deleted")
                 }
             }
         })

@@ -378,7 +378,7 @@ async fn within<T>(work: impl Future<Output = Result<T, EngineError>>) -> Result
 }
 
 fn talk_failed(error: insula_runtime::ConnectionError) -> EngineError {
-    EngineError::new(Reason::VpsNotRunning, "the VPS has just ended").caused_by(error)
+    EngineError::new(Reason::VpsNotRunning, "the VPS has just stopped").caused_by(error)
 }
 
 fn refused(message: &str) -> EngineError {

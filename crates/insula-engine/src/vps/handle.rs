@@ -266,7 +266,7 @@ impl VpsHandle {
             true => Ok(Place { handle: self.clone() }),
             false => {
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
-                Err(self.busy("and several behind it wait for"))
+                Err(self.busy("and several after it wait for"))
             }
         }
     }
@@ -293,7 +293,7 @@ impl VpsHandle {
             None => {
                 let message = format!("an operation {does} VPS {:?}", name.as_str());
                 EngineError::new(Reason::VpsBusy, message)
-                    .hint(format!("see insula operation list --vps {name}"))
+                    .hint(format!("list its operations: insula operation list --vps {name}"))
             }
         }
     }

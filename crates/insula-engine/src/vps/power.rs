@@ -39,9 +39,10 @@ impl VpsHandle {
         match tokio::time::timeout(timeout.saturating_add(GRACE), off).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(gone()),
-            Err(_) => {
-                Err(EngineError::new(Reason::Internal, "the processes of the VPS don't end, though killed"))
-            }
+            Err(_) => Err(EngineError::new(
+                Reason::Internal,
+                "the processes of the VPS did not end after they were killed",
+            )),
         }
     }
 
@@ -71,7 +72,7 @@ impl VpsHandle {
                 let message =
                     format!("VPS {:?} runs, but was not ready within {} s", name.as_str(), limit.as_secs());
                 Err(EngineError::new(Reason::NotReady, message)
-                    .hint(format!("see what it says: insula log {name}")))
+                    .hint(format!("read its console: insula log {name}")))
             }
         }
     }

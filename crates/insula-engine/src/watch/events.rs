@@ -64,9 +64,9 @@ impl Events {
             return Err(EngineError::invalid("cursor", format!("there is no event {cursor} yet")));
         }
         if cursor != 0 && cursor + 1 < first {
-            let message = format!("events before {first} are not kept any more");
+            let message = format!("events before {first} are no longer kept");
             return Err(EngineError::new(Reason::CursorExpired, message)
-                .hint("look at the state of the VPSes, and begin anew with cursor 0"));
+                .hint("list the VPSes, then begin again with cursor 0"));
         }
         Ok(EventStream { store: self.store.clone(), filter, cursor, newest })
     }

@@ -30,7 +30,7 @@ impl WantedNic {
 pub(super) fn plan_wanted(names: &[NetworkName]) -> Result<Vec<WantedNic>, EngineError> {
     let unique: BTreeSet<_> = names.iter().collect();
     if unique.len() != names.len() {
-        return Err(EngineError::invalid("networks", "a network is named twice"));
+        return Err(EngineError::invalid("networks", "a network is given twice"));
     }
     let wanted =
         |(index, name): (usize, &NetworkName)| WantedNic { network: name.clone(), default_route: index == 0 };
@@ -108,7 +108,7 @@ fn sort_asked(
             return Err(EngineError::new(Reason::AddressInUse, message).hint("see insula list"));
         }
         if !seen.insert(address) {
-            return Err(EngineError::invalid("ip_addresses", format!("address {address} is named twice")));
+            return Err(EngineError::invalid("ip_addresses", format!("address {address} is given twice")));
         }
         sorted[index].push(address);
     }
@@ -128,7 +128,7 @@ fn foreign_address(networks: &[Arc<NetworkSpec>], address: IpAddr) -> EngineErro
         }
         [network] => match check_address(network, address) {
             Err(refusal) => refusal.to_string(),
-            Ok(()) => format!("{address} is not of network {}", network.name),
+            Ok(()) => format!("{address} is not in network {}", network.name),
         },
         _ => {
             let range = |network: &Arc<NetworkSpec>| format!("{} ({})", network.subnet, network.name);
@@ -180,7 +180,7 @@ mod tests {
             (&one[..], vec!["10.64.9.5"], "10.64.9.5 is outside 10.64.3.0/24, the range of the network"),
             (&one, vec!["2001:db8::2"], "2001:db8::2 is outside 10.64.3.0/24, the range of the network"),
             (&one, vec!["10.64.3.9"], "address 10.64.3.9 belongs to another VPS"),
-            (&one, vec!["10.64.3.5", "10.64.3.5"], "address 10.64.3.5 is named twice"),
+            (&one, vec!["10.64.3.5", "10.64.3.5"], "address 10.64.3.5 is given twice"),
             (&[], vec!["10.64.3.5"], "an address needs a network, and the VPS has none"),
             (
                 &two,

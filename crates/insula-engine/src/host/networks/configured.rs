@@ -55,7 +55,7 @@ pub(super) fn choose(wanted: &NetworkSettings, store: &Store) -> Result<NetworkS
     };
     let subnet = match (wanted.subnet, &kept) {
         (Some(subnet), Some(kept)) if subnet != kept.subnet && is_used()? => {
-            let message = format!("network.subnet is {subnet}, but VPSes have addresses of {}", kept.subnet);
+            let message = format!("network.subnet is {subnet}, but VPSes have addresses in {}", kept.subnet);
             return Err(
                 EngineError::invalid("network.subnet", message).hint("delete these VPSes, or set it back")
             );
@@ -66,11 +66,8 @@ pub(super) fn choose(wanted: &NetworkSettings, store: &Store) -> Result<NetworkS
             let occupied = observe_occupied(&wanted.bridge)
                 .map_err(|error| EngineError::internal("failed to look at the host's routes", error))?;
             choose_subnet(&occupied, seed(wanted.bridge.as_str())).ok_or_else(|| {
-                EngineError::new(
-                    Reason::FacilityMissing,
-                    "every private range collides with a route of the host",
-                )
-                .hint("set network.subnet in the agent's configuration")
+                EngineError::new(Reason::FacilityMissing, "every private range overlaps a route of the host")
+                    .hint("set network.subnet in the agent's configuration")
             })?
         }
     };

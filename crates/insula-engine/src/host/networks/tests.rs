@@ -191,10 +191,13 @@ fn what_cannot_be_made_is_refused_and_leaves_nothing() {
     for (spec, expected) in [
         (NetworkSpec { attachment: routed, ..office() }, "only bridged networks"),
         (NetworkSpec { subnet: "2001:db8::/64".parse().unwrap(), ..office() }, "only networks of IPv4"),
-        (NetworkSpec { subnet: "10.64.0.0/16".parse().unwrap(), ..office() }, "bridge or addresses of"),
-        (NetworkSpec { attachment: bridged("insbr0"), ..office() }, "bridge or addresses of"),
-        (NetworkSpec { attachment: bridged("lo"), ..office() }, "the host has an interface lo already"),
-        (NetworkSpec { name: "default".parse().unwrap(), ..office() }, "there is a network \"default\""),
+        (NetworkSpec { subnet: "10.64.0.0/16".parse().unwrap(), ..office() }, "bridge or addresses with"),
+        (NetworkSpec { attachment: bridged("insbr0"), ..office() }, "bridge or addresses with"),
+        (NetworkSpec { attachment: bridged("lo"), ..office() }, "an interface lo exists already"),
+        (
+            NetworkSpec { name: "default".parse().unwrap(), ..office() },
+            "a network \"default\" exists already",
+        ),
     ] {
         let error = networks.add(spec).unwrap_err().chain();
         assert!(error.contains(expected), "{error}");
