@@ -100,7 +100,7 @@ mod tests {
         second.join().unwrap().unwrap();
     }
 
-    /// `/proc/locks` has a line with an arrow for each who waits: proc_locks(5).
+    /// `/proc/locks` has a line with an arrow for each process that waits: proc_locks(5).
     fn is_waited_for(path: &Path) -> bool {
         let inode = format!(":{} ", path.metadata().unwrap().ino());
         let locks = std::fs::read_to_string("/proc/locks").unwrap();

@@ -169,7 +169,7 @@ impl Authority {
             issue().map_err(|source| PkiError::Issue { subject: subject.to_owned(), source })?;
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         let key = ring::sign::any_supported_type(&key).map_err(PkiError::Key)?;
-        // With the CA's: a client that enrolls knows no more of it than the hash.
+        // With the CA's: a client that enrolls knows only its hash.
         Ok(CertifiedKey::new(vec![certificate.der().clone(), self.certificate.clone()], key))
     }
 

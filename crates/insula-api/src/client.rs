@@ -218,7 +218,7 @@ impl Client {
     }
 }
 
-/// What is behind the error of the transport, which wraps that of the socket or of TLS several times.
+/// The cause of the transport's error, which wraps that of the socket or of TLS several times.
 fn connect_error(address: String, error: &tonic::transport::Error) -> ConnectError {
     if let Some(source) = tls::find_error(error) {
         return ConnectError::NotTheAgent { address, source: source.clone() };

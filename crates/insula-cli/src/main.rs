@@ -99,7 +99,7 @@ async fn interruption() -> Failure {
     }
 }
 
-/// Operations don't end with who waits for them: says so, and how to go on waiting.
+/// Operations don't end with the command that waits for them: says so, and how to wait again.
 fn say_what_goes_on(context: &Context) {
     for (id, description) in context.pending.borrow().iter() {
         context.note(&format!("{description} goes on; to wait for it: insula operation wait {id}"));

@@ -11,7 +11,7 @@ use crate::failure::Outcome;
 
 /// Sends a request until it is answered, each time with the same id; gives up after some seconds.
 pub async fn send<T>(context: &Context, request: impl AsyncFn(String) -> Outcome<T>) -> Outcome<T> {
-    context.client().await?; // who is not there at the beginning is not waited for
+    context.client().await?; // an agent that is not there at the beginning is not waited for
     let id = Uuid::now_v7().to_string();
     repeat(context, async || request(id.clone()).await).await
 }

@@ -15,7 +15,7 @@
 //! * `session`: programs, consoles and files inside of VPSes.
 //! * `lifetime`: how an agent begins and ends.
 //!
-//! The engine knows nothing of gRPC, and decides nobody's rights: it only notes who asked.
+//! The engine knows nothing of gRPC, and decides no rights: it only notes the requester.
 
 mod blocking;
 mod clock;

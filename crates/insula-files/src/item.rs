@@ -31,7 +31,7 @@ pub enum Item {
         /// In bytes; there may be a hole at the end.
         length: u64,
     },
-    /// This is not in the stream. If it is the file that has begun, it was not read to its end: there shall be none of it.
+    /// This is not in the stream. If it is the file that has begun, it was not read to its end, and must be discarded.
     Skipped {
         /// Its path, as an entry would have it.
         path: Vec<u8>,

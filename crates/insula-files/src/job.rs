@@ -11,7 +11,7 @@ use crate::read::{list, read};
 use crate::wire::{Decoder, Frame, read_frame, write_frame};
 use crate::write::{Target, TreeWriter, WriteOptions};
 
-/// What to do. Paths are those of who lives in the place.
+/// What to do. Paths are those that processes in the place see.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Job {
@@ -24,7 +24,7 @@ pub enum Job {
         /// Directories, too; links are links then.
         recursive: bool,
     },
-    /// Write files: frames of items go in, and [`Frame::Finish`] behind them.
+    /// Write files: frames of items go in, and [`Frame::Finish`] after them.
     Push {
         /// Where to.
         target: Target,

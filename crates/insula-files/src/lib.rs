@@ -1,6 +1,6 @@
 //! Trees of files as a stream of [`Item`]s: read beneath one directory, written beneath another.
 //!
-//! Both sides of a transfer use it: `insula` for files of who calls, and a process inside of the guest, or with the guest's
+//! Both sides of a transfer use it: `insula` for its caller's files, and a process inside the guest, or with the guest's
 //! root for its own, for files of the VPS. Trees may be hostile and may change meanwhile:
 //!
 //! * No path is looked up but from a descriptor, beneath it (openat2(2)). What is written goes through no symbolic link.

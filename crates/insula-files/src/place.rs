@@ -40,7 +40,7 @@ impl AsFd for OpenDescriptors {
 pub struct Place {
     root: OwnedFd,
     pub(crate) descriptors: OpenDescriptors,
-    /// What is user 0 of who lives in the place.
+    /// The id on disk of the place's own user 0.
     pub(crate) first_id: u32,
 }
 
@@ -56,7 +56,7 @@ impl Place {
         Self { first_id, ..self }
     }
 
-    /// What is at a path as whoever lives in the place sees it: absolute links begin at the place. An `O_PATH` descriptor; of
+    /// What is at a path as processes in the place see it: absolute links begin at the place. An `O_PATH` descriptor; of
     /// a link itself, where the last name is one and it is not followed.
     pub(crate) fn find(&self, path: &[u8], follows_last: bool) -> rustix::io::Result<OwnedFd> {
         let path = if path.is_empty() { b"." } else { path };

@@ -290,7 +290,7 @@ fn entry(place: &Place, path: Vec<u8>, stat: &Stat, target: Vec<u8>) -> Entry {
     }
 }
 
-/// As who lives in the place has it: 65534, nobody, where it is none of theirs.
+/// The id as processes in the place see it: 65534, nobody, where it is none of theirs.
 fn id_in(place: &Place, id: u32) -> u32 {
     id.checked_sub(place.first_id).unwrap_or(65534)
 }

@@ -29,7 +29,7 @@ pub struct Target {
 /// What becomes of owners and permissions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WriteOptions {
-    /// Whether files get their owner; else they belong to who writes.
+    /// Whether files get their owner; otherwise they belong to the writing process.
     pub keeps_owner: bool,
     /// Instead of the owner that comes.
     pub uid: Option<u32>,
@@ -386,7 +386,7 @@ fn temporary_name() -> rustix::io::Result<String> {
     Ok(format!(".insula-{:016x}", u64::from_ne_bytes(random)))
 }
 
-/// The directory of a path, made where it is missing: for root, or who files are given to.
+/// The directory of a path. A missing one is made, and belongs to root or to the owner that files are given.
 fn make_directories(place: &Place, path: &[u8], options: &WriteOptions) -> Result<OwnedFd, FileError> {
     let refused = || FileError::refused("make the directory", path);
     match place.find(path, true) {

@@ -53,7 +53,7 @@ pub enum BuildError {
         #[source]
         source: ProgramError,
     },
-    /// The caller wanted no more of it.
+    /// The caller stopped it.
     #[error("the build of image {image} was cancelled")]
     Cancelled {
         /// The definition's name.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use insula_types::NetworkSpec;
 use ipnet::IpNet;
 
-/// Why no VPS may have an address, whoever else has it.
+/// Why no VPS may have an address, even if no other VPS has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddressRefusal {
     /// It is not of this network.

@@ -48,7 +48,7 @@ pub fn choose_subnet(occupied: &[IpNet], seed: u64) -> Option<IpNet> {
 }
 
 /// What the host uses or has a route to, but for `own_bridge`: its addresses, its routes in all tables, and the
-/// servers that it resolves names with (behind the default route, no route of their own shows them).
+/// servers that it resolves names with (they are reached by the default route, so no route of their own shows them).
 pub fn observe_occupied(own_bridge: &InterfaceName) -> Result<Vec<IpNet>, NetlinkError> {
     let socket = Socket::open()?;
     let own_index = socket.interface_index(own_bridge.as_str())?;

@@ -95,7 +95,7 @@ pub(crate) fn live(message: &FirstMessage, fds: Vec<OwnedFd>) -> i32 {
         Err((what, error)) => {
             let message = format!("failed to {what}: {error}");
             let failed = Frame::Failed(FileError::new(FileErrorKind::Other, message));
-            let _ = write_frame(&mut StandardOutput, &failed); // who does not read any more has gone
+            let _ = write_frame(&mut StandardOutput, &failed); // an agent that no longer reads has gone
             1
         }
     }

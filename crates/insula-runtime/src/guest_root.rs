@@ -31,7 +31,7 @@ pub(crate) struct ReadFile {
     attributes: Attributes,
 }
 
-/// Who owns a file, and who may use it. The ids are those on disk.
+/// The owner and permissions of a file. The ids are those on disk.
 #[derive(Debug, Clone, Copy)]
 struct Attributes {
     mode: Mode,

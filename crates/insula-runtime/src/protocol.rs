@@ -1,6 +1,6 @@
 //! What the agent and a monitor say to each other.
 //!
-//! One message is one packet of a `SOCK_SEQPACKET` socket: a [`Request`] or an [`Event`] in JSON, or, behind a first byte
+//! One message is one packet of a `SOCK_SEQPACKET` socket: a [`Request`] or an [`Event`] in JSON, or, after a first byte
 //! of 0, bytes of the console in either direction. Fields that a reader does not know are ignored, an unknown request is
 //! refused, an unknown event skipped: either side may be newer. Descriptors come along with `SCM_RIGHTS` where a message
 //! says so.

@@ -21,7 +21,7 @@ const MIB: u64 = 1 << 20;
 const ONE: IdRange = IdRange { start: 700_000, length: 65_536 };
 const OTHER: IdRange = IdRange { start: 900_000, length: 65_536 };
 
-/// `cap_net_raw+ep` for the user namespace of who reads it: `struct vfs_ns_cap_data`, version 2.
+/// `cap_net_raw+ep` for the user namespace of the reader: `struct vfs_ns_cap_data`, version 2.
 const CAPABILITIES: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 fn snapshot(vps: VpsId, name: &str) -> Volume {
@@ -280,7 +280,7 @@ fn what_a_crash_has_left_goes_when_the_pool_is_opened() {
     for name in ["unfinished", "removed", "owners"] {
         assert_eq!(fs::read_dir(path.join(name)).unwrap().count(), 0, "{name}");
     }
-    // The same copy again, behind one that was cut off in this very agent.
+    // The same copy again, after one that was cut off in this very agent.
     fs::create_dir_all(&half).unwrap();
     pool.driver().ensure_clone(&Volume::Root(vps), &snapshot(vps, "half")).unwrap();
     assert!(!pool.driver().lasting_path(&snapshot(vps, "half")).join("etc").exists());

@@ -3,7 +3,7 @@
 //! A line's hash is the SHA-256 of the hash before (64 hexadecimal digits; zeros before the first line), and of the
 //! line's fields in the order of [`FIELDS`], each as its length in bytes in decimal digits, a colon, and its text; an
 //! absent field is one hyphen. Numbers are in decimal digits. So no two lines have the same form, and a line can't be
-//! changed, removed or put in without all hashes behind it being wrong.
+//! changed, removed or inserted without making all later hashes wrong.
 //!
 //! What the chain can't tell is whether lines are missing at its end, or whether somebody who may write the file has
 //! made it anew: for that, its head is compared with one that was noted elsewhere.

@@ -1,4 +1,4 @@
-//! What happened on the host, in order, for those who watch; and the state that each VPS was last said to have.
+//! What happened on the host, in order, for watchers; and the state that each VPS was last said to have.
 //!
 //! An event's number is the cursor of a watcher: numbers grow, and are never used again, also when all events were
 //! pruned and over restarts. Events are pruned from the beginning only, so that what is kept has no gaps that a
@@ -67,7 +67,7 @@ impl Store {
         })
     }
 
-    /// Calls back behind each commit that has appended events, with the number of its newest. The listener may read
+    /// Calls back after each commit that has appended events, with the number of its newest. The listener may read
     /// from the store. Of two commits of two threads the second may be told first.
     pub fn on_event(&self, listener: Listener) {
         self.listeners.write().unwrap_or_else(PoisonError::into_inner).push(listener);

@@ -130,7 +130,7 @@ impl Store {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queries the database as it is at one moment, without waiting for those who write.
+    /// Queries the database as it is at one moment, without waiting for writers.
     fn read<T>(
         &self,
         doing: &'static str,

@@ -23,7 +23,7 @@ pub struct Instruction {
     pub value: i32,
 }
 
-/// What a program decides over: 0 is no, and EPERM to who asked; 1 is yes.
+/// What a program decides over: 0 is no, and the caller gets EPERM; 1 is yes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
     /// Whether a device is opened or made: `BPF_CGROUP_DEVICE`.

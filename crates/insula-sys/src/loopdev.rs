@@ -25,7 +25,7 @@ impl LoopDevice {
         &self.device
     }
 
-    /// The inode number of the file behind it, in whatever file system that is. `ENXIO` if it was freed meanwhile.
+    /// The inode number of its backing file, in whatever file system that is. `ENXIO` if it was freed meanwhile.
     pub fn backing_inode(&self) -> io::Result<u64> {
         let mut info = LoopInfo::default();
         // SAFETY: the kernel writes one structure of this type.

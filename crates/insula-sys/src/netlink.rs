@@ -199,7 +199,7 @@ struct Answers<A> {
 }
 
 impl<A: NetlinkDeserializable<Error = DecodeError>> Answers<A> {
-    /// Takes the messages of one datagram in; `true` behind the last one of the answer.
+    /// Takes in the messages of one datagram; `true` after the last one of the answer.
     fn read(&mut self, what: fmt::Arguments<'_>, mut datagram: &[u8]) -> Result<bool, NetlinkError> {
         while !datagram.is_empty() {
             let message = NetlinkMessage::<A>::deserialize(datagram)
@@ -227,7 +227,7 @@ impl<A: NetlinkDeserializable<Error = DecodeError>> Answers<A> {
     }
 }
 
-/// The kernel's refusal with its own words: the attribute `NLMSGERR_ATTR_MSG` behind the request's header.
+/// The kernel's refusal with its own words: the attribute `NLMSGERR_ATTR_MSG` after the request's header.
 fn refusal(what: fmt::Arguments<'_>, flags: u16, error: &ErrorMessage) -> NetlinkError {
     const NLMSGERR_ATTR_MSG: u16 = 1;
     const HEADER_LENGTH: usize = 16;

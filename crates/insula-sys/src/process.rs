@@ -218,7 +218,7 @@ pub fn trim_heap() {
     unsafe { libc::malloc_trim(0) };
 }
 
-/// A program's file, copied to memory and sealed: who holds a descriptor of it can neither change the program nor
+/// A program's file, copied to memory and sealed: a holder of its descriptor can neither change the program nor
 /// reach the host's file.
 #[derive(Debug)]
 pub struct SealedProgram {
@@ -236,8 +236,8 @@ impl SealedProgram {
         let mut file = File::from(memfd);
         io::copy(&mut File::open(path)?, &mut file)?;
         file.rewind()?;
-        // Not F_SEAL_WRITE: it looks for whoever may still write to a page, and fails with EBUSY when the kernel itself
-        // happens to hold one. Nobody has mapped this file, so that what is in the future is all there is.
+        // Not F_SEAL_WRITE: it looks for mappings that may still write to a page, and fails with EBUSY when the kernel
+        // itself happens to hold one. Nobody has mapped this file, so that what is in the future is all there is.
         let seals = [
             SealFlag::F_SEAL_FUTURE_WRITE,
             SealFlag::F_SEAL_GROW,

@@ -2,7 +2,7 @@
 //!
 //! A program gets a clean environment (`PATH`, `LANG=C.UTF-8`, and what the caller adds), no inherited descriptors
 //! but its standard streams, and a process group of its own. The whole group is killed when its time is over or
-//! when the caller wants no more of it.
+//! when the caller stops it.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -52,7 +52,7 @@ pub enum ProgramError {
         /// The last lines of what it said.
         stderr: String,
     },
-    /// The caller wanted no more of it.
+    /// The caller stopped it.
     #[error("{program:?} was cancelled")]
     Cancelled {
         /// Its name.
@@ -177,7 +177,7 @@ impl Program {
         command.spawn().map_err(|source| self.error(source))
     }
 
-    /// The program without its arguments, behind util-linux's programs for namespaces if it is to have its own.
+    /// The program without its arguments, after util-linux's programs for namespaces if it is to have its own.
     #[allow(clippy::disallowed_methods)] // the one place
     fn command(&self) -> Command {
         if !self.isolated {

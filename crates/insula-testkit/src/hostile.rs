@@ -4,7 +4,7 @@
 //! system call. It says itself how it went, in a line of its own: a program that says nothing is broken, not refused. What
 //! it needs to know of the host comes in its environment:
 //!
-//! * `CANARY`: the path of a file of the host's; whoever can see it is outside
+//! * `CANARY`: the path of a file of the host's; a process that can see it is outside
 //! * `HOST_PID`: the number of a process of the host's
 //! * `HOST_SOCKET`: the abstract name of a socket that the host listens on
 //! * `HOST_NAMES`: a regular expression for the names of the host's directories and groups

@@ -1,4 +1,4 @@
-//! What happens on a host, as it is told to those who watch.
+//! What happens on a host, as watchers are told.
 
 use serde::{Deserialize, Serialize};
 
@@ -91,13 +91,13 @@ impl EventBody {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitKind {
-    /// A process was killed for want of memory.
+    /// The kernel killed a process because memory ran out.
     Memory,
     /// A process could not be made.
     Processes,
 }
 
-/// How who may use the API has changed.
+/// A change of which clients may use the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AccessChange {

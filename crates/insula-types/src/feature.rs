@@ -99,7 +99,7 @@ impl DeviceName {
         "null", "zero", "full", "random", "urandom", "tty", "console", "ptmx", "pts", "shm", "mqueue", "fd",
         "stdin", "stdout", "stderr", "core",
     ];
-    /// What gives the whole machine away, whoever asks for it.
+    /// Devices that give the whole machine away: no client can open them.
     const NEVER: [&str; 4] = ["mem", "kmem", "port", "kmsg"];
 
     /// The path below `/dev`.

@@ -170,7 +170,7 @@ impl IdRange {
         (0..self.length.div_ceil(Self::DEFAULT_LENGTH)).map(move |part| start + part * Self::DEFAULT_LENGTH)
     }
 
-    /// The first id behind the range.
+    /// The first id after the range.
     pub fn end(&self) -> u64 {
         u64::from(self.start) + u64::from(self.length)
     }

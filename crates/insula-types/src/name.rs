@@ -142,7 +142,7 @@ name_types! {
     NetworkName, "network name", check_label;
     /// The name of a storage pool.
     PoolName, "pool name", check_label;
-    /// The name of a tenant: who owns VPSes.
+    /// The name of a tenant: an owner of VPSes.
     TenantName, "tenant name", check_label;
     /// The name of a client of the API.
     ClientName, "client name", check_label;

@@ -133,7 +133,7 @@ pub enum OperationState {
 }
 
 impl OperationState {
-    /// Whether it will change no more.
+    /// Whether it is over, and will no longer change.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed)
     }

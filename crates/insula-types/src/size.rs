@@ -111,7 +111,7 @@ impl FromStr for ByteSize {
 }
 
 impl fmt::Display for ByteSize {
-    /// The largest binary unit, with one digit behind the point where it isn't whole: `512MiB`, `1.5GiB`.
+    /// The largest binary unit, with one decimal where it isn't whole: `512MiB`, `1.5GiB`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
         let mut unit = 0;

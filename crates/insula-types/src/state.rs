@@ -133,7 +133,7 @@ pub enum ExitReason {
     Exited(i32),
     /// Init was killed by this signal, not by us.
     Signal(i32),
-    /// The kernel killed it for want of memory.
+    /// The kernel killed it because memory ran out.
     OutOfMemory,
     /// The monitor ended without a word, and the guest with it.
     MonitorLost,

@@ -103,7 +103,7 @@ pub struct Supervision {
     /// Which are started first then: the higher ones; those of one priority by name. Usually 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub autostart_priority: Option<i32>,
-    /// How long no other is started behind it then: seconds. Usually 0.
+    /// The pause before the next VPS is started then, in seconds. Usually 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub autostart_delay_s: Option<u32>,
 }

@@ -26,19 +26,19 @@ pub struct VpsSpec {
     pub profile: ProfileName,
     /// What it may use: the profile's limits, and its own in their places.
     pub limits: Limits,
-    /// Its own limits.
+    /// Its own limits, in place of the profile's.
     #[serde(default)]
     pub own_limits: Limits,
     /// What is open to it: the profile's features, or its own instead.
     #[serde(default)]
     pub features: Features,
-    /// Its own features.
+    /// Its own features, in place of the profile's.
     #[serde(default)]
     pub own_features: Option<Features>,
     /// What follows when it crashes or the host boots: what the profile says, and its own in its place.
     #[serde(default)]
     pub supervision: Supervision,
-    /// What it says itself of that.
+    /// Its own settings for that, in place of the profile's.
     #[serde(default)]
     pub own_supervision: Supervision,
     /// Its interfaces. Their addresses belong to the place.
@@ -49,10 +49,10 @@ pub struct VpsSpec {
     pub power: DesiredPower,
     /// When it was created: seconds since 1970, UTC.
     pub created_at: i64,
-    /// Whose it is.
+    /// The tenant that owns it.
     #[serde(default)]
     pub tenant: Option<TenantName>,
-    /// What others note about it.
+    /// Labels: what clients note about it, such as the id of a service in their own database.
     #[serde(default)]
     pub labels: Labels,
     /// Whether it refuses to be deleted.

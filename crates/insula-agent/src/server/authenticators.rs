@@ -1,4 +1,4 @@
-//! Who calls: found by a list of authenticators, in order. Each knows one way of showing who one is.
+//! Which client calls: a list of authenticators finds out, in order. Each knows one way to prove an identity.
 //!
 //! The first that recognizes what it is shown decides, for good or ill; what none recognizes is a stranger's. All else in
 //! the server knows the result only.
@@ -28,7 +28,7 @@ pub struct Identity {
     pub ended: Shared<BoxFuture<'static, ()>>,
 }
 
-/// A way of showing who one is.
+/// A way to prove an identity.
 pub trait Authenticator: Send + Sync + fmt::Debug {
     /// The caller of a request, by its head and its connection. `None` where nothing is shown that this authenticator knows; an error where
     /// something is, and it is not good.

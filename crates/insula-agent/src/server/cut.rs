@@ -32,7 +32,7 @@ pub fn cut(deadline: Option<Instant>, ended: impl Future<Output = ()> + Send + '
     })
 }
 
-/// What a client hears whose certificate is good no more.
+/// The error for a client whose certificate is no longer valid.
 pub fn access_ended() -> ApiError {
     ApiError::new(Reason::Unauthenticated, "this certificate is not, or no longer, that of a client")
         .with_hint("ask for a token, and enroll with `insula remote add`")
@@ -70,7 +70,7 @@ impl CutBody {
         Body::new(Self { body, cut: Some(cut), ends_with: |status| trailers(&status).map(Ok) })
     }
 
-    /// A request: whoever reads it gets the status as an error.
+    /// A request: reading it fails with the status.
     pub fn request(body: Body, cut: Cut) -> Body {
         Body::new(Self { body, cut: Some(cut), ends_with: |status| Some(Err(status)) })
     }

@@ -5,7 +5,7 @@
 //! ([`Caller`]) and from where ([`PeerName`]). What it refuses to somebody known is in the audit log; strangers are only logged, and seldom, so that
 //! they can't fill the disk.
 //!
-//! What does not call itself gRPC is no call, whoever sends it ([`is_grpc`]).
+//! A request that does not call itself gRPC is not a call, whichever client sends it ([`is_grpc`]).
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -155,7 +155,7 @@ impl Shared {
         Ok(Admitted { method, identity: Some(identity) })
     }
 
-    /// Lets a stranger do what may be done without showing who one is.
+    /// Lets a stranger do what needs no proof of identity.
     fn admit_stranger(
         &self,
         request: &mut Request<Body>,
@@ -170,7 +170,7 @@ impl Shared {
         Ok(Admitted { method, identity: None })
     }
 
-    /// The answer to somebody unknown, or to whoever has shown something that is not good.
+    /// The answer to an unknown caller, or to one whose proof of identity is not valid.
     fn turn_away(&self, request: &Request<Body>, error: ApiError) -> Status {
         match self.limit_stranger(request) {
             Err(too_often) => too_often,
@@ -269,7 +269,7 @@ fn new_cut(admitted: &Admitted, deadline: Option<tokio::time::Instant>) -> Cut {
     }
 }
 
-/// The error for who asks too often; it says when to try again.
+/// The error for a client that asks too often; it says when to retry.
 fn limit(taken: Result<(), Duration>) -> Result<(), Status> {
     let Err(wait) = taken else { return Ok(()) };
     let status: Status = ApiError::new(Reason::RateLimited, "too many requests").into();

@@ -31,9 +31,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const STRANGER_LIFE: Duration = Duration::from_secs(60);
 /// How long a connection that is refused, or whose client's access has ended, may take to hear of it.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// How much of what somebody sends who was refused is read.
+/// How much is still read from a connection that was refused.
 const MAX_UNREAD_BYTES: u64 = 64 << 10;
-/// Places of those who have not proven to be a client, altogether and from one address.
+/// How many connections may be open without having proven to be a client's, altogether and from one address.
 const STRANGERS: (usize, usize) = (1024, 256);
 /// How long nothing is accepted after the host was out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(200);

@@ -64,7 +64,7 @@ pub fn config(identity: Arc<Identity>, http1: bool) -> anyhow::Result<ServerConf
     Ok(config)
 }
 
-/// Who shows no certificate can do no more than enroll: that is for the guard to see to.
+/// A client without a certificate can only enroll: the guard ensures that.
 fn client_verifier(authority: &Authority) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
     let mut roots = RootCertStore::empty();
     roots.add(authority.certificate().clone())?;

@@ -1,4 +1,4 @@
-//! Requests that change something: who asks, the id that makes a retry safe, and what is only to be checked.
+//! Requests that change something: the requester, the id that makes a retry safe, and requests that are only checked.
 
 use insula_api::convert::parse_optional;
 use insula_api::v1;

@@ -63,7 +63,7 @@ pub struct Refusal {
     pub hint: Option<String>,
 }
 
-/// Whether the requester may do this to that. Without a requester it is a stranger: somebody who has shown nothing.
+/// Whether the requester may do this to that. Without a requester it is a stranger: a caller that has proven nothing.
 pub fn authorize<'a>(requester: Option<&'a Requester>, action: Action, object: Object<'_>) -> Decision<'a> {
     let Some(requester) = requester else { return authorize_stranger(action) };
     let right = match action {
@@ -90,7 +90,7 @@ fn authorize_stranger(action: Action) -> Decision<'static> {
 }
 
 impl Refusal {
-    /// What somebody hears who has not shown who it is, also of what there is not.
+    /// The refusal for a caller that has not proven its identity, even of methods that don't exist.
     pub fn of_stranger() -> Self {
         Self {
             reason: Reason::Unauthenticated,

@@ -1,4 +1,4 @@
-//! TLS 1.3 with an agent: its own CA, and none else, says who it is.
+//! TLS 1.3 with an agent: its own CA, and no other, vouches for it.
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -162,7 +162,7 @@ impl ServerCertVerifier for PinnedAuthority {
     }
 }
 
-/// The error of TLS behind another one.
+/// The TLS error that caused another one.
 pub fn find_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     std::iter::successors(Some(error), |error| (*error).source()).find_map(|error| {
         // An io::Error is transparent: what it holds is not its source, but the source of that is.

@@ -65,7 +65,7 @@ pub fn skip(path: &[u8], why: &Skip) -> v1::FileSkip {
     v1::FileSkip { path, path_bytes, reason: why.reason(), failed: why.is_failure() }
 }
 
-/// A piece of a transfer out of a message. What it says is checked by who writes it.
+/// A piece of a transfer out of a message. The writer checks what it says.
 pub fn file_item(message: v1::FileItem) -> Result<Item, ApiError> {
     let unknown = || ApiError::invalid_field("items", "there is an item of a kind that is not known");
     Ok(match message.item.ok_or_else(unknown)? {

@@ -76,7 +76,7 @@ async fn converse(
             },
             ended = &mut input, if has_input => match ended {
                 Ok(InputEnd::Key) => return Ok(End::Left),
-                _ => has_input = false, // who only watches has nothing to type
+                _ => has_input = false, // a viewer that only watches has nothing to type
             },
             signal = signals.next() => match terminal_size() {
                 _ if signal != SignalKind::window_change() => {

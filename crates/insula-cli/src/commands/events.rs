@@ -79,7 +79,7 @@ impl Events {
     }
 
     async fn follow(&self, context: &Context, printer: &mut Printer) -> Outcome {
-        context.client().await?; // who is not there at the beginning is not waited for
+        context.client().await?; // an agent that is not there at the beginning is not waited for
         let mut cursor = self.since.clone().unwrap_or_default();
         let mut back_off = BackOff::endless();
         loop {

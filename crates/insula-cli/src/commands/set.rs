@@ -56,7 +56,7 @@ enum Assignment {
     AutostartDelay(Option<u32>),
 }
 
-/// All keys, for who has typed another.
+/// All keys, for the error about an unknown one.
 fn keys() -> String {
     let limits: Vec<_> = Limit::ALL.iter().map(|limit| limit.row().name).collect();
     format!(

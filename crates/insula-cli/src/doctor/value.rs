@@ -27,7 +27,7 @@ impl State {
 pub enum Value {
     /// It is not there.
     Absent,
-    /// Nobody who knows could be asked.
+    /// No program that knows it could be asked.
     Unknown,
     /// A number.
     Number(u64),

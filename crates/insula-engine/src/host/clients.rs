@@ -1,4 +1,4 @@
-//! Clients of the API over the network: who they are, how they enroll, and how their access ends. [`Clients`] owns them
+//! Clients of the API over the network: how they enroll, and how their access ends. [`Clients`] owns them
 //! in memory. How a client is let in or revoked on request is in [`crate::requests::clients`].
 //!
 //! ```text
@@ -104,7 +104,7 @@ impl Clients {
         Some(requester(client, peer))
     }
 
-    /// Until the certificate is good no more: its client was revoked, or it has expired.
+    /// Until the certificate is no longer valid: its client was revoked, or it has expired.
     pub(crate) async fn access_ended(self: Arc<Self>, fingerprint: String) {
         let mut revocations = self.revocations.subscribe();
         loop {
@@ -163,7 +163,7 @@ impl Clients {
         mac
     }
 
-    /// Lets in whoever has the token, with a certificate that `issue` makes for the public key; `key` is the key's hash.
+    /// Enrolls the holder of the token, with a certificate that `issue` makes for the public key; `key` is the key's hash.
     /// The same token with the same key again is answered with the same certificate.
     pub(crate) async fn enroll(
         &self,

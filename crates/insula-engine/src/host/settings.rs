@@ -1,5 +1,5 @@
 //! What can be set of an agent. Every key has a default; `docs/configuration.md` lists them. Settings are read once and
-//! change no more while the agent runs.
+//! do not change while the agent runs.
 
 mod reboots;
 mod remote;
@@ -53,7 +53,7 @@ pub struct Settings {
     pub spare_monitors: usize,
     /// Seconds until a start counts as failed when init has not been executed.
     pub start_timeout_s: u64,
-    /// Seconds until somebody who waits for *ready* is told that it takes too long.
+    /// Seconds until a client that waits for *ready* is told that it takes too long.
     pub ready_timeout_s: u64,
     /// Seconds that a guest has to shut down before it is killed, where the request doesn't say.
     pub stop_timeout_s: u64,
@@ -63,7 +63,7 @@ pub struct Settings {
     pub parallel_operations: usize,
     /// Days that operations are remembered, at least 1: so long a retry with the same request id is known.
     pub keep_operations_days: u32,
-    /// Days that events are kept for those who were away.
+    /// Days that events are kept for clients that were away.
     pub keep_events_days: u32,
     /// Days that a VPS stays in the trash; 0: there is no trash.
     pub keep_deleted_days: u32,

@@ -48,7 +48,7 @@ pub struct CreateVps {
     pub wait_ready: bool,
     /// Whose it is.
     pub tenant: Option<TenantName>,
-    /// What others note about it.
+    /// Labels: what clients note about it, such as the id of a service in their own database.
     pub labels: Labels,
     /// Root's password.
     pub password: Option<String>,

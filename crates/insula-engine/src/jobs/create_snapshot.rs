@@ -71,7 +71,7 @@ impl JobSpec for CreateSnapshotJob {
     }
 }
 
-/// `20261123-101500`: the time in UTC as a snapshot's name, behind a prefix.
+/// `20261123-101500`: the time in UTC as a snapshot's name, after a prefix.
 pub(crate) fn time_name(prefix: &str, seconds: i64) -> SnapshotName {
     let time = Timestamp::from_second(seconds).expect("a clock within ten thousand years");
     format!("{prefix}{}", time.strftime("%Y%m%d-%H%M%S")).parse().expect("letters, digits and hyphens")

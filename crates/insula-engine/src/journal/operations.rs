@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::vps::handle::{Claim, Place};
 
-/// The operations under way, for those who wait.
+/// The operations under way, for clients that wait.
 #[derive(Debug)]
 pub(crate) struct Operations {
     running: Mutex<HashMap<OperationId, Running>>,
@@ -30,7 +30,7 @@ impl Operations {
         Self { running: Mutex::default(), permits: Arc::new(Semaphore::new(parallel)) }
     }
 
-    /// Begins to tell those who wait of an operation. Returns how it learns that it is to end early.
+    /// Begins to tell waiting clients of an operation. Returns how it learns that it is to end early.
     pub(crate) fn insert(
         &self,
         id: OperationId,
@@ -55,7 +55,7 @@ impl Operations {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What those who watch have been told, when the journal may know more.
+    /// What watchers have been told, when the journal may know more.
     #[cfg(test)]
     pub(crate) fn tell(&self, record: OperationRecord) {
         let (id, cancel) = (record.id, Arc::new(watch::channel(None).0));

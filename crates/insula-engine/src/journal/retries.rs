@@ -14,7 +14,7 @@ use sha2::Sha256;
 
 use crate::model::asked::Asked;
 
-/// The requests that are being dealt with, by who asks and id: one at a time.
+/// The requests that are being handled, by requester and id: one at a time.
 #[derive(Debug)]
 pub(crate) struct Retries {
     /// Of this host: what the hashes of requests are made with.

@@ -20,7 +20,7 @@ pub struct UpdateVps {
     /// What follows when it crashes or the host boots, one thing after the other.
     #[serde(default)]
     pub supervision: Vec<SupervisionChange>,
-    /// What others note about it.
+    /// Labels: what clients note about it, such as the id of a service in their own database.
     pub labels: Option<Labels>,
     /// Whose it is; `Some(None)`: nobody's.
     #[serde(default, with = "tenant")]
@@ -111,7 +111,7 @@ pub enum SupervisionChange {
     Autostart(Option<Autostart>),
     /// Which are started first then.
     AutostartPriority(Option<i32>),
-    /// How long no other is started behind it then: seconds.
+    /// The pause before the next VPS is started then, in seconds.
     AutostartDelay(Option<u32>),
 }
 

@@ -70,7 +70,7 @@ impl Plan {
         Self { commit: steps.len(), steps }
     }
 
-    /// With more steps, behind the point of no return.
+    /// With more steps, after the point of no return.
     pub(crate) fn and_then(mut self, steps: impl IntoIterator<Item = Step>) -> Self {
         self.steps.extend(steps);
         self

@@ -82,7 +82,7 @@ pub fn judge(request: Request, state: VpsState) -> Verdict {
         (Start { .. }, Running | Ready) => NothingToDo,
         (Start { .. }, Paused) => Refuse(Reason::VpsPaused, RESUME_FIRST),
         (Start { .. }, Starting | Stopping) => Refuse(Reason::VpsBusy, "wait until it has stopped"),
-        (Start { .. }, Waiting) => NothingToDo, // it will be; who does not want to wait restarts it
+        (Start { .. }, Waiting) => NothingToDo, // it will be; a client that does not want to wait restarts it
         (Start { .. }, Stopped | Failed) => Accept,
 
         (Stop, Stopped | Failed | Suspended) => NothingToDo,

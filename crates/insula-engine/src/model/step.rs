@@ -144,12 +144,12 @@ pub struct Terms {
     pub profile: ProfileName,
     /// The plan's limits, and its own in their places.
     pub limits: Limits,
-    /// Its own limits.
+    /// Its own limits, in place of the profile's.
     pub own_limits: Limits,
     /// What is open to it.
     #[serde(default)]
     pub features: Features,
-    /// Its own features.
+    /// Its own features, in place of the profile's.
     #[serde(default)]
     pub own_features: Option<Features>,
     /// What follows when it crashes or the host boots: the plan's, and its own in its place.
@@ -158,7 +158,7 @@ pub struct Terms {
     /// Its own.
     #[serde(default)]
     pub own_supervision: Supervision,
-    /// What others note about it.
+    /// Labels: what clients note about it, such as the id of a service in their own database.
     pub labels: Labels,
     /// Whose it is.
     pub tenant: Option<TenantName>,
@@ -213,7 +213,7 @@ impl Change {
 pub(crate) const FINGERPRINT_TREE: &str = "fingerprint-tree";
 
 impl Step {
-    /// What it does, for people who watch.
+    /// What it does, for people.
     pub fn message(&self) -> &'static str {
         match self {
             Self::GuardAddresses => "guarding the addresses",

@@ -45,7 +45,7 @@ impl Engine {
             Err(_) if can_wait => (Right::Later(handle.queue()?), Moment::InLine),
             Err(busy) => return Err(busy),
         };
-        // Not before it is ours: whoever had it may have left it in another state.
+        // Not before it is ours: the operation before may have left it in another state.
         let spec = handle.spec();
         check_etag(asked, "VPS", spec.name.as_str(), spec.revision)?;
         let admission = Context::new(self, handle, &asked.requester, moment).judge(&mut *job)?;

@@ -21,7 +21,8 @@ impl Engine {
         self.store(move |store| store.append_audit(&entry)).await
     }
 
-    /// Notes in the audit log who has entered a VPS, or has tried to. What is run there may hold secrets, and is not noted.
+    /// Notes in the audit log that a requester has entered a VPS, or has tried to. What is run there may hold secrets, and
+    /// is not noted.
     pub async fn note_session(
         &self,
         requester: &Requester,

@@ -71,7 +71,7 @@ impl Engine {
         self.clients.requester_of(fingerprint, peer)
     }
 
-    /// Until the certificate is good no more: its client was revoked, or it has expired.
+    /// Until the certificate is no longer valid: its client was revoked, or it has expired.
     pub fn access_ended(&self, fingerprint: String) -> impl Future<Output = ()> + Send + 'static {
         self.clients.clone().access_ended(fingerprint)
     }
@@ -117,7 +117,7 @@ impl Engine {
         self.clients.token_secret(client)
     }
 
-    /// Lets in whoever has the token, with a certificate that `issue` makes for the public key; `key` is the key's hash.
+    /// Enrolls the holder of the token, with a certificate that `issue` makes for the public key; `key` is the key's hash.
     /// The same token with the same key again is answered with the same certificate.
     pub async fn enroll_client(
         &self,

@@ -37,7 +37,7 @@ impl Engine {
                 next = Some(next.map_or(trash.expires_at_ms, |next: i64| next.min(trash.expires_at_ms)));
                 continue;
             }
-            // Neither behind others nor of another version: whoever takes it out of the trash meanwhile keeps it.
+            // Neither after others nor of another version: a client that undeletes it meanwhile keeps it.
             let etag = Some(format!("r{}", spec.revision));
             let asked = Asked { etag, ..Asked::by(Requester::agent()) };
             let job = DeleteJob { vps: handle.id, force: true };

@@ -46,7 +46,7 @@ impl Engine {
     }
 
     /// Operations, newest first. What is under way is as it is now: its progress is not journaled. What is over is as it was
-    /// journaled, which comes first: those who watch may not have been told yet.
+    /// journaled, which comes first: watchers may not have been told yet.
     pub async fn operations(&self, filter: OperationFilter) -> Result<Vec<OperationRecord>, EngineError> {
         let operations = self.store(move |store| store.operations(&filter)).await?;
         let now = |record: OperationRecord| match self.operations.watch(&record.id) {

@@ -57,7 +57,7 @@ impl Engine {
             _ => {}
         }
         let handle = match (self.target(job), step) {
-            (Err(_), Step::ForgetVps) => return Ok(()), // by an agent that died right behind it
+            (Err(_), Step::ForgetVps) => return Ok(()), // by an agent that died right after it
             (found, _) => found?,
         };
         match step {

@@ -24,7 +24,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 impl Engine {
-    /// Asks whoever knows about a step. [`Recovery::Ask`]: there is no answer yet.
+    /// Asks the other side about a step. [`Recovery::Ask`]: there is no answer yet.
     async fn ask(&self, step: &Step) -> Result<Recovery, EngineError> {
         #[cfg(test)]
         return crate::journal::faults::answer(step);

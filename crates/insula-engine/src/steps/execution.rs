@@ -71,9 +71,9 @@ impl Engine {
         record
     }
 
-    /// Writes a job down and begins it: both, even if whoever asked goes away in between.
+    /// Writes a job down and begins it: both, even if the requester goes away in between.
     ///
-    /// `write` puts the record into the journal, perhaps with more in the same transaction; `right` comes behind it.
+    /// `write` puts the record into the journal, perhaps with more in the same transaction; `right` comes after it.
     pub(crate) async fn begin(
         &self,
         record: OperationRecord,
@@ -271,7 +271,7 @@ impl Execution {
         });
     }
 
-    /// Ends it. Others may work on the VPS before those who wait are told.
+    /// Ends it. Others may work on the VPS before waiting clients are told.
     async fn finish(&mut self, state: OperationState) {
         self.release();
         let kept = serde_json::to_string(&self.job.without_secrets()).expect("jobs have JSON forms");
@@ -304,7 +304,7 @@ impl Execution {
         }
     }
 
-    /// Changes the record: on disk first, then for those who watch.
+    /// Changes the record: on disk first, then for watchers.
     pub(super) async fn journal(&self, change: impl FnOnce(&mut OperationRecord)) -> Result<(), EngineError> {
         let mut record = self.record.borrow().clone();
         change(&mut record);

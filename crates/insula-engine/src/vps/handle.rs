@@ -88,7 +88,7 @@ pub struct Work {
     pub operation: OperationId,
     /// What it does.
     pub kind: OperationKind,
-    /// What it does that to: who makes a clone works on its source, too.
+    /// The VPSes that it works on: a clone works on its source, too.
     pub target: Option<VpsId>,
     /// Whether it may: before it is accepted it has the VPS only to be judged, and changes nothing that is shown.
     pub is_accepted: bool,
@@ -257,7 +257,7 @@ impl VpsHandle {
         }
     }
 
-    /// A place in the line of those who wait to work on the VPS.
+    /// A place in the queue of operations that wait to work on the VPS.
     ///
     /// # Errors
     /// [`Reason::VpsBusy`] when the line is too long.
@@ -313,7 +313,7 @@ pub(crate) fn is_on(state: VpsState) -> bool {
     state.is_alive() || matches!(state, VpsState::Starting | VpsState::Waiting)
 }
 
-/// A place in the line of those who wait to work on a VPS.
+/// A place in the queue of operations that wait to work on a VPS.
 #[derive(Debug)]
 pub(crate) struct Place {
     handle: Arc<VpsHandle>,

@@ -1,4 +1,4 @@
-//! What the tasks of VPSes tell. They do not know who listens.
+//! What the tasks of VPSes tell. They do not know their listeners.
 
 use std::fmt::Debug;
 

@@ -27,7 +27,7 @@ struct Shared {
     layout: CgroupLayout,
     run_dir: PathBuf,
     wanted: usize,
-    /// `None` when there shall be no more.
+    /// `None` when no more are to be made.
     parked: Mutex<Option<VecDeque<ParkedMonitor>>>,
     /// Held while they are made.
     filling: Mutex<()>,
@@ -61,7 +61,7 @@ impl Spares {
         }
     }
 
-    /// Sees to it that there are as many as wanted, behind the back of whoever took one.
+    /// Makes spares up to the wanted number, without delaying the start that took one.
     pub(crate) fn refill(&self) {
         let spares = self.clone();
         tokio::task::spawn_blocking(move || {

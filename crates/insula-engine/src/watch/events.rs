@@ -1,4 +1,4 @@
-//! What happens on the host, told to those who watch: nothing is missed, and nothing told twice.
+//! What happens on the host, as watchers are told: they miss nothing, and hear nothing twice.
 //!
 //! Events are in the database before anybody hears of them; watchers read them from there, after their cursor. Events of
 //! operations and of access are written together with what they tell of. Changes of a VPS's state come over a channel to
@@ -47,10 +47,10 @@ impl Events {
         let _ = self.sender.send(Message::Event(Box::new(event))); // without a writer the engine is gone
     }
 
-    /// The events behind the cursor, and then new ones; without a cursor, new ones.
+    /// The events after the cursor, and then new ones; without a cursor, new ones.
     ///
     /// # Errors
-    /// [`Reason::CursorExpired`] when events behind the cursor are not kept any more.
+    /// [`Reason::CursorExpired`] when events after the cursor are no longer kept.
     pub(crate) async fn watch(
         &self,
         after: Option<u64>,
@@ -142,7 +142,7 @@ impl EventStream {
             let newest = *self.newest.borrow_and_update();
             let (cursor, filter) = (self.cursor, self.filter.clone());
             let events = self.store.run(move |store| store.events(cursor, BATCH, &filter)).await?;
-            // Events that the filter leaves out are behind it, too.
+            // Events that the filter leaves out count as read, too.
             let is_all = events.len() < BATCH as usize;
             self.cursor = match events.last() {
                 Some(last) if !is_all => last.sequence,

@@ -39,7 +39,7 @@ struct Entry {
     standing: Standing,
 }
 
-/// What is known of all: also of who is away, and may come back.
+/// What is known of all VPSes, including those that have stopped and may come back.
 #[derive(Debug, Default)]
 struct Account(HashMap<VpsId, Entry>);
 

@@ -17,7 +17,7 @@ const CPU_PRESSURE: &str = "/proc/pressure/cpu";
 /// From here on the host's CPUs are full: the share of the time in which something waited for one, in thousandths.
 pub(crate) const FULL: u64 = 100;
 
-/// The kernel takes no other windows of those who lack `CAP_SYS_RESOURCE` than multiples of this: in µs.
+/// Without `CAP_SYS_RESOURCE`, the kernel accepts only windows that are multiples of this, in µs.
 const WINDOW_US: u64 = 2_000_000;
 
 /// Rings when the CPUs are full, every two seconds at most. It costs nothing while they are not.

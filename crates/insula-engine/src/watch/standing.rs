@@ -79,12 +79,12 @@ mod tests {
 
     #[test]
     fn who_uses_a_fair_share_steps_back_and_owes_what_was_above() {
-        // Three bombs and who serves pages, on two CPUs.
+        // Three bombs and a VPS that serves pages, on two CPUs.
         assert_eq!(
             settled(&[(100, 200, FORWARD), (100, 750, FORWARD), (100, 600, FORWARD), (100, 450, FORWARD)]),
             [FORWARD, back(-250), back(-100), FORWARD]
         );
-        // Nobody goes first but who comes next.
+        // Only the VPS that comes next goes first.
         assert_eq!(settled(&[(100, 700, FORWARD), (100, 700, FORWARD)]), [back(0), back(0)]);
         assert_eq!(settled(&[(100, 2, FORWARD), (100, 0, FORWARD)]), [back(0), FORWARD]);
         // Who wants nothing has no share, and makes nobody else's smaller.
@@ -232,7 +232,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the others do, and wherever it begins: who always wants all it can get has its fair share.
+        /// Whatever the others do, and wherever it begins: a VPS that always wants all it can get has its fair share.
         #[test]
         fn nobody_is_kept_from_its_share(
             vpses in vec((100..=1000u32, a_wish(), a_standing()), 1..12)

@@ -115,7 +115,7 @@ fn neighbour(address: IpAddr) -> NeighbourAddress {
     }
 }
 
-/// Whether the host believes, by ARP, that it knows who has the address.
+/// Whether the host has learned by ARP which MAC address has the address.
 fn host_knows(address: Ipv4Addr) -> bool {
     let mut message = NeighbourMessage::default();
     message.header.family = AddressFamily::Inet;

@@ -62,7 +62,7 @@ enum Version {
     Unified,
 }
 
-/// Which part of its weight a VPS has that steps back. More than that brings nothing more for those who go first.
+/// The part of its weight that a VPS keeps when it steps back: one hundredth. A smaller part does not help the others more.
 const STEP_BACK: u32 = 100;
 
 /// The value that gives a VPS its share of CPU under contention: the one that its limits say, or a hundredth of that.

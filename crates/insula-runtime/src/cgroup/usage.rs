@@ -44,14 +44,14 @@ impl CgroupLayout {
         }
     }
 
-    /// How many processes of the VPS the kernel has killed for want of memory.
+    /// How many processes of the VPS the kernel has killed because memory ran out.
     pub fn observe_memory_kills(&self, id: &VpsId) -> u64 {
         self.read_counter(Controller::Memory, id, self.memory_kills_file())
             .and_then(|text| find_count(&text, "oom_kill"))
             .unwrap_or(0)
     }
 
-    /// The file whose `oom_kill` counts the processes that were killed for want of memory.
+    /// The file whose `oom_kill` counts the processes that the kernel killed because memory ran out.
     pub(super) fn memory_kills_file(&self) -> &'static str {
         match self.legacy_of(Controller::Memory) {
             Some(_) => "memory.oom_control",
@@ -78,7 +78,7 @@ fn number(text: String) -> Option<u64> {
     text.trim().parse().ok()
 }
 
-/// The number behind a key, in lines of `key number`.
+/// The number after a key, in lines of `key number`.
 pub(super) fn find_count(text: &str, key: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
     value.trim().parse().ok()

@@ -1,7 +1,8 @@
 //! Limits that are hit, as events.
 //!
-//! cgroup2 and v1's `pids` tell of a change of their counters by POLLPRI, whoever has the file open. v1's `memory` rings an
-//! eventfd(2), and does so *before* it kills: a timer makes the watch look again, when the kill is counted.
+//! cgroup2 and v1's `pids` report a change of their counters by POLLPRI to every process that has the file open. v1's
+//! `memory` rings an eventfd(2), and does so *before* it kills: a timer makes the watch look again, when the kill is
+//! counted.
 
 use std::fs::File;
 use std::io;
@@ -27,7 +28,7 @@ const LOOKS: [Duration; 3] = [Duration::from_millis(20), Duration::from_millis(2
 /// How often a VPS has met its limits since its groups were made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LimitCounts {
-    /// Processes that were killed for want of memory.
+    /// Processes that the kernel killed because memory ran out.
     pub memory_kills: u64,
     /// Processes that could not be made. Before Linux 6.11 cgroup2 counts those in the guest's own groups, and none here.
     pub fork_refusals: u64,

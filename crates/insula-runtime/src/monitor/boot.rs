@@ -135,7 +135,7 @@ fn write_id_maps(plan: &StartPlan, pid: i32) -> io::Result<()> {
     fs::write(format!("/proc/{pid}/gid_map"), &map)
 }
 
-/// Takes from the guest what the host may have done to keep its monitors from being killed for want of memory.
+/// Takes from the guest what the host may have done to keep its monitors from being killed when memory runs out.
 pub(super) fn reset_memory_kill_score(process: impl std::fmt::Display) -> io::Result<()> {
     match fs::read_to_string("/proc/self/oom_score_adj")?.trim() {
         "0" => Ok(()),

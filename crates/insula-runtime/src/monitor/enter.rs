@@ -5,8 +5,8 @@
 //!                     └─clone3, CLONE_PARENT→ the program, in the guest's pid namespace, a child of the monitor
 //! ```
 //!
-//! Two processes, because who enters a pid namespace stays outside: only its children are inside. Until execve(2) both
-//! have the monitor's memory: they are not dumpable, so that no process of the guest can look into them.
+//! Two processes, because a process that enters a pid namespace stays outside: only its children are inside. Until
+//! execve(2) both have the monitor's memory: they are not dumpable, so that no process of the guest can look into them.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -112,7 +112,7 @@ fn execute(input: &EnterInput<'_>) -> Result<std::convert::Infallible, Failed> {
     let terminal = terminal.map(|size| open_terminal(input, size)).transpose()?;
     connect_streams(terminal.as_ref().map_or(input.streams, std::slice::from_ref))?;
     drop(terminal);
-    // From here on paths of the guest and of who asks are looked up: nothing of the host may be open.
+    // From here on, paths of the guest and of the caller are looked up: nothing of the host may be open.
     #[allow(unsafe_code)]
     // SAFETY: what the monitor owns is not touched in this child, which owns nothing but the socket by now.
     let closed = unsafe { close_all_but(&[input.socket.as_fd()]) };

@@ -1,7 +1,7 @@
 //! Programs in the guest, as the monitor sees them.
 //!
 //! ```text
-//! entering ──(socket closes behind "executing")──> running ──(ends)──> gone
+//! entering ──(socket closes after "executing")───> running ──(ends)──> gone
 //!    └──(failure, deadline)──────────────────────────────────────────> gone
 //! ```
 
@@ -47,7 +47,7 @@ pub(super) struct Exec {
     pub is_outside: bool,
     /// How it has ended.
     pub end: Option<ExecEnd>,
-    /// The number of who brings it in, until reaped.
+    /// The pid of the process that brings it in, until that is reaped.
     helper: Option<i32>,
     /// The number of its process, until reaped.
     process: Option<i32>,
@@ -177,7 +177,7 @@ impl Exec {
         }
     }
 
-    /// Whether the process, or who brings it in, has the number.
+    /// Whether the program, or the process that brings it in, has the pid.
     pub fn is_process(&self, pid: i32) -> bool {
         self.helper == Some(pid) || self.process == Some(pid)
     }

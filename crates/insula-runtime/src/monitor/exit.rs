@@ -25,7 +25,7 @@ pub(super) enum Verdict {
 }
 
 /// Judges the end of an init. In a pid namespace reboot(2) kills it: by SIGHUP to restart, by SIGINT to power off or halt.
-/// `was_short_of_memory`: the kernel has killed a process of the guest for want of memory.
+/// `was_short_of_memory`: the kernel has killed a process of the guest because memory ran out.
 pub(super) fn judge(end: ExecEnd, asked: Asked, was_short_of_memory: bool, on_crash: CrashPolicy) -> Verdict {
     let crash = |reason| match on_crash {
         CrashPolicy::Stop => Verdict::Over(reason),

@@ -163,7 +163,7 @@ impl Monitor {
         }
     }
 
-    /// A program that has ended at once has said before who it is: that may still be unread.
+    /// A program that ended at once has sent its pid before: that may still be unread.
     fn meet_program(&mut self, pid: Pid) {
         if !self.execs.values().any(|exec| exec.is_process(pid.as_raw_nonzero().get())) {
             let entering: Vec<u32> = self.execs.keys().copied().collect();

@@ -1,6 +1,6 @@
 //! The prompt of a getty on the console, by which inits that say nothing of themselves show that they have booted.
 
-/// What comes behind the word in front, the host name.
+/// What follows the first word, the host name.
 const LOGIN: &[u8] = b" login:";
 
 /// What a prompt has at most: a host name has up to 64 bytes.

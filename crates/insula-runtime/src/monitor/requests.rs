@@ -247,7 +247,7 @@ impl Monitor {
         }
     }
 
-    /// Ends who works with files: it is outside of the pid namespace, and does not end with init.
+    /// Ends the process that works with files: it is outside the pid namespace, and does not end with init.
     pub fn end_files(&self) {
         for exec in self.execs.values().filter(|exec| exec.is_outside) {
             let _ = exec.signal(libc::SIGKILL); // it may have ended just now

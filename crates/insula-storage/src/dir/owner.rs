@@ -53,7 +53,7 @@ fn shift_access_list(mut value: Vec<u8>, shift: &IdShift) -> io::Result<Vec<u8>>
 }
 
 /// `struct vfs_ns_cap_data` of `linux/capability.h`. Version 2 is for the reader's own user namespace, whose root is what
-/// the source has as its first id; version 3 says behind it for which root it is. capabilities(7).
+/// the source has as its first id; version 3 adds for which root it is. capabilities(7).
 fn shift_capabilities(mut value: Vec<u8>, shift: &IdShift) -> io::Result<Vec<u8>> {
     const VERSION: u32 = 0xff00_0000;
     const VERSION_2: u32 = 0x0200_0000;

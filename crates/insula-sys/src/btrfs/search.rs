@@ -16,7 +16,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// The smallest key that is larger; `None` behind the last.
+    /// The smallest key that is larger; `None` after the last.
     fn next(self) -> Option<Self> {
         if let Some(offset) = self.offset.checked_add(1) {
             return Some(Self { offset, ..self });
@@ -75,7 +75,7 @@ fn search_key(tree: u64, from: Key, last: Key) -> SearchKey {
     }
 }
 
-/// Reads `count` items, each behind a header, and returns the key of the last.
+/// Reads `count` items, each after a header, and returns the key of the last.
 fn read_items(items: &[u8], count: u32, on_item: &mut impl FnMut(Key, &[u8])) -> Option<Key> {
     let (mut rest, mut last) = (items, None);
     for _ in 0..count {

@@ -174,7 +174,7 @@ pub fn open_subvolume(filesystem: BorrowedFd<'_>, id: u64) -> io::Result<OwnedFd
         generation: 0, // any
     };
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
-    // SAFETY: the handle has `bytes` bytes behind its head, all of which are set.
+    // SAFETY: the handle has `bytes` bytes after its head, all of which are set.
     let fd = unsafe {
         libc::open_by_handle_at(filesystem.as_raw_fd(), std::ptr::from_mut(&mut handle).cast(), flags)
     };
@@ -194,7 +194,7 @@ pub fn filesystem_uuid(filesystem: BorrowedFd<'_>) -> io::Result<[u8; 16]> {
     Ok(arguments.uuid)
 }
 
-/// Has the kernel commit soon, and clean deleted subvolumes away behind that. Returns the transaction, which
+/// Has the kernel commit soon, and clean up deleted subvolumes after that. Returns the transaction, which
 /// [`wait_for_commit`] takes.
 pub fn start_commit(filesystem: BorrowedFd<'_>) -> io::Result<u64> {
     let mut transaction = 0;

@@ -1,4 +1,4 @@
-//! Attempts whose success shows outside only: what is sent to others, and what waits for those who enter.
+//! Attempts whose success shows outside only: what is sent to others, and what waits for processes that enter.
 
 use super::attempt::Attempt;
 
@@ -38,7 +38,7 @@ refused('sent');
 "#,
 );
 
-/// Wait for those who enter, until their input ends.
+/// Wait for processes that enter, until their input ends.
 pub const ENTERING: &[Attempt] = &[
     Attempt::perl(
         "look_at_who_enters",
