@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::{ClientId, ClientName, NameError, OperationId, TenantName};
 
-/// What a client may do. Which method that means stands in one table, next to the API.
+/// The role of a client, which decides what the client may do. The table of methods and roles is in `insula-api`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -23,7 +23,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// All of them.
+    /// All roles.
     pub const ALL: [Self; 5] = [Self::SuperAdmin, Self::Operator, Self::Billing, Self::Tenant, Self::Viewer];
 
     /// The word for people and JSON.
@@ -44,7 +44,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// The word is no role.
+/// A word that is not the name of a role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown role {0:?}: expected super-admin, operator, billing, tenant or viewer")]
 pub struct UnknownRole(String);
@@ -58,14 +58,14 @@ impl FromStr for Role {
     }
 }
 
-/// Who asks for something, and from where.
+/// The sender of a request: a client, root of the host, or the agent itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requester {
     /// `root` on the unix socket, `insulad` for what the agent does by itself, else the name of a client.
     pub name: String,
-    /// What it may do.
+    /// The requester's role.
     pub role: Role,
-    /// Whose VPSes alone it may touch; with the role of a tenant, and only there.
+    /// The tenant whose VPSes alone the requester sees; set for the role tenant, and only for it.
     pub tenant: Option<TenantName>,
     /// `unix`, or an IP address with a port; empty for the agent itself.
     pub peer: String,
@@ -88,7 +88,7 @@ impl Requester {
     }
 }
 
-/// What makes a retry safe: the client's own id for a request (AIP-155). A UUID is usual; 1 to 128 of letters,
+/// A client's own id for a request, which makes a retry safe (AIP-155). A UUID is usual; 1 to 128 of letters,
 /// digits, `-`, `_`, `.` and `:` are taken.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -141,21 +141,21 @@ impl fmt::Display for RequestId {
 /// A client of the API over the network, or a token that waits for one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientRecord {
-    /// Never changes.
+    /// The client's id, which never changes.
     pub id: ClientId,
-    /// Unique among those that were not revoked.
+    /// Its name, unique among clients that are not revoked.
     pub name: ClientName,
-    /// What it may do.
+    /// The client's role.
     pub role: Role,
-    /// Whose VPSes alone it may touch; with the role of a tenant, and only there.
+    /// The tenant whose VPSes alone the client sees; set for the role tenant, and only for it.
     pub tenant: Option<TenantName>,
     /// When its token was made: milliseconds since 1970, UTC.
     pub created_at_ms: i64,
-    /// When its token is of no use any more.
+    /// When its token expires: milliseconds since 1970, UTC.
     pub token_expires_at_ms: i64,
-    /// When it enrolled; `None` while its token waits.
+    /// When it enrolled, in milliseconds since 1970, UTC; `None` while its token is unused.
     pub enrolled_at_ms: Option<i64>,
-    /// When its access, or its token, was taken away.
+    /// When its access, or its token, was revoked: milliseconds since 1970, UTC.
     pub revoked_at_ms: Option<i64>,
     /// Its certificates that have not expired, oldest first.
     pub certificates: Vec<ClientCertificate>,
@@ -164,43 +164,43 @@ pub struct ClientRecord {
 /// A certificate of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientCertificate {
-    /// SHA-256 of its DER form, in hexadecimal digits: how a connection is known.
+    /// SHA-256 of its DER form, in hexadecimal digits: by which a connection is recognised.
     pub fingerprint: String,
     /// SHA-256 of the public key it was made for (SubjectPublicKeyInfo), in hexadecimal digits.
     pub key: String,
     /// The certificate in PEM: public.
     pub pem: String,
-    /// When it is of no use any more: milliseconds since 1970, UTC.
+    /// When it expires: milliseconds since 1970, UTC.
     pub expires_at_ms: i64,
 }
 
 /// A line of the audit log before it is in the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEntry {
-    /// When: milliseconds since 1970, UTC.
+    /// When it happened: milliseconds since 1970, UTC.
     pub at_ms: i64,
-    /// Who, and from where.
+    /// The requester, and where the request came from.
     pub requester: Requester,
     /// The kind of an operation, or the name of a method.
     pub action: String,
-    /// The id of what it was done to; empty where there is none.
+    /// The id of the object, such as a VPS; empty where there is none.
     pub object: String,
-    /// The name of that.
+    /// The name that the object had.
     pub object_name: String,
     /// `ACCEPTED`, `SUCCEEDED`, or the reason of the refusal or failure.
     pub result: String,
-    /// The id of the request, where it had one.
+    /// The id of the request, if it had one.
     pub request_id: Option<RequestId>,
-    /// The operation that it began, or that ended.
+    /// The operation that was accepted, or that ended.
     pub operation: Option<OperationId>,
 }
 
 /// A line of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditLine {
-    /// Counted from 1.
+    /// Its number in the log, counted from 1.
     pub sequence: u64,
-    /// What it says.
+    /// The line's content.
     pub entry: AuditEntry,
     /// SHA-256 of the entry and of the hash before, in hexadecimal digits.
     pub hash: String,

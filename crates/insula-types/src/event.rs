@@ -6,10 +6,10 @@ use crate::{
     ClientName, OperationId, OperationKind, OperationState, Role, TenantName, VpsId, VpsName, VpsState,
 };
 
-/// Something that happened.
+/// Something that happened on a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// When: milliseconds since 1970, UTC.
+    /// When it happened: milliseconds since 1970, UTC.
     pub at_ms: i64,
     /// The VPS that it is about.
     pub subject: Option<EventSubject>,
@@ -24,7 +24,7 @@ pub struct EventSubject {
     pub vps: VpsId,
     /// Its name.
     pub name: VpsName,
-    /// Whose it is.
+    /// The tenant that owns it.
     pub tenant: Option<TenantName>,
 }
 
@@ -32,42 +32,42 @@ pub struct EventSubject {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum EventBody {
-    /// A VPS does something else than before.
+    /// The state of a VPS has changed.
     VpsState {
-        /// Now.
+        /// The new state.
         state: VpsState,
-        /// Before; `None` when it is new.
+        /// The state before; `None` for a new VPS.
         previous: Option<VpsState>,
     },
     /// An operation was accepted, or is over.
     Operation {
-        /// Which.
+        /// The operation's id.
         operation: OperationId,
-        /// What it does.
+        /// The operation's kind.
         what: OperationKind,
-        /// Where it is.
+        /// The operation's state.
         state: OperationState,
         /// Why it failed: the stable reason.
         reason: Option<String>,
-        /// Who asked.
+        /// The name of the requester.
         requester: String,
     },
     /// A VPS has hit a limit.
     Limit {
-        /// Which.
+        /// The limit that was hit.
         limit: LimitKind,
-        /// How often since the last event.
+        /// How often it was hit since the last such event.
         count: u64,
     },
-    /// Who may use the API has changed.
+    /// The access of a client has changed.
     Access {
-        /// How.
+        /// How the access changed.
         change: AccessChange,
-        /// Whose access.
+        /// The name of the client.
         client: ClientName,
-        /// What the client may do.
+        /// The client's role.
         role: Role,
-        /// Who did it.
+        /// The name of the requester.
         requester: String,
     },
 }
@@ -93,7 +93,7 @@ impl EventBody {
 pub enum LimitKind {
     /// The kernel killed a process because memory ran out.
     Memory,
-    /// A process could not be made.
+    /// A process could not be created.
     Processes,
 }
 
@@ -101,7 +101,7 @@ pub enum LimitKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AccessChange {
-    /// A token for a new client was made.
+    /// A token for a new client was created.
     TokenCreated,
     /// A client has enrolled with its token.
     ClientEnrolled,

@@ -1,17 +1,17 @@
-//! What is known of an image.
+//! Images: what is known of one, its init and its architecture.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 use crate::{ByteSize, Fingerprint, ImageAlias, PoolName};
 
-/// The init of a guest: what it understands as signals and how it says that it has booted.
+/// The kind of a guest's init: which signals it understands, and how it reports that the guest has booted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InitKind {
     /// systemd(1).
     Systemd,
-    /// init(8) of sysvinit, whatever runs the services: `/etc/inittab` says it.
+    /// init(8) of sysvinit; `/etc/inittab` decides what runs the services.
     Sysvinit,
     /// openrc-init(8).
     OpenRc,
@@ -22,7 +22,7 @@ pub enum InitKind {
 }
 
 impl InitKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 5] = [Self::Systemd, Self::Sysvinit, Self::OpenRc, Self::Runit, Self::Busybox];
 }
 
@@ -49,7 +49,7 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// That of this program, and so of its host.
+    /// The architecture of this program, and therefore of its host.
     pub const NATIVE: Self = if cfg!(target_arch = "aarch64") { Self::Arm64 } else { Self::Amd64 };
 }
 
@@ -65,7 +65,7 @@ impl fmt::Display for Architecture {
 /// An image of a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageInfo {
-    /// The SHA-256 of its content; its name in the pool.
+    /// The SHA-256 of its content, which is also its name in the pool.
     pub fingerprint: Fingerprint,
     /// The pool that holds it.
     pub pool: PoolName,
@@ -77,9 +77,9 @@ pub struct ImageInfo {
     pub distribution: String,
     /// The release, `12`.
     pub release: String,
-    /// For which processors.
+    /// The processors that it runs on.
     pub architecture: Architecture,
-    /// Which init it boots.
+    /// The init that it boots.
     pub init: InitKind,
     /// The bytes of all its files together.
     pub size: ByteSize,

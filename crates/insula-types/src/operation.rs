@@ -6,11 +6,11 @@ use std::fmt;
 
 use crate::{OperationId, Reason, RequestId, Requester, TenantName};
 
-/// What an operation does.
+/// The kind of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OperationKind {
-    /// Make a VPS.
+    /// Create a VPS.
     CreateVps,
     /// Boot a VPS.
     StartVps,
@@ -20,15 +20,15 @@ pub enum OperationKind {
     RestartVps,
     /// Remove a VPS and all that it has, for good.
     DeleteVps,
-    /// Change what a VPS may use, and what is noted about it.
+    /// Change a VPS's limits, profile, labels and other settings.
     UpdateVps,
-    /// Give a VPS another name.
+    /// Rename a VPS.
     RenameVps,
     /// Move a VPS to the trash.
     TrashVps,
-    /// Take a VPS out of the trash.
+    /// Restore a VPS from the trash.
     UndeleteVps,
-    /// Make a VPS from another.
+    /// Create a VPS from the root of another one.
     CloneVps,
     /// Give a VPS a new root from an image.
     RebuildVps,
@@ -36,9 +36,9 @@ pub enum OperationKind {
     PauseVps,
     /// Thaw a VPS's processes.
     ResumeVps,
-    /// Hold a VPS.
+    /// Suspend a VPS: stop it, and keep it from starting.
     SuspendVps,
-    /// End the hold on a VPS.
+    /// Lift the suspension of a VPS.
     UnsuspendVps,
     /// Set a password inside a VPS.
     SetVpsPassword,
@@ -46,7 +46,7 @@ pub enum OperationKind {
     ChangeVpsSshKeys,
     /// Take a snapshot.
     CreateSnapshot,
-    /// Take a VPS's root back to a snapshot.
+    /// Reset a VPS's root to a snapshot.
     RestoreSnapshot,
     /// Remove a snapshot.
     DeleteSnapshot,
@@ -58,15 +58,15 @@ pub enum OperationKind {
     SetImageAlias,
     /// Remove an alias.
     DeleteImageAlias,
-    /// Make a profile.
+    /// Create a profile.
     CreateProfile,
     /// Change a profile.
     UpdateProfile,
     /// Remove a profile.
     DeleteProfile,
-    /// Make a token for a new client.
+    /// Create a token for a new client.
     CreateAccessToken,
-    /// Take the access of a client away.
+    /// Revoke the access of a client.
     RevokeClient,
 }
 
@@ -113,22 +113,22 @@ impl fmt::Display for OperationKind {
     }
 }
 
-/// Where an operation is.
+/// The state of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OperationState {
-    /// It waits for another one on the same VPS.
+    /// It waits for another operation on the same VPS.
     Queued,
-    /// Its steps are being done.
+    /// Its steps are being carried out.
     Running,
-    /// Its steps are being taken back.
+    /// Its steps are being undone.
     Undoing,
     /// Whether its step was done has to be asked elsewhere first, and there was no answer yet.
     #[serde(rename = "in-doubt")]
     InDoubt,
-    /// It was done.
+    /// It is done.
     Succeeded,
-    /// It was not done, and nothing of it is left.
+    /// It failed or was cancelled, and what it had done was undone.
     Failed,
 }
 
@@ -142,9 +142,9 @@ impl OperationState {
 /// How far an operation is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// 0 to 100.
+    /// Percent done, 0 to 100.
     pub percent: u8,
-    /// What is being done, for people.
+    /// What is being done at the moment, for people.
     pub message: String,
 }
 
@@ -152,14 +152,15 @@ pub struct Progress {
 /// operations are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// The stable reason, which a newer agent may know and this one may not.
+    /// The stable reason, in the words of the table of errors. A newer agent may have written one that this one does
+    /// not know.
     pub reason: String,
     /// What was being done to what, then each cause below it. Never empty.
     pub messages: Vec<String>,
-    /// What a person can do.
+    /// What a person can do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// What went wrong while it was taken back: an error chain each.
+    /// What went wrong during the rollback: one error chain each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub undo: Vec<String>,
 }
@@ -176,23 +177,23 @@ impl Failure {
 pub struct OperationRecord {
     /// Its id.
     pub id: OperationId,
-    /// What it does.
+    /// The operation's kind.
     pub kind: OperationKind,
-    /// The id of what it is done to: a VPS id, a fingerprint.
+    /// The id of its object: a VPS's id, or an image's fingerprint.
     pub target: String,
-    /// The name of that, for people.
+    /// The name of its object, for people.
     pub target_name: String,
-    /// What its steps need to know, as JSON.
+    /// The job, as JSON: all that its steps need to know.
     pub request: String,
-    /// Where it is.
+    /// The operation's state.
     pub state: OperationState,
-    /// The step being done or taken back, counted from 0.
+    /// The step that is being carried out or undone, counted from 0.
     pub step: u32,
     /// How far it is.
     pub progress: Progress,
-    /// Why it failed, or is being taken back.
+    /// Why it failed, or is being undone.
     pub error: Option<Failure>,
-    /// What it does, step by step, for people.
+    /// Its steps, described for people.
     pub steps: Vec<String>,
     /// The names of these steps: a newer agent, whose plan may be another, knows by them what was done. Empty when an agent
     /// wrote it that gave steps no names.
@@ -201,9 +202,9 @@ pub struct OperationRecord {
     pub outputs: BTreeMap<String, String>,
     /// What the requester should know about the result.
     pub notes: Vec<String>,
-    /// Who asked.
+    /// The requester.
     pub requester: Requester,
-    /// What makes a retry safe.
+    /// The client's own id for the request, which makes a retry safe.
     pub request_id: Option<RequestId>,
     /// What tells a retry from another request with the same id: a keyed hash of the request, in hexadecimal digits.
     pub digest: String,

@@ -4,27 +4,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Features, Limits, NetworkName, ProfileName, Supervision};
 
-/// A named plan. A VPS takes its limits and features from its profile where nothing else was asked for.
+/// A named plan. A VPS takes from its profile the limits, features and networks that its own settings leave open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
-    /// Its name.
+    /// The profile's name.
     pub name: ProfileName,
     /// One line for people.
     #[serde(default)]
     pub description: String,
-    /// What its VPSes may use.
+    /// The limits of its VPSes.
     #[serde(default)]
     pub limits: Limits,
-    /// What is open to its VPSes.
+    /// The features of its VPSes.
     #[serde(default)]
     pub features: Features,
-    /// The networks that its VPSes are plugged into, `eth0` first.
+    /// The networks that its VPSes are connected to, `eth0` first.
     pub networks: Vec<NetworkName>,
-    /// What follows when its VPSes crash or the host boots.
+    /// What happens when its VPSes crash or the host boots.
     #[serde(default)]
     pub supervision: Supervision,
-    /// Grows with each change; 0 in files.
+    /// A number that grows with each change, from which the etag is made; 0 in files.
     #[serde(default)]
     pub revision: u64,
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// What a VPS is doing.
+/// The state of a VPS.
 ///
 /// ```text
 /// creating ──> stopped ──> starting ──> running ──> ready
@@ -26,15 +26,15 @@ pub enum VpsState {
     Stopped,
     /// Its init is about to be executed.
     Starting,
-    /// Its init lives.
+    /// Its init runs.
     Running,
-    /// The guest says that it has booted.
+    /// The guest has reported that it has booted.
     Ready,
     /// Its processes are frozen.
     Paused,
-    /// Its init was told to end.
+    /// Its init was told to shut down.
     Stopping,
-    /// It could not be started, or ended by itself in a way that was no power-off.
+    /// It could not be started, or ended by itself without powering off.
     Failed,
     /// Its volume and addresses are being removed.
     Deleting,
@@ -42,14 +42,14 @@ pub enum VpsState {
     Suspended,
     /// It is in the trash.
     Deleted,
-    /// Its boots follow each other too quickly: it is booted again after a pause.
+    /// It has rebooted too often: it is booted again after a pause.
     Waiting,
     /// It lives on another host: this one leaves it alone.
     Elsewhere,
 }
 
 impl VpsState {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 13] = [
         Self::Creating,
         Self::Stopped,
@@ -109,7 +109,7 @@ impl FromStr for VpsState {
     }
 }
 
-/// What the admin wants: kept over restarts of the agent and the host.
+/// Whether the administrator wants a VPS to run. It is kept over restarts of the agent and the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DesiredPower {
@@ -125,13 +125,13 @@ pub enum DesiredPower {
 pub enum ExitReason {
     /// The guest called `reboot(2)` to power off or halt.
     PowerOff,
-    /// It ended when asked to, before the time was over.
+    /// It shut down in time when it was told to.
     Stopped,
-    /// It was killed by us: at once, or because it did not end in time.
+    /// The monitor killed it: at once by force, or because it did not shut down in time.
     Killed,
     /// Init ended with this code by itself.
     Exited(i32),
-    /// Init was killed by this signal, not by us.
+    /// A signal with this number killed init, not sent by the monitor.
     Signal(i32),
     /// The kernel killed it because memory ran out.
     OutOfMemory,
@@ -168,9 +168,9 @@ impl fmt::Display for ExitReason {
 /// How and when a VPS ended the last time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitRecord {
-    /// Why.
+    /// Why it ended.
     pub reason: ExitReason,
-    /// When: milliseconds since 1970, UTC.
+    /// When it ended: milliseconds since 1970, UTC.
     pub at_ms: i64,
     /// What there is to know beyond the reason: an error's chain, the console's last lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -53,7 +53,7 @@ pub enum Autostart {
     /// If it was on when the host went down: Incus calls it the last state.
     #[default]
     AsItWas,
-    /// Whatever it was.
+    /// Always, whether it was on or off.
     Yes,
     /// Never.
     No,
@@ -90,7 +90,7 @@ impl FromStr for Autostart {
     }
 }
 
-/// What follows when a guest crashes, and when its host boots. `None`: as the profile says, or else as usual.
+/// What happens when a guest crashes, and when its host boots. `None`: as the profile says, or else the default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Supervision {
@@ -100,7 +100,7 @@ pub struct Supervision {
     /// Whether it is started when the host has booted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub autostart: Option<Autostart>,
-    /// Which are started first then: the higher ones; those of one priority by name. Usually 0.
+    /// The order of that start: higher numbers first, and by name within one priority. Usually 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub autostart_priority: Option<i32>,
     /// The pause before the next VPS is started then, in seconds. Usually 0.
@@ -112,7 +112,7 @@ impl Supervision {
     /// The longest delay: an hour.
     pub const LONGEST_DELAY_S: u32 = 3600;
 
-    /// This, with what `base` says where this says nothing.
+    /// These settings, and those of `base` where these say nothing.
     pub fn or(self, base: &Self) -> Self {
         Self {
             on_crash: self.on_crash.or(base.on_crash),
@@ -122,7 +122,7 @@ impl Supervision {
         }
     }
 
-    /// Refuses what makes no sense.
+    /// Refuses values out of range.
     pub fn check(&self) -> Result<(), String> {
         match self.autostart_delay_s {
             Some(delay) if delay > Self::LONGEST_DELAY_S => Err(format!(

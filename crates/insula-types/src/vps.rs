@@ -12,11 +12,11 @@ use crate::{
 /// A VPS as it should be: what the database keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VpsSpec {
-    /// Never changes.
+    /// Its id, which never changes.
     pub id: VpsId,
-    /// Unique on the host.
+    /// Its name, unique on the host.
     pub name: VpsName,
-    /// What the guest calls itself.
+    /// The guest's host name.
     pub hostname: String,
     /// The image that its root was cloned from.
     pub image: Fingerprint,
@@ -24,18 +24,18 @@ pub struct VpsSpec {
     pub init: InitKind,
     /// The profile that its limits come from.
     pub profile: ProfileName,
-    /// What it may use: the profile's limits, and its own in their places.
+    /// Its limits: the profile's, replaced by its own where it has some.
     pub limits: Limits,
     /// Its own limits, in place of the profile's.
     #[serde(default)]
     pub own_limits: Limits,
-    /// What is open to it: the profile's features, or its own instead.
+    /// Its features: the profile's, or its own instead.
     #[serde(default)]
     pub features: Features,
     /// Its own features, in place of the profile's.
     #[serde(default)]
     pub own_features: Option<Features>,
-    /// What follows when it crashes or the host boots: what the profile says, and its own in its place.
+    /// What happens when it crashes or the host boots: the profile's settings, replaced by its own where it has some.
     #[serde(default)]
     pub supervision: Supervision,
     /// Its own settings for that, in place of the profile's.
@@ -55,16 +55,16 @@ pub struct VpsSpec {
     /// Labels: what clients note about it, such as the id of a service in their own database.
     #[serde(default)]
     pub labels: Labels,
-    /// Whether it refuses to be deleted.
+    /// Whether it is protected from deletion.
     #[serde(default)]
     pub delete_protection: bool,
-    /// The hold on it.
+    /// Its suspension, if it is suspended.
     #[serde(default)]
     pub suspension: Option<Suspension>,
-    /// Set when it is in the trash.
+    /// Set while it is in the trash.
     #[serde(default)]
     pub trash: Option<Trash>,
-    /// Grows whenever somebody changes it: the etag.
+    /// A number that grows with each change by a client, from which the etag is made.
     #[serde(default)]
     pub revision: u64,
     /// Where it lives. Everything else stays the same when it moves.
