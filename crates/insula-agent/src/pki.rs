@@ -42,24 +42,24 @@ pub enum PkiError {
     File {
         /// What was being done.
         doing: &'static str,
-        /// To which file.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         #[source]
         source: io::Error,
     },
     /// A file is not what it must be.
     #[error("failed to use {} as the CA's: it is damaged, or does not belong to the other file; restore both from a backup", path.display())]
     Damaged {
-        /// Which file.
+        /// The file.
         path: PathBuf,
     },
     /// A certificate can't be made.
     #[error("failed to make a certificate for {subject}")]
     Issue {
-        /// For whom.
+        /// The subject of the certificate.
         subject: String,
-        /// Why not.
+        /// The cause.
         #[source]
         source: rcgen::Error,
     },

@@ -84,7 +84,7 @@ pub enum ConnectError {
     Unreachable {
         /// Where.
         address: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -93,7 +93,7 @@ pub enum ConnectError {
     NotTheAgent {
         /// Where.
         address: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: rustls::Error,
     },
@@ -104,7 +104,7 @@ pub enum ConnectError {
         what: &'static str,
         /// Of which agent.
         address: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },

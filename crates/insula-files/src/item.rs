@@ -21,7 +21,7 @@ pub enum Item {
     Entry(Entry),
     /// Bytes of the file that has begun, at this place. What is left out between two of them is a hole.
     Data {
-        /// Where they belong.
+        /// Their offset in the file, in bytes.
         offset: u64,
         /// At most [`MAX_CHUNK`].
         bytes: Vec<u8>,
@@ -35,7 +35,7 @@ pub enum Item {
     Skipped {
         /// Its path, as an entry would have it.
         path: Vec<u8>,
-        /// Why.
+        /// Why it is left out.
         why: Skip,
     },
 }
@@ -45,7 +45,7 @@ pub enum Item {
 pub struct Entry {
     /// From where the stream begins: `log`, `log/syslog`. Any bytes but NUL.
     pub path: Vec<u8>,
-    /// What it is.
+    /// The kind of the entry.
     pub kind: EntryKind,
     /// Permissions: the lowest twelve bits of `st_mode`.
     pub mode: u32,
@@ -99,7 +99,7 @@ impl Skip {
         matches!(self, Self::TooDeep | Self::Failed(_))
     }
 
-    /// For people.
+    /// The reason, for people.
     pub fn reason(&self) -> String {
         match self {
             Self::Kind(EntryKind::Fifo) => "it is a named pipe".into(),

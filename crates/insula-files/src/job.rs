@@ -17,7 +17,7 @@ use crate::write::{Target, TreeWriter, WriteOptions};
 pub enum Job {
     /// Read files: frames of items come out.
     Pull {
-        /// What to read.
+        /// The file or directory to read.
         path: Vec<u8>,
         /// What the entries' paths begin with.
         name: Vec<u8>,
@@ -26,14 +26,14 @@ pub enum Job {
     },
     /// Write files: frames of items go in, and [`Frame::Finish`] after them.
     Push {
-        /// Where to.
+        /// The place that the files are written to.
         target: Target,
-        /// How.
+        /// How they are written.
         options: WriteOptions,
     },
     /// List a directory: frames of entries come out.
     List {
-        /// Which.
+        /// The directory or file to list.
         path: Vec<u8>,
     },
 }

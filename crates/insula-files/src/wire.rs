@@ -10,7 +10,7 @@ const MAX_FRAME: usize = MAX_CHUNK + 64;
 
 const HEADER: usize = 5;
 
-/// A frame.
+/// A frame of the stream between `insula` and the process that works with files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
     /// A piece of the stream.
@@ -19,7 +19,7 @@ pub enum Frame {
     Finish,
     /// All was read, or written.
     Done(Totals),
-    /// It was not.
+    /// The job has failed.
     Failed(FileError),
 }
 
@@ -35,7 +35,7 @@ impl From<WireError> for io::Error {
 }
 
 impl Frame {
-    /// As bytes.
+    /// The frame as bytes: kind, length, payload.
     pub fn encode(&self) -> Vec<u8> {
         let (kind, payload) = match self {
             Self::Item(Item::Entry(entry)) => (1, encode_entry(entry)),
@@ -78,7 +78,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// More bytes.
+    /// Adds bytes that were received.
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.drain(..self.at);
         self.at = 0;

@@ -419,7 +419,7 @@ fn trim_end(path: &[u8]) -> &[u8] {
     &path[..end]
 }
 
-/// Directory and name.
+/// Splits a path into directory and name.
 fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|byte| *byte == b'/') {
         Some(0) => (b"/", &path[1..]),

@@ -26,7 +26,7 @@ pub struct GuestRoot {
 /// A file as it was read, to be replaced by another with the same owner and permissions.
 #[derive(Debug)]
 pub(crate) struct ReadFile {
-    /// All of it.
+    /// The whole content of the file.
     pub contents: Vec<u8>,
     attributes: Attributes,
 }

@@ -52,7 +52,7 @@ pub struct MonitorProgram {
 }
 
 impl MonitorProgram {
-    /// Reads the program.
+    /// Reads the monitor's program into sealed memory.
     pub fn load(path: &Path) -> Result<Self, SpawnError> {
         SealedProgram::load(path, c"insula-monitor")
             .map(|program| Self { program })
@@ -68,7 +68,7 @@ impl MonitorProgram {
 /// What a monitor needs to know before it has a plan.
 #[derive(Debug)]
 pub struct MonitorConfig<'a> {
-    /// Its program.
+    /// The program that it runs.
     pub program: &'a MonitorProgram,
     /// Where the cgroups are. [`CgroupLayout::ensure_root`] must have been called.
     pub layout: &'a CgroupLayout,

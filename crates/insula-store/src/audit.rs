@@ -51,7 +51,7 @@ pub struct AuditCheck {
 }
 
 impl Store {
-    /// Appends a line.
+    /// Appends a line to the audit log.
     pub fn append_audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {
         self.write("write the audit log", |change| append_entry(change, entry))
     }

@@ -13,7 +13,7 @@ pub enum StoreError {
         "the database {path:?} is damaged: {found}; restore it from a backup, or move it away to begin with an empty one"
     )]
     Damaged {
-        /// The file.
+        /// The path of the database.
         path: PathBuf,
         /// What SQLite says.
         found: String,
@@ -23,9 +23,9 @@ pub enum StoreError {
         "the database {path:?} has schema version {version}, but this agent knows only up to {known}; use a newer agent"
     )]
     TooNew {
-        /// The file.
+        /// The path of the database.
         path: PathBuf,
-        /// Its version.
+        /// Its schema version.
         version: u32,
         /// The newest version that this agent knows.
         known: u32,
@@ -33,27 +33,27 @@ pub enum StoreError {
     /// No copy of the file could be kept, so its schema was not changed.
     #[error("failed to keep a copy of the database {path:?} as {copy:?} before its schema changes")]
     Copy {
-        /// The file.
+        /// The path of the database.
         path: PathBuf,
-        /// The copy.
+        /// The path of the copy.
         copy: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The host's id could not be read or kept.
     #[error("failed to keep the id of the host in {path:?} and in the database beside it")]
     HostId {
-        /// The file.
+        /// The path of the database.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
     /// The schema could not be changed.
     #[error("failed to take the database {path:?} to schema version {version}; it is left as it was")]
     Migrate {
-        /// The file.
+        /// The path of the database.
         path: PathBuf,
         /// The version that could not be reached.
         version: u32,
@@ -67,7 +67,7 @@ pub enum StoreError {
          not there"
     )]
     BrokenReference {
-        /// The file.
+        /// The path of the database.
         path: PathBuf,
         /// The table that names others.
         table: String,
@@ -77,7 +77,7 @@ pub enum StoreError {
     /// The file could not be opened.
     #[error("failed to open the database {path:?}")]
     Open {
-        /// The file.
+        /// The path of the database.
         path: PathBuf,
         /// SQLite's error.
         #[source]
@@ -86,9 +86,9 @@ pub enum StoreError {
     /// The file could not be made, or not be kept from others.
     #[error("failed to make the database {path:?} a file for its owner alone")]
     Protect {
-        /// The file.
+        /// The path of the database.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },

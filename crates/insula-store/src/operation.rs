@@ -56,7 +56,7 @@ impl Store {
         }
     }
 
-    /// One operation.
+    /// The operation with this id; `None` if there is none.
     pub fn operation(&self, id: &OperationId) -> Result<Option<OperationRecord>, StoreError> {
         self.read("read an operation", |db| {
             db.prepare_cached(&format!("SELECT {COLUMNS} FROM operation WHERE id = ?1"))?

@@ -10,15 +10,15 @@ use crate::{ClientId, ClientName, NameError, OperationId, TenantName};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// Everything.
+    /// May do everything.
     SuperAdmin,
-    /// Everything but access.
+    /// May do everything but manage access.
     Operator,
-    /// Provision, suspend, meter; no look inside.
+    /// Creates, suspends and meters VPSes, but can't look inside.
     Billing,
-    /// Its own VPSes: power, console, programs, snapshots, rebuild, usage; no limits.
+    /// Runs its own VPSes: power, console, programs, snapshots, rebuild, usage; but can't change limits.
     Tenant,
-    /// Look at everything but what is inside of VPSes.
+    /// Sees everything but what is inside VPSes, and changes nothing.
     Viewer,
 }
 

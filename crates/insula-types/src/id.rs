@@ -156,7 +156,7 @@ impl From<Fingerprint> for String {
 pub struct IdRange {
     /// The first host id.
     pub start: u32,
-    /// How many ids.
+    /// The number of ids.
     pub length: u32,
 }
 

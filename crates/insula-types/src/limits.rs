@@ -33,7 +33,7 @@ macro_rules! limits {
         }
 
         impl Limit {
-            /// All of them.
+            /// All of its values.
             pub const ALL: &'static [Self] = &[$(Self::$limit,)*];
 
             /// What the table says of it.
@@ -206,9 +206,9 @@ fn read<T: Amount + FromStr<Err: fmt::Display>>(text: &str) -> Result<u64, Strin
     .limit.row().name, .limit.show(*.amount), .limit.show(.limit.row().least), .limit.show(.limit.row().most)
 )]
 pub struct LimitsError {
-    /// Which limit.
+    /// The limit that was given.
     pub limit: Limit,
-    /// What was asked for.
+    /// The amount that was given.
     pub amount: u64,
 }
 

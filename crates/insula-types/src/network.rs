@@ -61,7 +61,7 @@ impl From<MacAddress> for String {
 /// A network of this host with its own private range.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkSpec {
-    /// Its name.
+    /// The network's name.
     pub name: NetworkName,
     /// How interfaces of VPSes are connected to it.
     #[serde(flatten)]
@@ -150,7 +150,7 @@ pub struct AddressAssignment {
     pub network: NetworkName,
     /// The address.
     pub address: IpAddr,
-    /// Whose it is.
+    /// The VPS that has it.
     pub vps: VpsId,
 }
 

@@ -10,7 +10,7 @@ use crate::{Features, Limits, NetworkName, ProfileName, Supervision};
 pub struct Profile {
     /// The profile's name.
     pub name: ProfileName,
-    /// One line for people.
+    /// A description, one line for people.
     #[serde(default)]
     pub description: String,
     /// The limits of its VPSes.

@@ -13,7 +13,7 @@ macro_rules! reasons {
         }
 
         impl Reason {
-            /// All of them.
+            /// All of its values.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
             /// The stable word.

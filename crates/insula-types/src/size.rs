@@ -42,12 +42,12 @@ pub struct SizeError {
 }
 
 impl ByteSize {
-    /// So many MiB.
+    /// A size in MiB (2^20 bytes).
     pub const fn mib(count: u64) -> Self {
         Self(count << 20)
     }
 
-    /// So many GiB.
+    /// A size in GiB (2^30 bytes).
     pub const fn gib(count: u64) -> Self {
         Self(count << 30)
     }

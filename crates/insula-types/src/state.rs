@@ -113,9 +113,9 @@ impl FromStr for VpsState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DesiredPower {
-    /// To run.
+    /// The VPS should run.
     On,
-    /// Not to run.
+    /// The VPS should not run.
     Off,
 }
 

@@ -17,7 +17,7 @@ pub enum CrashPolicy {
 }
 
 impl CrashPolicy {
-    /// All of them.
+    /// All of its values.
     pub const ALL: [Self; 2] = [Self::Stop, Self::Restart];
 
     /// The word for people and JSON.
@@ -60,7 +60,7 @@ pub enum Autostart {
 }
 
 impl Autostart {
-    /// All of them.
+    /// All of its values.
     pub const ALL: [Self; 3] = [Self::AsItWas, Self::Yes, Self::No];
 
     /// The word for people and JSON.

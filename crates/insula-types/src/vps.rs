@@ -90,9 +90,9 @@ pub struct PlacedNic<'a> {
 /// An administrative hold, such as for an unpaid bill.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspension {
-    /// For people.
+    /// The reason, for people.
     pub reason: String,
-    /// Since when: milliseconds since 1970, UTC.
+    /// When it was suspended: milliseconds since 1970, UTC.
     pub at_ms: i64,
     /// Whether it should run again when the hold ends.
     pub was_running: bool,
@@ -110,7 +110,7 @@ pub struct Trash {
 /// A point in time of a VPS's root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotInfo {
-    /// Whose.
+    /// The VPS that it was taken of.
     pub vps: VpsId,
     /// Its name, unique among those of the VPS.
     pub name: SnapshotName,

@@ -20,9 +20,9 @@ use crate::server::tcp::Peer;
 /// Who calls, and until when that holds.
 #[derive(Clone)]
 pub struct Identity {
-    /// Who.
+    /// The caller's identity.
     pub requester: Requester,
-    /// Whether it may call only so often.
+    /// Whether its calls are limited in rate.
     pub is_limited: bool,
     /// Done when what it was shown by is no longer good; calls of it end then.
     pub ended: Shared<BoxFuture<'static, ()>>,

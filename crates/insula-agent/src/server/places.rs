@@ -28,7 +28,7 @@ pub struct Place {
 }
 
 impl Places {
-    /// Free places.
+    /// Places that are all free.
     pub fn new(most: usize, most_per_origin: usize) -> Arc<Self> {
         Arc::new(Self { most, most_per_origin, taken: Mutex::default() })
     }

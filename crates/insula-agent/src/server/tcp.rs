@@ -41,7 +41,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Who is at the other end.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// Where.
+    /// The peer's address.
     pub address: SocketAddr,
     /// The fingerprint of the certificate it has proven to have.
     pub certificate: Option<Arc<str>>,

@@ -14,7 +14,7 @@ use crate::status::status;
 /// Who calls, and what.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// Who calls.
+    /// The caller's identity.
     pub requester: Requester,
     /// The method that is called.
     pub method: &'static Method,

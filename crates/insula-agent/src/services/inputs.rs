@@ -49,7 +49,7 @@ const LIFE: Life = Life { idle: Duration::from_secs(60 * 60), longest: Duration:
 struct Life {
     /// While nothing comes or goes.
     idle: Duration,
-    /// Altogether.
+    /// Altogether, however much comes and goes.
     longest: Duration,
 }
 
@@ -92,9 +92,9 @@ pub enum Kind {
 pub struct Place<'a> {
     /// The id of the session.
     pub session: &'a str,
-    /// Counted from 1.
+    /// The message's number, counted from 1.
     pub number: u64,
-    /// Of the whole request.
+    /// The content of the whole request.
     pub content: Content,
     /// What it is for the order.
     pub kind: Kind,

@@ -12,7 +12,7 @@ use crate::status::status;
 
 /// A request that changes something.
 pub trait Mutation: Message + Name + Clone + Send + 'static {
-    /// What is answered.
+    /// The response message.
     type Answer;
 
     /// The id that makes a retry safe.

@@ -28,7 +28,7 @@ pub struct DeniedFiles {
     pub pattern: &'static str,
     /// What is denied: letters as there.
     pub access: &'static str,
-    /// Why.
+    /// Why it is denied.
     pub reason: &'static str,
 }
 
@@ -37,7 +37,7 @@ pub struct DeniedFiles {
 pub struct DeniedMount {
     /// As in `/proc/filesystems`.
     pub filesystem: &'static str,
-    /// Why.
+    /// Why it is denied.
     pub reason: &'static str,
 }
 

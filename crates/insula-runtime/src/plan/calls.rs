@@ -9,24 +9,24 @@ use insula_sys::btrfs::SUBVOLUME_CREATION_IOCTLS;
 /// A system call that is refused.
 #[derive(Debug, Clone, Copy)]
 pub struct DeniedCall {
-    /// Its name.
+    /// The system call's name.
     pub name: &'static str,
-    /// What the caller gets.
+    /// The error number that the caller gets.
     pub errno: i32,
-    /// Why.
+    /// Why it is refused.
     pub reason: &'static str,
 }
 
 /// A system call that is refused by its arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeniedWhen {
-    /// Its name.
+    /// The system call's name.
     pub name: &'static str,
-    /// When.
+    /// The arguments with which it is refused.
     pub test: ArgumentTest,
-    /// What the caller gets.
+    /// The error number that the caller gets.
     pub errno: i32,
-    /// Why.
+    /// Why it is refused.
     pub reason: &'static str,
 }
 
@@ -107,9 +107,9 @@ pub const NEWEST_CALL: u32 = 469;
 pub struct DeniedIoctl {
     /// Its number.
     pub number: u32,
-    /// What the caller gets.
+    /// The error number that the caller gets.
     pub errno: i32,
-    /// Why.
+    /// Why it is refused.
     pub reason: &'static str,
 }
 
