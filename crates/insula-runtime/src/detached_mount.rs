@@ -48,7 +48,7 @@ pub enum AttachError {
     /// The monitor could not do it.
     #[error("failed to attach a mount at {target} of the guest: {}", chain.join(": "))]
     Failed {
-        /// Where in the guest.
+        /// The path in the guest.
         target: String,
         /// Which kind of failure.
         reason: ExecFailure,

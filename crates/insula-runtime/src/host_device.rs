@@ -12,11 +12,11 @@ use crate::cgroup::DeviceKind;
 pub struct HostDevice {
     /// Its path below `/dev`.
     pub name: String,
-    /// Which kind of device.
+    /// Whether it is a character or a block device.
     pub kind: DeviceKind,
-    /// Its driver's number.
+    /// The major number, which stands for the driver.
     pub major: u32,
-    /// Its number.
+    /// The minor number.
     pub minor: u32,
 }
 

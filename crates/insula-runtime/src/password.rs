@@ -20,7 +20,7 @@ pub enum PasswordError {
     /// Too short or too long.
     #[error("the password has {length} characters: it must have 1 to {MAX_PASSWORD_LENGTH}")]
     Length {
-        /// How many it has.
+        /// The number of characters.
         length: usize,
     },
     /// What can't be typed at a prompt.

@@ -38,7 +38,7 @@ pub enum Request {
     },
     /// Start the guest. To a parked monitor only.
     Start {
-        /// How.
+        /// The plan of the start.
         plan: Box<StartPlan>,
     },
     /// Tell init to shut the guest down, and kill it if it has not ended in time.
@@ -81,7 +81,7 @@ pub enum Request {
     },
     /// From now on, do this when init crashes. Answered by [`Event::OnCrashSet`], or refused: then what was holds.
     SetOnCrash {
-        /// What.
+        /// The new policy.
         on_crash: CrashPolicy,
     },
     /// Work with the guest's files, as its root. An input and an output come along, for the frames of
@@ -152,7 +152,7 @@ pub enum Event {
     },
     /// The guest could not be started; the monitor ends.
     StartFailed {
-        /// Where and why.
+        /// The phase of the failure, and its cause.
         failure: StartFailure,
     },
     /// The guest has ended and stays so; the monitor ends. The record is also in `exit.json`.
@@ -178,7 +178,7 @@ pub enum Event {
     ExecExited {
         /// The client's number of the exec.
         exec: u32,
-        /// How.
+        /// The exit code or signal.
         end: ExecEnd,
     },
     /// The mount of [`Request::AttachMount`] is attached.
@@ -196,7 +196,7 @@ pub enum Event {
     OnCrashSet,
     /// The request can't be served.
     Refused {
-        /// Why.
+        /// Why the request was refused.
         message: String,
     },
     /// Bytes of the console: a packet of its own kind, not JSON.
@@ -213,7 +213,7 @@ pub enum Event {
 pub enum Phase {
     /// Init is about to be executed.
     Starting,
-    /// Init lives.
+    /// Init runs.
     Running,
     /// The guest has booted.
     Ready,
@@ -226,7 +226,7 @@ pub enum Phase {
 /// What a monitor knows of its guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// Whose monitor it is.
+    /// The VPS of the monitor.
     pub vps: VpsId,
     /// What the guest is doing.
     pub phase: Phase,
@@ -279,7 +279,7 @@ pub enum StartPhase {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("the start failed in phase {phase:?}: {}", chain.join(": "))]
 pub struct StartFailure {
-    /// Where.
+    /// The phase that failed.
     pub phase: StartPhase,
     /// What was being done, then the causes.
     pub chain: Vec<String>,
@@ -347,7 +347,7 @@ impl ExecFailure {
 pub enum ExecEnd {
     /// By itself, with this code.
     Code(i32),
-    /// By this signal.
+    /// The program was killed by this signal.
     Signal(i32),
 }
 

@@ -24,7 +24,7 @@ pub enum BlockDevices {
 /// A block device, by its number. Shown as `MAJOR:MINOR`, as cgroups take it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BlockDevice {
-    /// Of its driver.
+    /// The major number, which stands for the driver.
     pub major: u32,
     /// Among those of the driver.
     pub minor: u32,

@@ -98,7 +98,7 @@ pub struct Abilities {
     /// Copies take milliseconds, share what is equal, and may be made of what is written to meanwhile. Elsewhere a
     /// copy is made file by file.
     pub instant_copies: bool,
-    /// How limits are held.
+    /// How disk limits are enforced.
     pub limits: DiskLimits,
     /// What holds them, in the words of the file system, for people: `none` where nothing does.
     pub mechanism: &'static str,
@@ -139,7 +139,7 @@ pub struct PoolObservation {
     pub reclaiming: Vec<VpsId>,
     /// The size of the file system.
     pub total: ByteSize,
-    /// What is taken.
+    /// The bytes in use.
     pub used: ByteSize,
     /// What may be written until it is full.
     pub available: ByteSize,

@@ -22,7 +22,7 @@ pub enum VolumeError {
     OtherOrigin {
         /// What it should be a clone of.
         from: Volume,
-        /// What exists.
+        /// The volume that exists.
         to: Volume,
     },
     /// The pool can't hold a limit.
@@ -36,9 +36,9 @@ pub enum VolumeError {
     /// Something in a volume could not be copied.
     #[error("failed to copy /{} of {from} to {to}", path.display())]
     Copy {
-        /// What is copied.
+        /// The volume that is copied.
         from: Volume,
-        /// What is made.
+        /// The copy.
         to: Volume,
         /// Where it failed, relative to the volume.
         path: PathBuf,
@@ -51,7 +51,7 @@ pub enum VolumeError {
     Io {
         /// What was being done.
         action: &'static str,
-        /// To which volume.
+        /// The volume.
         volume: Volume,
         /// The kernel's error.
         #[source]
@@ -95,7 +95,7 @@ pub enum PoolError {
     /// No useful pool is that small.
     #[error("a pool of {size} is too small: it must have at least {least}")]
     TooSmall {
-        /// What was asked for.
+        /// The size that was given.
         size: ByteSize,
         /// The least that is useful.
         least: ByteSize,
@@ -105,9 +105,9 @@ pub enum PoolError {
     HostDiskTooSmall {
         /// The pool's file.
         file: PathBuf,
-        /// What was asked for.
+        /// The size that was given.
         size: ByteSize,
-        /// What there is.
+        /// The space that is free.
         available: ByteSize,
     },
     /// The pool's file holds something else, and is left alone.

@@ -13,7 +13,7 @@ pub struct Extent {
     pub start: u32,
     /// The first, as the namespace around it does.
     pub outside: u32,
-    /// How many.
+    /// The number of ids.
     pub length: u32,
 }
 

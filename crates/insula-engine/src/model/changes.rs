@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// What is to be changed of a VPS; `None`: nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpdateVps {
-    /// Another plan.
+    /// Another profile.
     pub profile: Option<ProfileName>,
     /// Limits of its own, one after the other.
     pub limits: Vec<LimitChange>,
@@ -25,7 +25,7 @@ pub struct UpdateVps {
     /// Whose it is; `Some(None)`: nobody's.
     #[serde(default, with = "tenant")]
     pub tenant: Option<Option<TenantName>>,
-    /// What it calls itself.
+    /// The guest's host name.
     pub hostname: Option<String>,
     /// Whether it refuses to be deleted.
     pub delete_protection: Option<bool>,
@@ -60,7 +60,7 @@ mod tenant {
 /// A change of limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LimitChange {
-    /// All of them.
+    /// All limits at once.
     All(Box<Limits>),
     /// One, to an amount in its unit; `None`: back to the profile's.
     One(Limit, Option<u64>),
@@ -103,7 +103,7 @@ impl<'de> Deserialize<'de> for LimitChange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SupervisionChange {
-    /// All of it.
+    /// All settings at once.
     All(Supervision),
     /// What follows when init crashes.
     OnCrash(Option<CrashPolicy>),
@@ -142,7 +142,7 @@ impl LimitChange {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FeatureChange {
-    /// Those of its profile.
+    /// The features of its profile.
     OfProfile,
     /// These, whatever its profile has.
     Own(Features),

@@ -41,12 +41,12 @@ pub enum Request {
     Files,
 }
 
-/// What the policy says.
+/// What the policy decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Do it.
+    /// Carry it out.
     Accept,
-    /// It is so already.
+    /// There is nothing to do: the VPS is in that state already.
     NothingToDo,
     /// Not in this state: the reason and what to do.
     Refuse(Reason, &'static str),

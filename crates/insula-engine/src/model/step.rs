@@ -104,16 +104,16 @@ pub enum Recovery {
 /// What a step changes, and what it was before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Swap<T> {
-    /// Before.
+    /// The value before the change.
     pub from: T,
-    /// Behind.
+    /// The value after the change.
     pub to: T,
 }
 
 /// A root to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CloneSource {
-    /// Whose.
+    /// The VPS whose root it is.
     pub vps: VpsId,
     /// Of which time; `None`: as it is now.
     pub snapshot: Option<SnapshotName>,
@@ -123,9 +123,9 @@ pub struct CloneSource {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
-    /// Its name.
+    /// The VPS's name.
     Name(VpsName),
-    /// The hold on it.
+    /// The suspension of the VPS.
     Suspension(Option<Suspension>),
     /// Whether it is in the trash, and the name it has there or takes when it leaves.
     Trash(Option<Trash>, VpsName),
@@ -140,7 +140,7 @@ pub enum Change {
 /// What a VPS may use, and what is noted about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
-    /// Its plan.
+    /// The profile.
     pub profile: ProfileName,
     /// The plan's limits, and its own in their places.
     pub limits: Limits,
@@ -160,16 +160,16 @@ pub struct Terms {
     pub own_supervision: Supervision,
     /// Labels: what clients note about it, such as the id of a service in their own database.
     pub labels: Labels,
-    /// Whose it is.
+    /// The tenant that owns the VPS.
     pub tenant: Option<TenantName>,
-    /// What it calls itself.
+    /// The guest's host name.
     pub hostname: String,
     /// Whether it refuses to be deleted.
     pub delete_protection: bool,
 }
 
 impl Terms {
-    /// Those of a VPS.
+    /// The settings of a VPS.
     pub fn of(spec: &VpsSpec) -> Self {
         Self {
             profile: spec.profile.clone(),

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 /// Devices that may be opened. None may be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceRule {
-    /// Which kind of device.
+    /// Whether it is a character or a block device.
     pub kind: DeviceKind,
-    /// Its driver's number.
+    /// The major number, which stands for the driver.
     pub major: u32,
     /// Its number; `None` for all of the driver.
     pub minor: Option<u32>,
@@ -17,9 +17,9 @@ pub struct DeviceRule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceKind {
-    /// Such as a terminal.
+    /// A character device, such as a terminal.
     Character,
-    /// Such as a disk.
+    /// A block device, such as a disk.
     Block,
 }
 

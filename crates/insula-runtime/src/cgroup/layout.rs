@@ -81,7 +81,7 @@ pub enum LayoutError {
     /// The kernel's tables can't be read.
     #[error("failed to read {path}")]
     Read {
-        /// Which.
+        /// The file that can't be read.
         path: PathBuf,
         /// The kernel's error.
         #[source]

@@ -8,7 +8,7 @@ use super::{CgroupLayout, Controller};
 /// A value that is written to a file of a VPS's group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupValue {
-    /// Whose file it is.
+    /// The controller that has the file.
     pub controller: Controller,
     /// The file's name.
     pub file: String,

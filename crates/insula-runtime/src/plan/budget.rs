@@ -15,7 +15,7 @@ pub struct Budget {
     pub most: u32,
     /// The most that there may be in a guest with containers of its own: what they have counts here, too.
     pub most_nested: u32,
-    /// Why so many.
+    /// Why a guest gets this many.
     pub reason: &'static str,
 }
 

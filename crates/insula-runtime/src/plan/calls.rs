@@ -33,7 +33,7 @@ pub struct DeniedWhen {
 /// What is asked of the arguments of a system call, by their places from 0 on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArgumentTest {
-    /// Whatever they are.
+    /// Refused whatever the arguments are.
     Always,
     /// This one has all of these bits.
     HasBits(u32, u32),
@@ -105,7 +105,7 @@ pub const NEWEST_CALL: u32 = 469;
 /// An ioctl(2) that is refused, whatever the descriptor.
 #[derive(Debug, Clone, Copy)]
 pub struct DeniedIoctl {
-    /// Its number.
+    /// The ioctl's number.
     pub number: u32,
     /// The error number that the caller gets.
     pub errno: i32,
@@ -113,7 +113,7 @@ pub struct DeniedIoctl {
     pub reason: &'static str,
 }
 
-/// All of them.
+/// All ioctls that are refused.
 pub const DENIED_IOCTLS: [DeniedIoctl; 4] = {
     let [snap, subvol, snap2, subvol2] = SUBVOLUME_CREATION_IOCTLS;
     [no_btrfs(snap), no_btrfs(subvol), no_btrfs(snap2), no_btrfs(subvol2)]

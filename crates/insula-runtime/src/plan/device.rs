@@ -20,11 +20,11 @@ pub struct DeviceNode {
 /// A device node that is made for a guest, and belongs to its root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnNode {
-    /// Which kind of device.
+    /// Whether it is a character or a block device.
     pub kind: DeviceKind,
-    /// Its driver's number.
+    /// The major number, which stands for the driver.
     pub major: u32,
-    /// Its number.
+    /// The minor number.
     pub minor: u32,
     /// Its permissions.
     pub mode: u32,

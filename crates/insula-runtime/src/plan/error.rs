@@ -30,15 +30,15 @@ pub enum PlanError {
     /// More interfaces than names.
     #[error("{count} network interfaces are more than {MAX_INTERFACES}")]
     Interfaces {
-        /// How many.
+        /// The number of interfaces.
         count: usize,
     },
     /// Interfaces that are connected to nothing, or the other way round.
     #[error("{nics} network interfaces can't be connected in {attachments} ways, one for each")]
     Attachments {
-        /// How many interfaces.
+        /// The number of interfaces.
         nics: usize,
-        /// How many ways to connect them.
+        /// The number of ways to connect them.
         attachments: usize,
     },
     /// A way to connect an interface that no monitor knows.

@@ -13,9 +13,9 @@ use crate::host_device::HostDevice;
 /// A system call of [`DENIED_CALLS`] that a feature opens.
 #[derive(Debug, Clone)]
 pub struct OpenedCall {
-    /// By which feature.
+    /// The feature that opens it.
     pub feature: Feature,
-    /// Its name.
+    /// The system call's name.
     pub name: &'static str,
     /// Why it can be opened.
     pub reason: &'static str,
@@ -39,7 +39,7 @@ const fn opened(feature: Feature, name: &'static str, reason: &'static str) -> O
 /// A system call that is refused, by its arguments, to a guest with a feature.
 #[derive(Debug, Clone)]
 pub struct ClosedCall {
-    /// By which feature.
+    /// The feature that opens it.
     pub feature: Feature,
     /// Which call, and when.
     pub call: DeniedWhen,

@@ -21,9 +21,9 @@ pub struct MountStep {
 /// A symbolic link below the guest's `/dev`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Symlink {
-    /// Its name.
+    /// The link's path.
     pub name: String,
-    /// Where it leads.
+    /// The path that it points to.
     pub target: String,
 }
 
@@ -34,7 +34,7 @@ pub struct RunFile {
     pub path: String,
     /// Its permissions.
     pub mode: u32,
-    /// What it holds.
+    /// The file's content.
     pub contents: String,
 }
 

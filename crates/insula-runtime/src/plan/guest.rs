@@ -16,7 +16,7 @@ use super::filesystem::{self, MountStep, RunFile, Symlink};
 use super::init::{InitPlan, plan_init};
 use super::seccomp::SeccompFilter;
 
-/// What a guest is.
+/// What a guest is, on whichever host it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestSpec {
     /// The guest's name for itself.
@@ -48,7 +48,7 @@ pub struct GuestSpec {
 /// A network interface as the guest sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestNic {
-    /// Its name.
+    /// The interface's name inside the guest.
     pub name: InterfaceName,
     /// Its Ethernet address.
     pub mac: MacAddress,
@@ -63,7 +63,7 @@ pub struct GuestNic {
 pub struct GuestInput<'a> {
     /// The guest's name for itself.
     pub hostname: &'a str,
-    /// What it may use.
+    /// The limits of the VPS.
     pub limits: &'a Limits,
     /// What is open to it.
     pub features: &'a Features,

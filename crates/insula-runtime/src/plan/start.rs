@@ -32,9 +32,9 @@ const LAYERS_AND_RESTORES: u32 = 5;
 pub struct StartPlan {
     /// [`PLAN_VERSION`] of the writer.
     pub version: u32,
-    /// Whose start it is.
+    /// The id of the VPS that is started.
     pub id: VpsId,
-    /// What the guest is.
+    /// The guest's part, which is the same on every host.
     pub guest: GuestSpec,
     /// What this host gives to it.
     pub host: HostBinding,

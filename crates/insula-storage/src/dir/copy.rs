@@ -26,7 +26,7 @@ use super::walk::Position;
 pub struct CopyError {
     /// Where, relative to the tree.
     pub path: PathBuf,
-    /// What.
+    /// The kernel's error.
     pub source: io::Error,
 }
 
