@@ -1,4 +1,4 @@
-//! Who may do what: roles, clients, and what is noted of requests.
+//! Access to the API: roles, clients and their certificates, and entries of the audit log.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::{ClientId, ClientName, NameError, OperationId, TenantName};
 
-/// The role of a client, which decides what the client may do. The table of methods and roles is in `insula-api`.
+/// What a client may do. One table, next to the API, says which methods each role may call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -14,11 +14,12 @@ pub enum Role {
     SuperAdmin,
     /// May do everything but manage access.
     Operator,
-    /// Creates, suspends and meters VPSes, but can't look inside.
+    /// May provision, suspend and meter VPSes, but not look inside them.
     Billing,
-    /// Runs its own VPSes: power, console, programs, snapshots, rebuild, usage; but can't change limits.
+    /// May work with its own tenant's VPSes (power, console, programs, snapshots, rebuild, usage),
+    /// but not change their limits.
     Tenant,
-    /// Sees everything but what is inside VPSes, and changes nothing.
+    /// May look at everything but the inside of VPSes.
     Viewer,
 }
 
@@ -26,7 +27,7 @@ impl Role {
     /// All roles.
     pub const ALL: [Self; 5] = [Self::SuperAdmin, Self::Operator, Self::Billing, Self::Tenant, Self::Viewer];
 
-    /// The word for people and JSON.
+    /// The role's word in JSON and in messages, such as `super-admin`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SuperAdmin => "super-admin",
@@ -44,7 +45,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// A word that is not the name of a role.
+/// The text is not the word of a role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown role {0:?}: expected super-admin, operator, billing, tenant or viewer")]
 pub struct UnknownRole(String);
@@ -58,38 +59,40 @@ impl FromStr for Role {
     }
 }
 
-/// The sender of a request: a client, root of the host, or the agent itself.
+/// The caller of a request, and where it calls from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requester {
-    /// `root` on the unix socket, `insulad` for what the agent does by itself, else the name of a client.
+    /// `root` on the unix socket, `insulad` for what the agent does by itself, otherwise the
+    /// client's name.
     pub name: String,
-    /// The requester's role.
+    /// What the caller may do.
     pub role: Role,
-    /// The tenant whose VPSes alone the requester sees; set for the role tenant, and only for it.
+    /// The tenant whose VPSes alone the caller may touch. Set for the role `tenant`, and only for
+    /// it.
     pub tenant: Option<TenantName>,
-    /// `unix`, or an IP address with a port; empty for the agent itself.
+    /// The caller's address: `unix`, or an IP address with a port. Empty for the agent itself.
     pub peer: String,
 }
 
 impl Requester {
-    /// Root of the host, over the unix socket.
+    /// Root of the host, over the unix socket, with the role `super-admin`.
     pub fn root() -> Self {
         Self { name: "root".into(), role: Role::SuperAdmin, tenant: None, peer: "unix".into() }
     }
 
-    /// The agent itself, such as when it starts what should run.
+    /// The agent itself, such as when it starts VPSes after the host's boot.
     pub fn agent() -> Self {
         Self { name: "insulad".into(), role: Role::SuperAdmin, tenant: None, peer: String::new() }
     }
 
-    /// Whether both are one client, from wherever it calls.
+    /// Whether both requests come from the same client, wherever it calls from.
     pub fn is_same_client(&self, other: &Self) -> bool {
         (&self.name, self.role, &self.tenant) == (&other.name, other.role, &other.tenant)
     }
 }
 
-/// A client's own id for a request, which makes a retry safe (AIP-155). A UUID is usual; 1 to 128 of letters,
-/// digits, `-`, `_`, `.` and `:` are taken.
+/// The client's own id for a request, which makes a retry safe (AIP-155). Usually a UUID; allowed
+/// are 1 to 128 letters, digits, `-`, `_`, `.` and `:`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RequestId(String);
@@ -138,71 +141,73 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// A client of the API over the network, or a token that waits for one.
+/// A client of the API over the network, or a token that has not been used yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientRecord {
     /// The client's id, which never changes.
     pub id: ClientId,
-    /// Its name, unique among clients that are not revoked.
+    /// The client's name, unique among clients that have not been revoked.
     pub name: ClientName,
-    /// The client's role.
+    /// What the client may do.
     pub role: Role,
-    /// The tenant whose VPSes alone the client sees; set for the role tenant, and only for it.
+    /// The tenant whose VPSes alone the client may touch. Set for the role `tenant`, and only for
+    /// it.
     pub tenant: Option<TenantName>,
-    /// When its token was made: milliseconds since 1970, UTC.
+    /// When the client's token was created, in milliseconds since 1970, UTC.
     pub created_at_ms: i64,
-    /// When its token expires: milliseconds since 1970, UTC.
+    /// When the client's token expires, in milliseconds since 1970, UTC.
     pub token_expires_at_ms: i64,
-    /// When it enrolled, in milliseconds since 1970, UTC; `None` while its token is unused.
+    /// When the client enrolled, in milliseconds since 1970, UTC. `None` while its token is unused.
     pub enrolled_at_ms: Option<i64>,
-    /// When its access, or its token, was revoked: milliseconds since 1970, UTC.
+    /// When the client, or its token, was revoked, in milliseconds since 1970, UTC.
     pub revoked_at_ms: Option<i64>,
-    /// Its certificates that have not expired, oldest first.
+    /// The client's certificates that have not expired, oldest first.
     pub certificates: Vec<ClientCertificate>,
 }
 
 /// A certificate of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientCertificate {
-    /// SHA-256 of its DER form, in hexadecimal digits: by which a connection is recognised.
+    /// SHA-256 of the certificate in DER, in hexadecimal digits. It tells which client a connection
+    /// belongs to.
     pub fingerprint: String,
-    /// SHA-256 of the public key it was made for (SubjectPublicKeyInfo), in hexadecimal digits.
+    /// SHA-256 of the certificate's public key (SubjectPublicKeyInfo), in hexadecimal digits.
     pub key: String,
-    /// The certificate in PEM: public.
+    /// The certificate in PEM, which is public.
     pub pem: String,
-    /// When it expires: milliseconds since 1970, UTC.
+    /// When the certificate expires, in milliseconds since 1970, UTC.
     pub expires_at_ms: i64,
 }
 
-/// A line of the audit log before it is in the chain.
+/// An entry of the audit log that has no place in the log's hash chain yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEntry {
-    /// When it happened: milliseconds since 1970, UTC.
+    /// When it happened, in milliseconds since 1970, UTC.
     pub at_ms: i64,
-    /// The requester, and where the request came from.
+    /// The caller, and where it called from.
     pub requester: Requester,
-    /// The kind of an operation, or the name of a method.
+    /// What was done: the kind of an operation, or the name of a method.
     pub action: String,
-    /// The id of the object, such as a VPS; empty where there is none.
+    /// The id of the object that it was done to. Empty where there is none.
     pub object: String,
-    /// The name that the object had.
+    /// The name of the object that it was done to. Empty where there is none.
     pub object_name: String,
-    /// `ACCEPTED`, `SUCCEEDED`, or the reason of the refusal or failure.
+    /// The result: `ACCEPTED`, `SUCCEEDED`, or the reason of the refusal or failure.
     pub result: String,
-    /// The id of the request, if it had one.
+    /// The client's id for the request, where it sent one.
     pub request_id: Option<RequestId>,
-    /// The operation that was accepted, or that ended.
+    /// The operation that was accepted or has ended.
     pub operation: Option<OperationId>,
 }
 
-/// A line of the audit log.
+/// An entry of the audit log, with its place in the log's hash chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditLine {
-    /// Its number in the log, counted from 1.
+    /// The entry's number, counted from 1.
     pub sequence: u64,
-    /// The line's content.
+    /// The content of the entry.
     pub entry: AuditEntry,
-    /// SHA-256 of the entry and of the hash before, in hexadecimal digits.
+    /// SHA-256 of this entry and of the hash of the entry before, in hexadecimal digits.
     pub hash: String,
 }
 

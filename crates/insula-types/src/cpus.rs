@@ -4,14 +4,15 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// A number of CPUs in thousandths: `CpuCount(1500)` is one and a half.
+/// A number of CPUs, in thousandths: `CpuCount(1500)` is one and a half.
 ///
-/// Serialized as the text that people write, `1.5`; read from that or from a whole number of CPUs.
+/// Serialized as the text that people write, such as `1.5`. Read from such a text or from a whole
+/// number of CPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "NumberOrText", into = "String")]
 pub struct CpuCount(pub u32);
 
-/// How a number of CPUs may stand in a file.
+/// The forms that a number of CPUs can have in a file.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected a number of CPUs such as 2 or \"0.5\"")]
 enum NumberOrText {
@@ -39,7 +40,7 @@ impl From<CpuCount> for String {
 }
 
 impl CpuCount {
-    /// Thousandths of a CPU.
+    /// The number in thousandths of a CPU.
     pub const fn milli(self) -> u32 {
         self.0
     }
@@ -68,7 +69,7 @@ impl fmt::Display for CpuCount {
     }
 }
 
-/// The text is no number of CPUs.
+/// The text is not a number of CPUs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid number of CPUs {0:?}: expected a number with up to three decimals, such as 2 or 0.5")]
 pub struct CpuCountError(String);

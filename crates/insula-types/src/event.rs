@@ -1,4 +1,4 @@
-//! What happens on a host, as watchers are told.
+//! Events of a host, as the agent sends them to watchers.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,29 +6,29 @@ use crate::{
     ClientName, OperationId, OperationKind, OperationState, Role, TenantName, VpsId, VpsName, VpsState,
 };
 
-/// Something that happened on a host.
+/// Something that happened on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// When it happened: milliseconds since 1970, UTC.
+    /// When it happened, in milliseconds since 1970, UTC.
     pub at_ms: i64,
-    /// The VPS that it is about.
+    /// The VPS that the event is about.
     pub subject: Option<EventSubject>,
     /// What happened.
     pub body: EventBody,
 }
 
-/// The VPS that an event is about, as it was then.
+/// The VPS that an event is about, as it was when the event happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventSubject {
-    /// Its id.
+    /// The VPS's id.
     pub vps: VpsId,
-    /// Its name.
+    /// The VPS's name.
     pub name: VpsName,
-    /// The tenant that owns it.
+    /// The tenant that owns the VPS.
     pub tenant: Option<TenantName>,
 }
 
-/// What happened.
+/// What happened in an event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum EventBody {
@@ -36,10 +36,10 @@ pub enum EventBody {
     VpsState {
         /// The new state.
         state: VpsState,
-        /// The state before; `None` for a new VPS.
+        /// The state before. `None` when the VPS is new.
         previous: Option<VpsState>,
     },
-    /// An operation was accepted, or is over.
+    /// An operation was accepted or has ended.
     Operation {
         /// The operation's id.
         operation: OperationId,
@@ -47,36 +47,36 @@ pub enum EventBody {
         what: OperationKind,
         /// The operation's state.
         state: OperationState,
-        /// Why it failed: the stable reason.
+        /// The stable reason why the operation failed.
         reason: Option<String>,
-        /// The name of the requester.
+        /// The name of the caller that asked for the operation.
         requester: String,
     },
     /// A VPS has hit a limit.
     Limit {
-        /// The limit that was hit.
+        /// The limit.
         limit: LimitKind,
-        /// How often it was hit since the last such event.
+        /// How often the VPS has hit it since the last event about it.
         count: u64,
     },
-    /// The access of a client has changed.
+    /// Somebody's access to the API has changed.
     Access {
-        /// How the access changed.
+        /// What has changed.
         change: AccessChange,
-        /// The name of the client.
+        /// The client whose access has changed.
         client: ClientName,
         /// The client's role.
         role: Role,
-        /// The name of the requester.
+        /// The name of the caller that changed it.
         requester: String,
     },
 }
 
 impl EventBody {
-    /// The kinds, as watchers name them.
+    /// The names of all kinds, by which watchers choose.
     pub const KINDS: [&'static str; 4] = ["vps_state", "operation", "limit", "access"];
 
-    /// Its kind, one of [`Self::KINDS`].
+    /// The name of this change's kind, one of [`Self::KINDS`].
     pub fn kind(&self) -> &'static str {
         match self {
             Self::VpsState { .. } => "vps_state",
@@ -93,28 +93,29 @@ impl EventBody {
 pub enum LimitKind {
     /// The kernel killed a process because memory ran out.
     Memory,
-    /// A process could not be created.
+    /// The kernel refused to create a process.
     Processes,
 }
 
-/// A change of which clients may use the API.
+/// How a client's access to the API has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AccessChange {
     /// A token for a new client was created.
     TokenCreated,
-    /// A client has enrolled with its token.
+    /// A client enrolled with its token.
     ClientEnrolled,
-    /// A client has a new certificate.
+    /// A client received a new certificate.
     CertificateRenewed,
     /// A client or a token was revoked.
     Revoked,
 }
 
-/// An event with its place in the order of events.
+/// An event with its place in the order of all events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRecord {
-    /// Grows with each event, and is never used again: the cursor.
+    /// The event's number, which grows with each event and is never reused: the cursor of a
+    /// watcher.
     pub sequence: u64,
     /// What happened.
     pub event: Event,

@@ -1,4 +1,4 @@
-//! Features: what is closed to a VPS unless somebody opens it.
+//! Features: abilities that a VPS lacks unless an administrator grants them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,52 +6,53 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Something that is closed to a VPS unless it is switched on. What each opens is in `docs/features.md`.
+/// An ability that a VPS lacks unless it is switched on. `docs/features.md` says what each one
+/// opens.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Feature {
-    /// Containers inside: Docker, Podman, systemd-nspawn, Insula.
+    /// Containers inside the guest: Docker, Podman, systemd-nspawn, Insula.
     Nesting,
-    /// File systems in programs, `/dev/fuse`.
+    /// File systems that are programs, by `/dev/fuse`.
     Fuse,
-    /// Tunnels, `/dev/net/tun`.
+    /// Network tunnels, by `/dev/net/tun`.
     Tun,
-    /// The kernel's keyrings.
+    /// Use of the kernel's keyrings.
     Keyring,
-    /// Nothing inside that can't be moved to another host while it runs.
+    /// The guest stays movable: it gets nothing that can't be moved to another host while it runs.
     Migratable,
-    /// Sysctls of its own that cost the host something.
+    /// Sysctls of the guest's own that cost the host something.
     PrivilegedSysctls,
-    /// A device of the host.
+    /// Access to a device of the host.
     Device(DeviceName),
 }
 
-/// Why a text names no feature, or features can't be had together.
+/// Why a text names no feature, or why features can't be combined.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FeatureError {
-    /// Not the word of a feature.
+    /// The text is not the word of a feature.
     #[error("unknown feature {0:?}: expected one of {words}", words = Feature::WORDS.join(", "))]
     Unknown(String),
-    /// Not the name of a device that a guest can be given.
+    /// The text is not the name of a device that a guest may have.
     #[error("invalid device {name:?}: {rule}")]
     Device {
-        /// What was asked for.
+        /// The text that was asked for.
         name: String,
-        /// Why it can't be.
+        /// The rule that it breaks.
         rule: &'static str,
     },
-    /// Two that exclude each other.
+    /// Two of the features exclude each other.
     #[error(
         "the features nesting and migratable exclude each other: a running VPS with containers (nested \
         namespaces) can't be moved"
     )]
     NestingIsNotMigratable,
-    /// More devices than anybody needs.
+    /// There are more devices than a VPS may have.
     #[error("{0} devices are too many: a VPS has at most {most}", most = Features::MOST_DEVICES)]
     TooManyDevices(usize),
 }
 
 impl Feature {
-    /// The words, as people write them.
+    /// The words of all features, as people write them.
     pub const WORDS: [&str; 7] =
         ["nesting", "fuse", "tun", "keyring", "migratable", "privileged-sysctls", "device:NAME"];
 }
@@ -89,20 +90,21 @@ impl FromStr for Feature {
     }
 }
 
-/// A device of the host by its path below `/dev`, such as `kvm` or `dri/card0`. `/dev/kvm` is read as `kvm`.
+/// A device of the host, by its path below `/dev`, such as `kvm` or `dri/card0`. `/dev/kvm` is read
+/// as `kvm`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceName(String);
 
 impl DeviceName {
-    /// What every guest has in its `/dev`, of its own or of the host.
+    /// Names in `/dev` that every guest has already, of its own or from the host.
     const TAKEN: [&str; 16] = [
         "null", "zero", "full", "random", "urandom", "tty", "console", "ptmx", "pts", "shm", "mqueue", "fd",
         "stdin", "stdout", "stderr", "core",
     ];
-    /// Devices that give the whole machine away: no client can open them.
+    /// Devices that would give the whole machine away, and are therefore never given to a guest.
     const NEVER: [&str; 4] = ["mem", "kmem", "port", "kmsg"];
 
-    /// The path below `/dev`.
+    /// The device's path below `/dev`, without the `/dev/`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -144,7 +146,8 @@ impl FromStr for DeviceName {
     }
 }
 
-/// The features of a VPS: none by default, and none that exclude each other. A list of texts when serialized.
+/// The features of a VPS. None by default, and never two that exclude each other. Serialized as a
+/// list of texts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct Features(BTreeSet<Feature>);
@@ -153,7 +156,7 @@ impl Features {
     /// The most devices of the host that a VPS can have.
     pub const MOST_DEVICES: usize = 16;
 
-    /// These features, if they go together.
+    /// Makes a set of these features, if they can be combined.
     pub fn new(features: impl IntoIterator<Item = Feature>) -> Result<Self, FeatureError> {
         let features = Self(features.into_iter().collect());
         if features.has(&Feature::Nesting) && features.has(&Feature::Migratable) {
@@ -165,17 +168,17 @@ impl Features {
         }
     }
 
-    /// Whether this one is among them.
+    /// Whether the set has this feature.
     pub fn has(&self, feature: &Feature) -> bool {
         self.0.contains(feature)
     }
 
-    /// All of them, in their order.
+    /// All features of the set, in their order.
     pub fn iter(&self) -> impl Iterator<Item = &Feature> {
         self.0.iter()
     }
 
-    /// The devices of the host, by name.
+    /// The names of the host's devices in the set.
     pub fn devices(&self) -> impl Iterator<Item = &DeviceName> {
         self.0.iter().filter_map(|feature| match feature {
             Feature::Device(name) => Some(name),
@@ -183,14 +186,14 @@ impl Features {
         })
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
 impl fmt::Display for Features {
-    /// With spaces between them; empty where there is none.
+    /// The words of the features, separated by spaces. Empty if there are none.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words: Vec<String> = self.iter().map(ToString::to_string).collect();
         f.pad(&words.join(" "))

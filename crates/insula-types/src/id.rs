@@ -1,4 +1,4 @@
-//! Ids that never change, and the names of kernel objects that come from them.
+//! Ids that never change, and the names of kernel objects that are derived from them.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -53,14 +53,14 @@ uuid_types! {
     VpsId, "VPS id";
     /// The id of an operation.
     OperationId, "operation id";
-    /// The id of a host: made once, and the same when the host has another name or address.
+    /// The id of a host. It is created once, and stays when the host's name or address changes.
     HostId, "host id";
     /// The id of a client of the API.
     ClientId, "client id";
 }
 
 impl ClientId {
-    /// Its 16 bytes.
+    /// The id's 16 bytes.
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
@@ -73,12 +73,14 @@ impl From<Uuid> for ClientId {
 }
 
 impl VpsId {
-    /// The last 48 bits, all of them random: what fits where a UUID does not (interface names, btrfs qgroups).
+    /// The last 48 bits of the id, which are all random. Used where a UUID does not fit: interface
+    /// names, btrfs qgroups.
     pub fn short(&self) -> u64 {
         self.0.as_u64_pair().1 & 0xffff_ffff_ffff
     }
 
-    /// The host's end of the VPS's first veth pair: `ins` and twelve hexadecimal digits, 15 characters.
+    /// The name of the host's end of the VPS's first veth pair: `ins` and twelve hexadecimal
+    /// digits, 15 characters.
     pub fn veth_name(&self) -> InterfaceName {
         format!("ins{:012x}", self.short()).parse().expect("15 letters and digits")
     }
@@ -90,10 +92,10 @@ impl VpsId {
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// The fewest hexadecimal digits by which an image may be named.
+    /// The smallest number of hexadecimal digits by which an image may be named.
     pub const SHORTEST_PREFIX: usize = 12;
 
-    /// A fingerprint from the hash's bytes.
+    /// Makes a fingerprint from the bytes of a SHA-256.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -151,7 +153,8 @@ impl From<Fingerprint> for String {
     }
 }
 
-/// A range of host user and group ids that a VPS has for itself. `start` is the VPS's root on the host.
+/// A range of host user and group ids that belongs to one VPS. Its first id is the root user of
+/// that VPS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct IdRange {
     /// The first host id.
@@ -161,10 +164,11 @@ pub struct IdRange {
 }
 
 impl IdRange {
-    /// How many ids a VPS has by default: what distributions assume. A longer range is a multiple of it.
+    /// The number of ids of a VPS by default, as distributions assume. A longer range is a multiple
+    /// of it.
     pub const DEFAULT_LENGTH: u32 = 65_536;
 
-    /// The starts of the ranges of [`Self::DEFAULT_LENGTH`] that it is made of.
+    /// The starts of the ranges of [`Self::DEFAULT_LENGTH`] that this range consists of.
     pub fn parts(&self) -> impl Iterator<Item = u32> + use<> {
         let start = self.start;
         (0..self.length.div_ceil(Self::DEFAULT_LENGTH)).map(move |part| start + part * Self::DEFAULT_LENGTH)
@@ -175,7 +179,7 @@ impl IdRange {
         u64::from(self.start) + u64::from(self.length)
     }
 
-    /// Whether the two have an id in common.
+    /// Whether both ranges have an id in common.
     pub fn overlaps(&self, other: &IdRange) -> bool {
         u64::from(self.start) < other.end() && u64::from(other.start) < self.end()
     }

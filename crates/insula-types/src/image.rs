@@ -1,17 +1,18 @@
-//! Images: what is known of one, its init and its architecture.
+//! Images: what the database and the pool record about each.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 use crate::{ByteSize, Fingerprint, ImageAlias, PoolName};
 
-/// The kind of a guest's init: which signals it understands, and how it reports that the guest has booted.
+/// The init of a guest. It decides which signals the guest understands and how the guest reports
+/// that it has booted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InitKind {
     /// systemd(1).
     Systemd,
-    /// init(8) of sysvinit; `/etc/inittab` decides what runs the services.
+    /// init(8) of sysvinit, as `/etc/inittab` shows, with any manager of services.
     Sysvinit,
     /// openrc-init(8).
     OpenRc,
@@ -22,7 +23,7 @@ pub enum InitKind {
 }
 
 impl InitKind {
-    /// All kinds.
+    /// All kinds of init.
     pub const ALL: [Self; 5] = [Self::Systemd, Self::Sysvinit, Self::OpenRc, Self::Runit, Self::Busybox];
 }
 
@@ -38,7 +39,7 @@ impl fmt::Display for InitKind {
     }
 }
 
-/// A processor architecture, by Debian's name.
+/// A processor architecture, under Debian's name for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
@@ -49,7 +50,7 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// The architecture of this program, and therefore of its host.
+    /// The architecture of this program, and so of the host that it runs on.
     pub const NATIVE: Self = if cfg!(target_arch = "aarch64") { Self::Arm64 } else { Self::Amd64 };
 }
 
@@ -62,29 +63,30 @@ impl fmt::Display for Architecture {
     }
 }
 
-/// An image of a pool.
+/// An image in a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageInfo {
-    /// The SHA-256 of its content, which is also its name in the pool.
+    /// The SHA-256 of the image's content, which is also its name in the pool.
     pub fingerprint: Fingerprint,
-    /// The pool that holds it.
+    /// The pool that holds the image.
     pub pool: PoolName,
-    /// The names that point to it.
+    /// The aliases that point to the image.
     pub aliases: Vec<ImageAlias>,
-    /// One line for people.
+    /// A description of one line, for people.
     pub description: String,
-    /// The distribution, `debian`.
+    /// The distribution, such as `debian`.
     pub distribution: String,
-    /// The release, `12`.
+    /// The distribution's release, such as `12`.
     pub release: String,
-    /// The processors that it runs on.
+    /// The architecture that the image's programs are built for.
     pub architecture: Architecture,
-    /// The init that it boots.
+    /// The init that the image boots.
     pub init: InitKind,
-    /// The bytes of all its files together.
+    /// The total size of all its files, in bytes.
     pub size: ByteSize,
-    /// The SHA-256 of the definition that it was built from: the same definition needs no second build.
+    /// The SHA-256 of the definition that the image was built from. The same definition needs no
+    /// second build.
     pub definition: Fingerprint,
-    /// When it was built: seconds since 1970, UTC.
+    /// When the image was built, in seconds since 1970, UTC.
     pub created_at: i64,
 }

@@ -1,9 +1,9 @@
-//! What others note about a VPS.
+//! Labels: what clients note about a VPS.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Keys and values that mean something to others and nothing to Insula.
+/// Keys and values that clients attach to a VPS. They mean nothing to Insula.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>", into = "BTreeMap<String, String>")]
 pub struct Labels(BTreeMap<String, String>);
@@ -12,22 +12,22 @@ pub struct Labels(BTreeMap<String, String>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid label {key:?}: {rule}")]
 pub struct LabelError {
-    /// The key, cut to 80 characters.
+    /// The key that is refused, or whose value is, cut to 80 characters.
     pub key: String,
     /// The rule that was broken.
     pub rule: &'static str,
 }
 
 impl Labels {
-    /// The most labels of one VPS.
+    /// The most labels that one VPS may have.
     pub const MOST: usize = 64;
 
-    /// The value of a key.
+    /// The value of a key, if there is one.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str)
     }
 
-    /// All of them, by key.
+    /// All labels, ordered by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (&**key, &**value))
     }

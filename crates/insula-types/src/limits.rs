@@ -1,4 +1,4 @@
-//! What a VPS may use: one table of limits, and what is made of it.
+//! What a VPS may use: one table of limits, and the types that are generated from it.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::{ByteSize, CpuCount};
 
-/// Makes [`Limit`], [`Limits`] and what reads them, out of the table below.
+/// Generates [`Limit`], [`Limits`] and the functions that read them from the table below.
 macro_rules! limits {
     ($(
         $(#[doc = $doc:literal])+
@@ -33,10 +33,10 @@ macro_rules! limits {
         }
 
         impl Limit {
-            /// All of its values.
+            /// All limits.
             pub const ALL: &'static [Self] = &[$(Self::$limit,)*];
 
-            /// What the table says of it.
+            /// What the table says about the limit.
             pub const fn row(self) -> LimitRow {
                 match self {
                     $(Self::$limit => LimitRow {
@@ -53,14 +53,15 @@ macro_rules! limits {
                 }
             }
 
-            /// Reads an amount as people write it. Its range is [`Self::check`]'s matter.
+            /// Parses an amount as people write it. Whether it is in range is checked by
+            /// [`Self::check`].
             pub fn parse(self, text: &str) -> Result<u64, String> {
                 match self {
                     $(Self::$limit => read::<$amount>(text),)*
                 }
             }
 
-            /// An amount as people write it.
+            /// Formats an amount as people write it.
             pub fn show(self, amount: u64) -> String {
                 match self {
                     $(Self::$limit => <$amount>::of(amount).to_string(),)*
@@ -69,15 +70,15 @@ macro_rules! limits {
         }
 
         impl Limits {
-            /// The amount of a limit, in its unit.
+            /// The amount of a limit, in the limit's unit. `None` if it is not set.
             pub fn get(&self, limit: Limit) -> Option<u64> {
                 match limit {
                     $(Limit::$limit => self.$key.map(Amount::amount),)*
                 }
             }
 
-            /// Sets the amount of a limit, or takes it away. What does not fit becomes the most that does, which
-            /// [`Self::check`] refuses.
+            /// Sets the amount of a limit, or removes it with `None`. An amount that does not fit
+            /// the type becomes the largest one that does, and [`Self::check`] refuses that.
             pub fn set(&mut self, limit: Limit, amount: Option<u64>) {
                 match limit {
                     $(Limit::$limit => self.$key = amount.map(Amount::of),)*
@@ -87,81 +88,82 @@ macro_rules! limits {
     };
 }
 
-// The table of limits. A limit is a row here; what can't be made of the row (a field of the proto, a column, what enforces
-// it) is missed by a test or by the compiler until it is there.
+// The table of limits. Each limit is one row. Some things can't be generated from the row: a field of
+// the proto, a column, the enforcement. A test or the compiler reports them until they are added.
 //
-// name of the limit { key in YAML and in the journal: type, name for people, field of the proto, what `--help` calls its
-//     amount, range in its unit, what enforces it, help }
+// name of the limit { key in YAML and in the journal: type, name for people, field of the proto,
+//     placeholder of its amount in `--help`, range in its unit, what enforces it, help }
 limits! {
-    /// CPU time per time, as a number of CPUs, in thousandths.
+    /// CPU time per time, as a number of CPUs. The unit of its range is a thousandth of a CPU.
     Cpus {
         cpus: CpuCount, "cpus", "cpu_milli", "NUMBER",
         50..=8_192_000, Group, "CPU time, as a number of CPUs such as 2 or 0.5"
     }
-    /// The share of CPU under contention, 1 to 10000; 100 is the default (`cpu.weight` of cgroup2).
+    /// The weight of the VPS when CPUs are contended, 1 to 10000. The default is 100 (`cpu.weight`
+    /// of cgroup2).
     CpuWeight {
         cpu_weight: u32, "cpu-weight", "cpu_weight", "WEIGHT",
         1..=10_000, Group, "Share of CPU time when CPUs are busy, 1 to 10000 [usual: 100]"
     }
-    /// Memory, file cache included, in bytes.
+    /// Memory in bytes, including file cache.
     Memory {
         memory: ByteSize, "memory", "memory_bytes", "SIZE",
         0x400_0000..=0x4_0000_0000_0000, Group, "Memory, file cache included"
     }
-    /// Swap on top of the memory, in bytes.
+    /// Swap in bytes, in addition to memory.
     Swap {
         swap: ByteSize, "swap", "swap_bytes", "SIZE",
         0..=0x4_0000_0000_0000, Group, "Swap, on top of the memory"
     }
-    /// Processes and threads together.
+    /// The number of processes and threads together.
     Processes {
         processes: u32, "processes", "processes", "NUMBER",
         64..=4_194_304, Group, "Processes and threads together"
     }
-    /// The size of the root file system: what is written on top of the image, in bytes.
+    /// The size of the root file system in bytes. Only what is written on top of the image counts.
     Disk {
         disk: ByteSize, "disk", "disk_bytes", "SIZE",
         0x400_0000..=0x80_0000_0000_0000, Pool, "Disk space for what is written on top of the image"
     }
 }
 
-/// What there is to know of a limit.
+/// What the table says about a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitRow {
-    /// Its name for people: of the flag, the key of `insula set`, the column.
+    /// The name for people: of the flag, of the key of `insula set`, of the column.
     pub name: &'static str,
-    /// Its name in YAML, and in journals.
+    /// The key in YAML and in journals.
     pub key: &'static str,
-    /// Its field in the API.
+    /// The name of the field in the API.
     pub field: &'static str,
-    /// The path of that in a mask.
+    /// The path of that field in a field mask.
     pub path: &'static str,
-    /// What `--help` calls its amount.
+    /// The placeholder for the amount in `--help`, such as `SIZE`.
     pub placeholder: &'static str,
-    /// The least that boots a system.
+    /// The smallest amount with which a system still boots, in the limit's unit.
     pub least: u64,
-    /// The most that the kernel takes.
+    /// The largest amount that the kernel accepts, in the limit's unit.
     pub most: u64,
-    /// What enforces it.
+    /// The part of the host that enforces the limit.
     pub enforcer: Enforcer,
-    /// What `--help` says.
+    /// The text for `--help`.
     pub help: &'static str,
 }
 
-/// What enforces a limit.
+/// The part of the host that enforces a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Enforcer {
-    /// The control group of the VPS.
+    /// The cgroup of the VPS.
     Group,
-    /// The pool that has its root.
+    /// The pool that holds the VPS's root.
     Pool,
 }
 
-/// A type of amounts.
+/// A type for amounts of a limit.
 trait Amount: Sized + Copy + fmt::Display {
-    /// As a number, in its unit.
+    /// The amount as a number, in the limit's unit.
     fn amount(self) -> u64;
-    /// Out of a number; the most there is, where that is less.
+    /// Makes an amount from a number. One that is too large becomes the largest of the type.
     fn of(amount: u64) -> Self;
 }
 
@@ -199,7 +201,7 @@ fn read<T: Amount + FromStr<Err: fmt::Display>>(text: &str) -> Result<u64, Strin
     text.parse::<T>().map(Amount::amount).map_err(|error| error.to_string())
 }
 
-/// A limit is refused: its amount is outside of what makes sense.
+/// A limit is refused, because its amount is out of range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "invalid limit {} {}: it must be at least {} and at most {}",
@@ -208,22 +210,22 @@ fn read<T: Amount + FromStr<Err: fmt::Display>>(text: &str) -> Result<u64, Strin
 pub struct LimitsError {
     /// The limit that was given.
     pub limit: Limit,
-    /// The amount that was given.
+    /// The amount that was asked for, in the limit's unit.
     pub amount: u64,
 }
 
 impl Limit {
-    /// The limit that has this name for people.
+    /// Finds a limit by its name for people.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|limit| limit.row().name == name)
     }
 
-    /// The limit that has this name in YAML and in journals.
+    /// Finds a limit by its key in YAML and in journals.
     pub fn of_key(key: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|limit| limit.row().key == key)
     }
 
-    /// Refuses what no system boots with and what the kernel can't hold.
+    /// Refuses an amount with which no system boots, or which the kernel can't hold.
     pub fn check(self, amount: u64) -> Result<(), LimitsError> {
         let LimitRow { least, most, .. } = self.row();
         match (least..=most).contains(&amount) {
@@ -234,24 +236,24 @@ impl Limit {
 }
 
 impl Limits {
-    /// The share of CPU under contention: what is asked for, or the default of cgroup2.
+    /// The CPU weight that was asked for, or the default of cgroup2.
     pub fn cpu_weight(&self) -> u32 {
         self.cpu_weight.unwrap_or(100)
     }
 
-    /// All limits that there are, with their amounts.
+    /// All limits that are set, with their amounts.
     pub fn all(&self) -> impl Iterator<Item = (Limit, u64)> {
         Limit::ALL.iter().filter_map(|limit| self.get(*limit).map(|amount| (*limit, amount)))
     }
 
-    /// These limits with those of `base` where there are none.
+    /// Fills in from `base` the limits that are not set here.
     pub fn or(self, base: &Limits) -> Limits {
         let mut both = base.clone();
         self.all().for_each(|(limit, amount)| both.set(limit, Some(amount)));
         both
     }
 
-    /// Refuses what no system boots with and what the kernel can't hold.
+    /// Refuses amounts with which no system boots, or which the kernel can't hold.
     pub fn check(&self) -> Result<(), LimitsError> {
         self.all().try_for_each(|(limit, amount)| limit.check(amount))
     }

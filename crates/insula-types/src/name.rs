@@ -1,4 +1,5 @@
-//! Names that people choose. Each kind has a type of its own, so that one can't be taken for another.
+//! Names that people choose. Each kind is a type of its own, so that one can't be mistaken for
+//! another.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -6,7 +7,7 @@ use std::str::FromStr;
 
 use crate::Fingerprint;
 
-/// Why a text is not a name. The message says the rule that was broken.
+/// Why a text is not a name. The message says which rule was broken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid {kind} {text:?}: {rule}")]
 pub struct NameError {
@@ -18,7 +19,7 @@ pub struct NameError {
     pub rule: &'static str,
 }
 
-/// A host name label: RFC 1123 section 2.1, in lower case and beginning with a letter.
+/// A label of a host name: RFC 1123 section 2.1, in lower case and beginning with a letter.
 fn check_label(text: &str) -> Result<(), &'static str> {
     match text.as_bytes() {
         [] => Err("it is empty"),
@@ -41,7 +42,7 @@ fn check_vps_name(text: &str) -> Result<(), &'static str> {
     }
 }
 
-/// A file name without surprises: also used for directories of the pool.
+/// A file name without special characters, also used for directories of the pool.
 fn check_file_name(text: &str) -> Result<(), &'static str> {
     match text.as_bytes() {
         [] => Err("it is empty"),
@@ -60,7 +61,7 @@ fn check_file_name(text: &str) -> Result<(), &'static str> {
     }
 }
 
-/// An alias is a file name that can't be mistaken for the beginning of a fingerprint.
+/// An alias is a file name that can't be mistaken for the start of a fingerprint.
 fn check_alias(text: &str) -> Result<(), &'static str> {
     check_file_name(text)?;
     match text.len() >= Fingerprint::SHORTEST_PREFIX && text.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -69,7 +70,8 @@ fn check_alias(text: &str) -> Result<(), &'static str> {
     }
 }
 
-/// The name of a network interface: `dev_valid_name()` of the kernel, without characters that need quoting.
+/// The name of a network interface, as `dev_valid_name()` of the kernel allows, but without
+/// characters that need quoting.
 fn check_interface(text: &str) -> Result<(), &'static str> {
     match text.as_bytes() {
         [] => Err("it is empty"),
@@ -134,7 +136,7 @@ name_types! {
     VpsName, "VPS name", check_vps_name;
     /// The name of a snapshot, unique among those of its VPS.
     SnapshotName, "snapshot name", check_file_name;
-    /// A name that points to an image and may be pointed to another.
+    /// The name of an image. It points to one image, and can be changed to point to another.
     ImageAlias, "image alias", check_alias;
     /// The name of a profile.
     ProfileName, "profile name", check_label;
@@ -142,7 +144,7 @@ name_types! {
     NetworkName, "network name", check_label;
     /// The name of a storage pool.
     PoolName, "pool name", check_label;
-    /// The name of a tenant: an owner of VPSes.
+    /// The name of a tenant, which owns VPSes.
     TenantName, "tenant name", check_label;
     /// The name of a client of the API.
     ClientName, "client name", check_label;
@@ -150,12 +152,13 @@ name_types! {
     InterfaceName, "interface name", check_interface;
 }
 
-/// How a person names an image: by alias, by fingerprint, or by the beginning of a fingerprint.
+/// How a person refers to an image: by alias, by fingerprint, or by the first digits of a
+/// fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageRef {
     /// An alias.
     Alias(ImageAlias),
-    /// Twelve or more hexadecimal digits that a fingerprint begins with, in lower case.
+    /// Twelve or more hexadecimal digits, in lower case, with which a fingerprint begins.
     Prefix(String),
 }
 

@@ -14,8 +14,8 @@ use crate::{InterfaceName, NetworkName, VpsId};
 pub struct MacAddress(pub [u8; 6]);
 
 impl MacAddress {
-    /// The address of a VPS's interface number `index`: locally administered (IEEE 802), unicast, and the same
-    /// for ever, because it comes from the id.
+    /// The address of interface number `index` of a VPS: locally administered (IEEE 802) and
+    /// unicast. It never changes, because it is derived from the VPS's id.
     pub fn of(vps: &VpsId, index: u8) -> Self {
         let [_, _, _, a, b, c, d, e] = vps.short().to_be_bytes();
         Self([0x02 | (index << 2 & 0xfc), a, b, c, d, e])
@@ -58,36 +58,36 @@ impl From<MacAddress> for String {
     }
 }
 
-/// A network of this host with its own private range.
+/// A network of this host, with a private range of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkSpec {
     /// The network's name.
     pub name: NetworkName,
-    /// How interfaces of VPSes are connected to it.
+    /// How VPSes' interfaces are connected to the network.
     #[serde(flatten)]
     pub attachment: Attachment,
-    /// The range; the host has its first address.
+    /// The network's range. The host has the first address in it.
     pub subnet: IpNet,
-    /// The servers that guests resolve names with. Empty: those of the host.
+    /// The name servers that guests use. If empty, they use those of the host.
     pub dns: Vec<IpAddr>,
-    /// Where it comes from.
+    /// Whether the settings or a client asked for the network.
     #[serde(default)]
     pub origin: NetworkOrigin,
 }
 
-/// Where the wish for a network comes from.
+/// Who asked for a network, which decides when it is removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NetworkOrigin {
-    /// The agent's settings: it goes when they no longer name it and no VPS uses it.
+    /// The agent's settings. The network is removed when they no longer name it and no VPS uses it.
     #[default]
     Settings,
-    /// A client: it goes when it is removed.
+    /// A client. The network is removed when a client asks for that.
     Request,
 }
 
 impl NetworkSpec {
-    /// The host's own address in the network, and the guests' default route.
+    /// The host's own address in the network, which is the guests' default gateway.
     pub fn gateway(&self) -> IpAddr {
         let first = match self.subnet {
             IpNet::V4(subnet) => subnet.hosts().next().map(IpAddr::V4),
@@ -96,7 +96,8 @@ impl NetworkSpec {
         first.unwrap_or(self.subnet.addr())
     }
 
-    /// Whether a VPS may have the address: inside the range, not the network's, the host's or the broadcast address.
+    /// Whether a VPS may have the address: it is in the range, and is not the network's, the host's
+    /// or the broadcast address.
     pub fn may_assign(&self, address: IpAddr) -> bool {
         self.subnet.contains(&address)
             && address != self.subnet.network()
@@ -107,20 +108,21 @@ impl NetworkSpec {
 
 /// How an interface of a VPS is connected on the host.
 ///
-/// In JSON a field of what has it, named by the way: `"bridge": "insbr0"`.
+/// In JSON it is one field of the object that has it. The field's name is the kind: `"bridge":
+/// "insbr0"`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Attachment {
-    /// A port of this bridge: all ports share one link, and the host's address is on the bridge.
+    /// A port of this bridge. All ports share one link, and the host's address is on the bridge.
     #[serde(rename = "bridge")]
     Bridged(InterfaceName),
-    /// A link with the host alone, which routes between it and this interface of its own. It can be described, and
-    /// what would have to make it refuses it.
+    /// A link of its own with the host, which routes between it and the interface named here. It
+    /// can be described, but nothing creates it yet: the code that would have to refuses.
     #[serde(rename = "uplink")]
     Routed(InterfaceName),
 }
 
 impl Attachment {
-    /// The bridge, where there is one.
+    /// The bridge, if the interface is connected to one.
     pub fn bridge(&self) -> Option<&InterfaceName> {
         match self {
             Self::Bridged(bridge) => Some(bridge),
@@ -133,24 +135,25 @@ impl Attachment {
 /// [`Placement`](crate::Placement): they come from the range that the network has on a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nic {
-    /// The name inside the guest, `eth0`.
+    /// The interface's name inside the guest, such as `eth0`.
     pub name: InterfaceName,
-    /// The network that it is plugged into.
+    /// The network that the interface is plugged into.
     pub network: NetworkName,
-    /// Its Ethernet address.
+    /// The interface's Ethernet address.
     pub mac: MacAddress,
-    /// Whether the guest's default route leads through it, to the network's gateway. Chosen when the VPS is made.
+    /// Whether the guest's default route goes through this interface, to the network's gateway.
+    /// Chosen when the VPS is created.
     pub default_route: bool,
 }
 
-/// Who has an address. An address belongs to at most one VPS.
+/// An address, and the VPS that has it. An address belongs to at most one VPS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressAssignment {
-    /// The network whose range it is from.
+    /// The network in whose range the address is.
     pub network: NetworkName,
-    /// The address.
+    /// The address itself.
     pub address: IpAddr,
-    /// The VPS that has it.
+    /// The VPS that has the address.
     pub vps: VpsId,
 }
 

@@ -1,4 +1,4 @@
-//! Jobs that take longer than a call.
+//! Operations: jobs that take longer than one call, as clients and the journal see them.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::fmt;
 
 use crate::{OperationId, Reason, RequestId, Requester, TenantName};
 
-/// The kind of an operation.
+/// The kind of an operation: what it does, and to what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OperationKind {
@@ -14,13 +14,13 @@ pub enum OperationKind {
     CreateVps,
     /// Boot a VPS.
     StartVps,
-    /// End a VPS's processes.
+    /// Stop a VPS.
     StopVps,
-    /// Stop, then start.
+    /// Stop a VPS, then start it.
     RestartVps,
-    /// Remove a VPS and all that it has, for good.
+    /// Remove a VPS and all that belongs to it, for good.
     DeleteVps,
-    /// Change a VPS's limits, profile, labels and other settings.
+    /// Change the limits, features or notes of a VPS.
     UpdateVps,
     /// Rename a VPS.
     RenameVps,
@@ -28,7 +28,7 @@ pub enum OperationKind {
     TrashVps,
     /// Restore a VPS from the trash.
     UndeleteVps,
-    /// Create a VPS from the root of another one.
+    /// Create a VPS as a copy of another.
     CloneVps,
     /// Give a VPS a new root from an image.
     RebuildVps,
@@ -36,9 +36,9 @@ pub enum OperationKind {
     PauseVps,
     /// Thaw a VPS's processes.
     ResumeVps,
-    /// Suspend a VPS: stop it, and keep it from starting.
+    /// Suspend a VPS: place an administrative hold on it.
     SuspendVps,
-    /// Lift the suspension of a VPS.
+    /// Unsuspend a VPS: end the hold on it.
     UnsuspendVps,
     /// Set a password inside a VPS.
     SetVpsPassword,
@@ -46,7 +46,7 @@ pub enum OperationKind {
     ChangeVpsSshKeys,
     /// Take a snapshot.
     CreateSnapshot,
-    /// Reset a VPS's root to a snapshot.
+    /// Roll a VPS's root back to a snapshot.
     RestoreSnapshot,
     /// Remove a snapshot.
     DeleteSnapshot,
@@ -71,7 +71,7 @@ pub enum OperationKind {
 }
 
 impl OperationKind {
-    /// The word for people and JSON.
+    /// The kind's word in JSON and in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::CreateVps => "create-vps",
@@ -117,56 +117,56 @@ impl fmt::Display for OperationKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OperationState {
-    /// It waits for another operation on the same VPS.
+    /// It waits until another operation on the same VPS has ended.
     Queued,
-    /// Its steps are being carried out.
+    /// Its steps are running.
     Running,
     /// Its steps are being undone.
     Undoing,
-    /// Whether its step was done has to be asked elsewhere first, and there was no answer yet.
+    /// Another host has to be asked whether its current step was done, and has not answered yet.
     #[serde(rename = "in-doubt")]
     InDoubt,
-    /// It is done.
+    /// It succeeded.
     Succeeded,
-    /// It failed or was cancelled, and what it had done was undone.
+    /// It failed, and its steps have been undone.
     Failed,
 }
 
 impl OperationState {
-    /// Whether it is over, and will no longer change.
+    /// Whether the state is final and will not change again.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed)
     }
 }
 
-/// How far an operation is.
+/// How far an operation has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Percent done, 0 to 100.
+    /// The part that is done, in percent, 0 to 100.
     pub percent: u8,
-    /// What is being done at the moment, for people.
+    /// What the operation is doing now, for people.
     pub message: String,
 }
 
-/// Why an operation failed, as the journal keeps it. Fields may come, none may go: old rows are read for as long as
-/// operations are kept.
+/// Why an operation failed, as the journal keeps it. Fields may be added but not removed, because
+/// old rows are read for as long as operations are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// The stable reason, in the words of the table of errors. A newer agent may have written one that this one does
-    /// not know.
+    /// The stable reason. It is a text because a newer agent may have written a reason that this
+    /// one does not know.
     pub reason: String,
-    /// What was being done to what, then each cause below it. Never empty.
+    /// First what was being done to what, then each cause below it. Never empty.
     pub messages: Vec<String>,
     /// What a person can do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// What went wrong during the rollback: one error chain each.
+    /// The errors that occurred while the operation was undone, one chain of causes each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub undo: Vec<String>,
 }
 
 impl Failure {
-    /// A failure without causes.
+    /// Makes a failure without further causes.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason: reason.to_string(), messages: vec![message.into()], hint: None, undo: vec![] }
     }
@@ -175,43 +175,44 @@ impl Failure {
 /// An operation as the journal keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperationRecord {
-    /// Its id.
+    /// The operation's id.
     pub id: OperationId,
-    /// The operation's kind.
+    /// What the operation does.
     pub kind: OperationKind,
-    /// The id of its object: a VPS's id, or an image's fingerprint.
+    /// The id of the object that the operation is about, such as a VPS id or a fingerprint.
     pub target: String,
-    /// The name of its object, for people.
+    /// The name of that object, for people.
     pub target_name: String,
-    /// The job, as JSON: all that its steps need to know.
+    /// What the operation's steps need to know, as JSON.
     pub request: String,
     /// The operation's state.
     pub state: OperationState,
-    /// The step that is being carried out or undone, counted from 0.
+    /// The number of the step that is being done or undone, counted from 0.
     pub step: u32,
-    /// How far it is.
+    /// How far the operation has come.
     pub progress: Progress,
-    /// Why it failed, or is being undone.
+    /// Why the operation failed, or is being undone.
     pub error: Option<Failure>,
-    /// Its steps, described for people.
+    /// What the operation does step by step, in words for people.
     pub steps: Vec<String>,
-    /// The names of these steps: a newer agent, whose plan may be another, knows by them what was done. Empty when an agent
-    /// wrote it that gave steps no names.
+    /// The names of these steps. A newer agent, whose plan may differ, sees by them which steps
+    /// were done. Empty if the record was written by an agent that gave steps no names.
     pub step_names: Vec<String>,
-    /// What steps found out or were given, by the step's name, as JSON.
+    /// What steps found out or received, as JSON, by the step's name.
     pub outputs: BTreeMap<String, String>,
-    /// What the requester should know about the result.
+    /// What the caller should know about the result.
     pub notes: Vec<String>,
-    /// The requester.
+    /// The caller that asked for the operation.
     pub requester: Requester,
-    /// The client's own id for the request, which makes a retry safe.
+    /// The client's id for the request, which makes a retry safe.
     pub request_id: Option<RequestId>,
-    /// What tells a retry from another request with the same id: a keyed hash of the request, in hexadecimal digits.
+    /// A keyed hash of the request, in hexadecimal digits. It tells a retry from another request
+    /// with the same id.
     pub digest: String,
-    /// The tenant whose VPS it is about.
+    /// The tenant whose VPS the operation is about.
     pub tenant: Option<TenantName>,
-    /// When it began: milliseconds since 1970, UTC.
+    /// When the operation was accepted, in milliseconds since 1970, UTC.
     pub created_at_ms: i64,
-    /// When it last changed: milliseconds since 1970, UTC.
+    /// When the record last changed, in milliseconds since 1970, UTC.
     pub updated_at_ms: i64,
 }

@@ -1,4 +1,4 @@
-//! Where a VPS lives.
+//! Where a VPS lives: its host, and what that host has given it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,19 +10,19 @@ use crate::{HostId, IdRange, InterfaceName, PoolName};
 /// The addresses of each interface of a VPS, by the name that the interface has inside the guest.
 pub type NicAddresses = BTreeMap<InterfaceName, Vec<IpAddr>>;
 
-/// Where a VPS lives: what a host gives it, and another host would give it anew.
+/// Where a VPS lives, and what its host has given it. Another host would give it different values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
-    /// The host that it lives on. No other may run it, or touch its volumes.
+    /// The host that the VPS lives on. No other host may run it or touch its volumes.
     pub host_id: HostId,
-    /// Grows by one with each move, from [`Placement::FIRST_EPOCH`] on. Where two hosts say different things of a VPS, the
-    /// higher epoch is right.
+    /// The number of the placement. It starts at [`Placement::FIRST_EPOCH`] and grows by one with
+    /// each move. Where two hosts differ about a VPS, the higher epoch is right.
     pub epoch: u64,
-    /// The pool that holds its root.
+    /// The pool that holds the VPS's root.
     pub pool: PoolName,
-    /// Its user and group ids on the host.
+    /// The VPS's user and group ids on the host.
     pub ids: IdRange,
-    /// Its addresses.
+    /// The VPS's addresses on this host, by interface.
     pub addresses: NicAddresses,
 }
 
@@ -30,7 +30,7 @@ impl Placement {
     /// The epoch of a VPS that has never moved.
     pub const FIRST_EPOCH: u64 = 1;
 
-    /// The addresses of an interface; empty where it has none.
+    /// The addresses of an interface. Empty if it has none.
     pub fn addresses_of(&self, interface: &InterfaceName) -> &[IpAddr] {
         self.addresses.get(interface).map_or(&[], Vec::as_slice)
     }

@@ -7,11 +7,11 @@ use std::str::FromStr;
 
 /// A number of bytes.
 ///
-/// Written as a number with an optional unit. `K M G T P` and `KiB MiB …` are powers of 1024, as in systemd and
-/// QEMU; `KB MB …` are powers of 1000 (IEC 80000-13). Fractions are allowed where they come out as whole bytes
-/// or are rounded down to them: `1.5G`.
+/// Written as a number with an optional unit. `K M G T P` and `KiB MiB …` are powers of 1024, as in
+/// systemd and QEMU. `KB MB …` are powers of 1000 (IEC 80000-13). Fractions are allowed and are
+/// rounded down to whole bytes: `1.5G`.
 ///
-/// Serialized as a number; read from a number of bytes or from text.
+/// Serialized as a number of bytes. Read from such a number or from text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
 #[serde(transparent)]
 pub struct ByteSize(pub u64);
@@ -25,7 +25,7 @@ impl<'de> Deserialize<'de> for ByteSize {
     }
 }
 
-/// How a size may stand in a file.
+/// The forms that a size can have in a file.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected a number of bytes or a size such as 512M")]
 enum NumberOrText {
@@ -42,12 +42,12 @@ pub struct SizeError {
 }
 
 impl ByteSize {
-    /// A size in MiB (2^20 bytes).
+    /// A size of this many MiB.
     pub const fn mib(count: u64) -> Self {
         Self(count << 20)
     }
 
-    /// A size in GiB (2^30 bytes).
+    /// A size of this many GiB.
     pub const fn gib(count: u64) -> Self {
         Self(count << 30)
     }
@@ -58,7 +58,7 @@ impl ByteSize {
     }
 }
 
-/// What the unit multiplies with; `None` if there is no such unit.
+/// The factor of a unit. `None` if there is no such unit.
 fn unit_factor(unit: &str) -> Option<u64> {
     let unit = unit.to_ascii_lowercase();
     if matches!(&*unit, "" | "b") {
@@ -73,7 +73,7 @@ fn unit_factor(unit: &str) -> Option<u64> {
     base.checked_pow(u32::try_from(exponent).ok()?)
 }
 
-/// `number * factor`, rounded down, without the loss of a floating point number.
+/// `number * factor`, rounded down, without the inaccuracy of floating point.
 fn scale(number: &str, factor: u64) -> Result<u64, &'static str> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -111,7 +111,8 @@ impl FromStr for ByteSize {
 }
 
 impl fmt::Display for ByteSize {
-    /// The largest binary unit, with one decimal where it isn't whole: `512MiB`, `1.5GiB`.
+    /// Formats the size in its largest binary unit, with one decimal if it isn't whole: `512MiB`,
+    /// `1.5GiB`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
         let mut unit = 0;

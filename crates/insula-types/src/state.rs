@@ -1,4 +1,4 @@
-//! What a VPS is doing, and how it ended.
+//! The states of a VPS, and how its last run ended.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -20,31 +20,31 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VpsState {
-    /// Its volume and addresses are being made.
+    /// Its volume and addresses are being created.
     Creating,
     /// It has no process.
     Stopped,
     /// Its init is about to be executed.
     Starting,
-    /// Its init runs.
+    /// Its init is running.
     Running,
     /// The guest has reported that it has booted.
     Ready,
     /// Its processes are frozen.
     Paused,
-    /// Its init was told to shut down.
+    /// Its init has been told to shut down.
     Stopping,
-    /// It could not be started, or ended by itself without powering off.
+    /// It could not be started, or its init ended without having powered off.
     Failed,
     /// Its volume and addresses are being removed.
     Deleting,
-    /// It is stopped, and may not be started.
+    /// It is stopped and suspended: it may not be started.
     Suspended,
     /// It is in the trash.
     Deleted,
-    /// It has rebooted too often: it is booted again after a pause.
+    /// Its boots follow each other too quickly. It will be booted again after a pause.
     Waiting,
-    /// It lives on another host: this one leaves it alone.
+    /// It lives on another host. This host leaves it alone.
     Elsewhere,
 }
 
@@ -66,7 +66,7 @@ impl VpsState {
         Self::Elsewhere,
     ];
 
-    /// The word for people and JSON.
+    /// The state's word in JSON and in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Creating => "creating",
@@ -85,7 +85,7 @@ impl VpsState {
         }
     }
 
-    /// Whether its init lives.
+    /// Whether the VPS's init is running in this state.
     pub fn is_alive(self) -> bool {
         matches!(self, Self::Running | Self::Ready | Self::Paused | Self::Stopping)
     }
@@ -109,7 +109,8 @@ impl FromStr for VpsState {
     }
 }
 
-/// Whether the administrator wants a VPS to run. It is kept over restarts of the agent and the host.
+/// The power state that the administrator wants. It is kept across restarts of the agent and of the
+/// host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DesiredPower {
@@ -119,31 +120,31 @@ pub enum DesiredPower {
     Off,
 }
 
-/// Why an init ended.
+/// Why a guest's init ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExitReason {
     /// The guest called `reboot(2)` to power off or halt.
     PowerOff,
-    /// It shut down in time when it was told to.
+    /// It ended when it was asked to, before the deadline.
     Stopped,
-    /// The monitor killed it: at once by force, or because it did not shut down in time.
+    /// The monitor killed it: at once, or because it did not end before the deadline.
     Killed,
-    /// Init ended with this code by itself.
+    /// Init exited with this code by itself.
     Exited(i32),
-    /// A signal with this number killed init, not sent by the monitor.
+    /// Init was killed by this signal, which the monitor had not sent.
     Signal(i32),
     /// The kernel killed it because memory ran out.
     OutOfMemory,
-    /// The monitor ended without a word, and the guest with it.
+    /// The monitor ended without reporting a reason, and the guest ended with it.
     MonitorLost,
     /// The boot failed before init was executed.
     StartFailed,
-    /// The guest called `reboot(2)` to restart: it was booted again.
+    /// The guest called `reboot(2)` to restart, and was booted again.
     Reboot,
-    /// It rebooted or crashed too often in a row, and was given up.
+    /// The guest rebooted or crashed too often in a row, and is no longer booted again.
     BootLoop,
-    /// It ran when the host went down.
+    /// It was running when the host went down.
     HostDown,
 }
 
@@ -165,14 +166,14 @@ impl fmt::Display for ExitReason {
     }
 }
 
-/// How and when a VPS ended the last time.
+/// How and when a VPS's last run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitRecord {
     /// Why it ended.
     pub reason: ExitReason,
-    /// When it ended: milliseconds since 1970, UTC.
+    /// When it ended, in milliseconds since 1970, UTC.
     pub at_ms: i64,
-    /// What there is to know beyond the reason: an error's chain, the console's last lines.
+    /// Details beyond the reason: an error with its causes, or the last lines of the console.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }

@@ -1,26 +1,27 @@
-//! What follows when a guest ends, and whether it is there after the host's boot.
+//! Supervision: what happens when a guest crashes, and whether a VPS starts when its host boots.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// What follows when a guest's init crashes: exits with a code that is not 0, or is killed by a signal or for want of
-/// memory, and nobody has asked for it. A reboot or power-off by the guest is no crash.
+/// What happens when a guest's init crashes. A crash is an exit with a code other than 0, a death
+/// by a signal, or a kill because memory ran out, if nobody asked for it. It is no crash when the
+/// guest reboots or powers off.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CrashPolicy {
-    /// The VPS has failed, and stays so until somebody starts it: as Incus, LXC and systemd-nspawn do.
+    /// The VPS becomes `failed` until somebody starts it, as with Incus, LXC and systemd-nspawn.
     #[default]
     Stop,
-    /// It is booted again, as after a reboot of its own, within the same limits.
+    /// The VPS is booted again, as after a reboot of its own, within the same limits on how often.
     Restart,
 }
 
 impl CrashPolicy {
-    /// All of its values.
+    /// All rules for crashes.
     pub const ALL: [Self; 2] = [Self::Stop, Self::Restart];
 
-    /// The word for people and JSON.
+    /// The rule's word in JSON and in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stop => "stop",
@@ -46,24 +47,24 @@ impl FromStr for CrashPolicy {
     }
 }
 
-/// Whether a VPS is started when its host has booted. An agent that is restarted starts nothing.
+/// Whether a VPS is started when its host has booted. A mere restart of the agent starts nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Autostart {
-    /// If it was on when the host went down: Incus calls it the last state.
+    /// Start it if it was running when the host went down. Incus calls this the last state.
     #[default]
     AsItWas,
-    /// Always, whether it was on or off.
+    /// Always start it.
     Yes,
-    /// Never.
+    /// Never start it.
     No,
 }
 
 impl Autostart {
-    /// All of its values.
+    /// All rules for boots.
     pub const ALL: [Self; 3] = [Self::AsItWas, Self::Yes, Self::No];
 
-    /// The word for people and JSON.
+    /// The rule's word in JSON and in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AsItWas => "as-it-was",
@@ -90,29 +91,31 @@ impl FromStr for Autostart {
     }
 }
 
-/// What happens when a guest crashes, and when its host boots. `None`: as the profile says, or else the default.
+/// What happens when a guest crashes and when its host boots. `None` means what the profile says,
+/// or else the default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Supervision {
-    /// What follows when init crashes.
+    /// What happens when the guest's init crashes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_crash: Option<CrashPolicy>,
-    /// Whether it is started when the host has booted.
+    /// Whether the VPS is started when the host has booted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub autostart: Option<Autostart>,
-    /// The order of that start: higher numbers first, and by name within one priority. Usually 0.
+    /// The order in which VPSes are started then. Higher priorities start first, equal ones by
+    /// name. The default is 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub autostart_priority: Option<i32>,
-    /// The pause before the next VPS is started then, in seconds. Usually 0.
+    /// How long no other VPS is started after this one then, in seconds. The default is 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub autostart_delay_s: Option<u32>,
 }
 
 impl Supervision {
-    /// The longest delay: an hour.
+    /// The longest delay, in seconds: an hour.
     pub const LONGEST_DELAY_S: u32 = 3600;
 
-    /// These settings, and those of `base` where these say nothing.
+    /// Fills in from `base` what is not set here.
     pub fn or(self, base: &Self) -> Self {
         Self {
             on_crash: self.on_crash.or(base.on_crash),
@@ -122,7 +125,7 @@ impl Supervision {
         }
     }
 
-    /// Refuses values out of range.
+    /// Refuses values that are out of range.
     pub fn check(&self) -> Result<(), String> {
         match self.autostart_delay_s {
             Some(delay) if delay > Self::LONGEST_DELAY_S => Err(format!(

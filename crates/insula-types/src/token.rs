@@ -1,4 +1,4 @@
-//! One-time tokens: what a new client needs to find an agent, to know it, and to be let in.
+//! One-time tokens, with which a new client finds an agent, recognises it, and is let in.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,29 +9,32 @@ use uuid::Uuid;
 
 use crate::ClientId;
 
-/// What a token's text begins with; the digit is the version.
+/// The prefix of a token's text. The digit is the version of the format.
 const PREFIX: &str = "insula1-";
 
-/// More than a token with addresses can be.
+/// The maximum length of a token's text: more than one with addresses can have.
 const MAX_LENGTH: usize = 2048;
 
-/// With this a client enrolls, once.
+/// A one-time token, with which a client enrolls.
 ///
-/// As text it is `insula1-` and, in base64url without padding: 16 bytes of the client's id, 32 of the CA's hash, 32 of
-/// the secret, and then the addresses with commas between them. `Debug` hides the secret, `Display` does not.
+/// Its text is `insula1-` and then, in base64url without padding: 16 bytes of the client's id, 32
+/// bytes of the CA's hash, 32 bytes of the secret, and the addresses, separated by commas. `Debug`
+/// hides the secret, `Display` does not.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EnrollmentToken {
-    /// Which client it makes of its holder.
+    /// The id of the client that its holder becomes.
     pub client: ClientId,
-    /// SHA-256 of the certificate of the agent's CA, in DER: an agent that can't show that one is another.
+    /// SHA-256, in DER, of the certificate of the agent's CA. An agent that can't show that
+    /// certificate is not the right one.
     pub ca: [u8; 32],
-    /// What the agent compares.
+    /// The secret, which the agent compares.
     pub secret: [u8; 32],
-    /// Where the agent may be reached: `HOST:PORT`, most likely first. May be empty.
+    /// The addresses of the agent, as `HOST:PORT`, the most likely one first. May be empty.
     pub addresses: Vec<String>,
 }
 
-/// The text is no token. It is not shown: it may be one with a typing error.
+/// The text is not a token. The error does not show it, because it may be a token with a typing
+/// error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a token: it begins with `{PREFIX}` and must be copied completely")]
 pub struct TokenParseError;

@@ -12,110 +12,110 @@ use crate::{
 /// A VPS as it should be: what the database keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VpsSpec {
-    /// Its id, which never changes.
+    /// The VPS's id, which never changes.
     pub id: VpsId,
-    /// Its name, unique on the host.
+    /// The VPS's name, unique on the host.
     pub name: VpsName,
-    /// The guest's host name.
+    /// The host name inside the guest.
     pub hostname: String,
-    /// The image that its root was cloned from.
+    /// The image that the VPS's root was cloned from.
     pub image: Fingerprint,
     /// The init that the image boots.
     pub init: InitKind,
-    /// The profile that its limits come from.
+    /// The profile that supplies the limits and features that the VPS does not set itself.
     pub profile: ProfileName,
-    /// Its limits: the profile's, replaced by its own where it has some.
+    /// The limits in effect: the profile's, replaced by the VPS's own where those are set.
     pub limits: Limits,
-    /// Its own limits, in place of the profile's.
+    /// The VPS's own limits. Where one is not set, the profile's applies.
     #[serde(default)]
     pub own_limits: Limits,
-    /// Its features: the profile's, or its own instead.
+    /// The features in effect: the VPS's own if they are set, otherwise the profile's.
     #[serde(default)]
     pub features: Features,
-    /// Its own features, in place of the profile's.
+    /// The VPS's own features. `None` means those of the profile.
     #[serde(default)]
     pub own_features: Option<Features>,
-    /// What happens when it crashes or the host boots: the profile's settings, replaced by its own where it has some.
+    /// The supervision in effect: the profile's, replaced by the VPS's own where that is set.
     #[serde(default)]
     pub supervision: Supervision,
-    /// Its own settings for that, in place of the profile's.
+    /// The VPS's own supervision. Where something is not set, the profile's applies.
     #[serde(default)]
     pub own_supervision: Supervision,
-    /// Its interfaces. Their addresses belong to the place.
+    /// The VPS's network interfaces. Their addresses are in `placement`.
     pub nics: Vec<Nic>,
-    /// Public keys that may log in as root.
+    /// Public keys whose owners may log in as root.
     pub ssh_keys: Vec<String>,
-    /// Whether it should run.
+    /// Whether the VPS should run.
     pub power: DesiredPower,
-    /// When it was created: seconds since 1970, UTC.
+    /// When the VPS was created, in seconds since 1970, UTC.
     pub created_at: i64,
-    /// The tenant that owns it.
+    /// The tenant that owns the VPS.
     #[serde(default)]
     pub tenant: Option<TenantName>,
-    /// Labels: what clients note about it, such as the id of a service in their own database.
+    /// Labels that clients have attached to the VPS.
     #[serde(default)]
     pub labels: Labels,
-    /// Whether it is protected from deletion.
+    /// Whether requests to delete the VPS are refused.
     #[serde(default)]
     pub delete_protection: bool,
-    /// Its suspension, if it is suspended.
+    /// The administrative hold on the VPS. Set while it is suspended.
     #[serde(default)]
     pub suspension: Option<Suspension>,
-    /// Set while it is in the trash.
+    /// Set while the VPS is in the trash.
     #[serde(default)]
     pub trash: Option<Trash>,
-    /// A number that grows with each change by a client, from which the etag is made.
+    /// The VPS's revision, which grows with each change and is the source of its etag.
     #[serde(default)]
     pub revision: u64,
-    /// Where it lives. Everything else stays the same when it moves.
+    /// Where the VPS lives. All other fields stay the same when it moves.
     pub placement: Placement,
 }
 
 impl VpsSpec {
-    /// Its interfaces, each with the addresses that it has where the VPS lives.
+    /// The VPS's interfaces, each with its addresses on the present host.
     pub fn placed_nics(&self) -> impl ExactSizeIterator<Item = PlacedNic<'_>> {
         self.nics.iter().map(|nic| PlacedNic { nic, addresses: self.placement.addresses_of(&nic.name) })
     }
 }
 
-/// An interface, and its addresses where the VPS lives.
+/// An interface, with its addresses on the host where the VPS lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlacedNic<'a> {
-    /// The interface.
+    /// The interface itself.
     pub nic: &'a Nic,
-    /// Its addresses in the network's range.
+    /// The interface's addresses, in the network's range.
     pub addresses: &'a [IpAddr],
 }
 
-/// An administrative hold, such as for an unpaid bill.
+/// An administrative hold on a VPS, such as for an unpaid bill.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspension {
-    /// The reason, for people.
+    /// The reason for the hold, for people.
     pub reason: String,
-    /// When it was suspended: milliseconds since 1970, UTC.
+    /// Since when the VPS has been suspended, in milliseconds since 1970, UTC.
     pub at_ms: i64,
-    /// Whether it should run again when the hold ends.
+    /// Whether the VPS should run again when the hold ends.
     pub was_running: bool,
 }
 
-/// The time of a VPS in the trash: milliseconds since 1970, UTC.
+/// When a VPS was moved to the trash and when it is purged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trash {
-    /// When it was moved there.
+    /// When it was moved to the trash, in milliseconds since 1970, UTC.
     pub deleted_at_ms: i64,
-    /// When it is removed for good.
+    /// When it will be removed for good, in milliseconds since 1970, UTC.
     pub expires_at_ms: i64,
 }
 
-/// A point in time of a VPS's root.
+/// A snapshot: a VPS's root as it was at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotInfo {
-    /// The VPS that it was taken of.
+    /// The VPS whose root it is.
     pub vps: VpsId,
-    /// Its name, unique among those of the VPS.
+    /// The snapshot's name, unique among those of the VPS.
     pub name: SnapshotName,
-    /// When: seconds since 1970, UTC.
+    /// When it was taken, in seconds since 1970, UTC.
     pub created_at: i64,
-    /// Bytes that only the snapshot holds, where the driver can tell.
+    /// Bytes that only the snapshot holds. `None` if the driver can't tell.
     pub size: Option<ByteSize>,
 }
