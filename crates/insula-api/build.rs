@@ -4,7 +4,7 @@ use prost::Message as _;
 use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Asked when it runs: checkouts that share a target directory share this program.
+    // Read at run time: checkouts that share a target directory also share this program.
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     println!("cargo::rerun-if-changed={}", root.display());
 

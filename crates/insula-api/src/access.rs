@@ -1,8 +1,8 @@
-//! Rights: the one table, and [`authorize`], the one function that reads it.
+//! Rights: the one table of who may call what, and [`authorize`], the one function that reads it.
 //!
-//! The agent asks before every call, on the unix socket as over the network, and again when it knows what the call is
-//! about; what is not in the table is refused. Guard and services only carry the answer out. `docs/access.md` tells the
-//! same in words.
+//! The agent asks before every call, on the unix socket as well as over the network. It asks again
+//! once it knows which object the call is about. Whatever is not in the table is refused. The guard
+//! and the services only carry out the answer. `docs/access.md` says the same in words.
 
 mod authorize;
 
@@ -13,69 +13,71 @@ use insula_types::Role;
 /// The one method that can be called without a certificate: it is how a client gets one.
 pub const OPEN_METHOD: &str = "/insula.v1.AccessService/EnrollClient";
 
-/// How far a right reaches.
+/// How far a role's right to call a method reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// The whole host.
     Host,
-    /// The tenant's own VPSes, and what is about them. All others are as if they were not there.
+    /// The caller's own VPSes, and what belongs to them. All others are hidden, as if they did not
+    /// exist.
     Own,
 }
 
-/// What a call does.
+/// The effect of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// It only looks.
     Read,
-    /// It changes something: once begun it is brought to its end, also when the caller is gone.
+    /// It changes something. Once begun it is completed, even if the caller is gone.
     Change,
-    /// It connects the caller with something for as long as both like.
+    /// It connects the caller with something until one side ends the connection.
     Session,
 }
 
-/// Who may call a method.
+/// A method of the API, and which roles may call it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Method {
-    /// As it is called: `/insula.v1.VpsService/GetVps`.
+    /// The path by which it is called: `/insula.v1.VpsService/GetVps`.
     pub path: &'static str,
-    /// What it does.
+    /// The effect of a call of this method.
     pub effect: Effect,
-    /// In the order of [`Role::ALL`].
+    /// The right of each role, in the order of [`Role::ALL`]. `None` means that the role may not
+    /// call it.
     rights: [Option<Scope>; Role::ALL.len()],
 }
 
 impl Method {
-    /// The method of a path.
+    /// Finds a method by its path.
     pub fn of(path: &str) -> Option<&'static Method> {
         METHODS.binary_search_by(|method| method.path.cmp(path)).ok().map(|found| &METHODS[found])
     }
 
-    /// How far this role's right to call it reaches; `None` where it has none.
+    /// How far this role's right to call the method reaches. `None` where the role may not call it.
     pub fn right(&self, role: Role) -> Option<Scope> {
         entry(self.rights, role)
     }
 
-    /// The name without its service.
+    /// The method's name without its service.
     pub fn name(&self) -> &'static str {
         self.path.rsplit('/').next().unwrap_or(self.path)
     }
 }
 
-/// What a call may ask for beyond itself, by a field or by the state of what it is about.
+/// Something that a call may ask for in addition, by a field or because of the state of its object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extra {
-    /// To start a VPS although it is suspended.
+    /// Starting a VPS although it is suspended.
     OverrideSuspension,
-    /// To open a feature to a VPS that neither it nor its profile has: features make walls lower.
+    /// Granting a VPS a feature that neither it nor its profile has. Features make walls lower.
     OpenFeature,
-    /// To give a device of the host to a VPS.
+    /// Giving a VPS a device of the host.
     GiveDevice,
-    /// To read or write files of a VPS that is suspended.
+    /// Reading or writing files of a suspended VPS.
     ReachSuspendedFiles,
 }
 
 impl Extra {
-    /// How far this role's right to it reaches; `None` where it has none.
+    /// How far this role's right to it reaches. `None` where the role has none.
     pub fn right(self, role: Role) -> Option<Scope> {
         EXTRAS.iter().find(|(extra, _)| *extra == self).and_then(|(_, rights)| entry(*rights, role))
     }
@@ -192,7 +194,7 @@ pub const METHODS: &[Method] = &[
     change ("/insula.v1.VpsService/UpdateVps",                            [ALL, ALL, ALL, ___, ___]),
 ];
 
-/// What may be asked for beyond a call.
+/// What a call may ask for in addition, and which roles have a right to it.
 #[rustfmt::skip]
 pub const EXTRAS: &[(Extra, [Option<Scope>; Role::ALL.len()])] = &[
     //                                                                super-admin  billing    viewer
@@ -234,7 +236,8 @@ mod tests {
         }
     }
 
-    /// What a client can't get as a stream it can't get in calls of their own.
+    /// A browser's session, which consists of several calls, needs the same right as the streaming
+    /// method.
     #[test]
     fn sessions_of_browsers_have_the_rights_of_all_sessions() {
         for (stream, alone) in [
@@ -249,7 +252,7 @@ mod tests {
         }
     }
 
-    /// What the words of the roles promise, whatever is added.
+    /// Checks what the words of each role promise, whatever methods are added.
     #[test]
     fn no_role_has_more_than_it_says() {
         for method in METHODS {

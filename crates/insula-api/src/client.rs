@@ -1,7 +1,8 @@
-//! The way to an agent.
+//! Connections from a client to an agent.
 //!
-//! On its host by a unix socket, from elsewhere by TLS 1.3 with a certificate on both sides. Who has none yet enrolls:
-//! the token says which CA the agent must have.
+//! A client on the agent's host uses a unix socket. From elsewhere it uses TLS 1.3, with a
+//! certificate on both sides. A client without a certificate enrolls first: its token says which CA
+//! the agent must have.
 
 mod line;
 mod tls;
@@ -33,41 +34,42 @@ use crate::v1::vps_service_client::VpsServiceClient;
 pub use line::{Line, refused_certificate};
 use line::{Noted, Refusal};
 
-/// Where an agent's socket is when nothing else is said.
+/// The path of an agent's socket by default.
 pub const DEFAULT_SOCKET: &str = "/run/insula/insulad.sock";
 
-/// The port of an agent in a URL that names none.
+/// The port of an agent by default, where a URL names none.
 pub const DEFAULT_PORT: u16 = 8443;
 
-/// The longest message that is accepted: more than 10,000 VPSes on one page.
+/// The longest message that a client accepts. More than 10,000 VPSes fit on one page.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
-/// How long a connection may take until it is there, names and TLS included.
+/// How long setting up a connection may take, name resolution and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often a connection that carries a call is asked whether it lives, and how long the answer may take.
+/// How often a connection that carries a call is probed, and how long the answer to a probe may
+/// take.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
-/// Where an agent listens, and how it knows us.
+/// The address of an agent, and how client and agent prove who they are.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Endpoint {
-    /// A unix socket of this host.
+    /// A unix socket of this host, by its path.
     Unix(PathBuf),
     /// TLS over TCP.
     Remote {
         /// `HOST:PORT`, as in a URL.
         authority: String,
-        /// The agent's CA, in PEM.
+        /// The certificate of the agent's CA, in PEM.
         ca_pem: String,
-        /// Our certificate, in PEM.
+        /// The client's own certificate, in PEM.
         certificate_pem: String,
-        /// Its private key, in PEM.
+        /// The private key of the client's certificate, in PEM.
         key_pem: String,
     },
 }
 
 impl fmt::Debug for Endpoint {
-    /// Without the key.
+    /// Leaves the private key out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(socket) => f.debug_tuple("Unix").field(socket).finish(),
@@ -76,48 +78,48 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// Why there is no connection.
+/// Why a client could not connect.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Nobody listens there, or not for us.
+    /// Nothing listens at the address, or it does not accept this client.
     #[error("failed to connect to the agent at {address}")]
     Unreachable {
-        /// Where.
+        /// The address that was tried.
         address: String,
-        /// The cause.
+        /// The error of the socket.
         #[source]
         source: io::Error,
     },
-    /// Who answers there can't show that it is the agent.
+    /// The server at the address can't prove that it is the agent.
     #[error("failed to verify the identity of the agent at {address}")]
     NotTheAgent {
-        /// Where.
+        /// The address that was tried.
         address: String,
-        /// The cause.
+        /// The error of TLS.
         #[source]
         source: rustls::Error,
     },
-    /// What we have to show, or to check the agent with, can't be used.
+    /// The client's credentials can't be used.
     #[error("failed to use {what} for the agent at {address}")]
     Credentials {
-        /// The address, the CA, our certificate, or its key.
+        /// Which of them: the address, the CA, the client's certificate, or its key.
         what: &'static str,
-        /// Of which agent.
+        /// The address of the agent that they are for.
         address: String,
-        /// The cause.
+        /// What is wrong with them.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
 }
 
 impl ConnectError {
-    /// Whether there may be an agent that this user may not talk to.
+    /// Whether an agent may be there that this user has no permission to talk to.
     pub fn is_permission_denied(&self) -> bool {
         matches!(self, Self::Unreachable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
     }
 }
 
-/// A connection to an agent. It reconnects by itself; copies share it.
+/// A connection to an agent. It reconnects by itself, and clones share it.
 #[derive(Debug, Clone)]
 pub struct Client {
     line: Line,
@@ -135,34 +137,34 @@ macro_rules! services {
 }
 
 services! {
-    /// VPSes.
+    /// The service for VPSes.
     vps: VpsServiceClient;
-    /// Snapshots.
+    /// The service for snapshots.
     snapshots: SnapshotServiceClient;
-    /// Images.
+    /// The service for images.
     images: ImageServiceClient;
-    /// Profiles.
+    /// The service for profiles.
     profiles: ProfileServiceClient;
-    /// Networks.
+    /// The service for networks.
     networks: NetworkServiceClient;
-    /// Pools.
+    /// The service for storage pools.
     storage: StorageServiceClient;
-    /// Operations.
+    /// The service for operations.
     operations: OperationServiceClient;
-    /// Events.
+    /// The service for events.
     events: EventServiceClient;
-    /// Files of VPSes.
+    /// The service for files inside VPSes.
     files: FileServiceClient;
-    /// What VPSes use.
+    /// The service for the usage of VPSes.
     usage: UsageServiceClient;
-    /// Clients, tokens, and the audit log.
+    /// The service for clients, tokens and the audit log.
     access: AccessServiceClient;
-    /// The host.
+    /// The service for the host.
     host: HostServiceClient;
 }
 
 impl Client {
-    /// Connects, once, at once.
+    /// Connects at once, without retries.
     pub async fn connect(endpoint: Endpoint) -> Result<Self, ConnectError> {
         match endpoint {
             Endpoint::Unix(socket) => Self::connect_to_socket(socket).await,
@@ -174,8 +176,8 @@ impl Client {
         }
     }
 
-    /// Connects without a certificate, only to get one: `pin` is the SHA-256 of the CA certificate that the agent must
-    /// have, in DER.
+    /// Connects without a certificate, only to enroll and so to get one. `pin` is the SHA-256 of
+    /// the CA certificate, in DER, that the agent must have.
     pub async fn connect_to_enroll(authority: &str, pin: [u8; 32]) -> Result<Self, ConnectError> {
         Self::connect_by_tls(authority, tls::config_to_enroll(pin)).await
     }
@@ -218,7 +220,8 @@ impl Client {
     }
 }
 
-/// The cause of the transport's error, which wraps that of the socket or of TLS several times.
+/// Finds the cause in an error of the transport, which wraps that of the socket or of TLS several
+/// times.
 fn connect_error(address: String, error: &tonic::transport::Error) -> ConnectError {
     if let Some(source) = tls::find_error(error) {
         return ConnectError::NotTheAgent { address, source: source.clone() };

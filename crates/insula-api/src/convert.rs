@@ -1,7 +1,7 @@
-//! Between the messages of the API and the types of Insula.
+//! Conversions between the messages of the API and the types of Insula.
 //!
-//! From types to messages is always possible. From messages to types is checked: an error names the field's path
-//! as `BadRequest` wants it.
+//! Types always convert to messages. Messages are checked as they convert to types: an error names
+//! the path of the field, as `BadRequest` wants it.
 
 mod access;
 mod event;
@@ -22,49 +22,49 @@ use std::str::FromStr;
 use crate::error::ApiError;
 use crate::v1;
 
-/// Reads a field of a request. `field` is its path.
+/// Parses a field of a request. `field` is its path.
 pub fn parse<T: FromStr<Err: Display>>(field: &str, text: &str) -> Result<T, ApiError> {
     text.parse().map_err(|error: T::Err| {
         let said = error.to_string();
-        // The errors of other libraries don't say what they are about.
+        // The errors of other libraries don't say which text they are about.
         let shown: String = text.chars().take(80).collect();
         let names_it = said.contains(&shown) || shown.is_empty();
         ApiError::invalid_field(field, if names_it { said } else { format!("invalid {shown:?}: {said}") })
     })
 }
 
-/// Reads a field of a request that may be absent: empty.
+/// Parses a field of a request that may be absent, that is empty.
 pub fn parse_optional<T: FromStr<Err: Display>>(field: &str, text: &str) -> Result<Option<T>, ApiError> {
     if text.is_empty() { Ok(None) } else { parse(field, text).map(Some) }
 }
 
-/// Reads a repeated field of a request.
+/// Parses each element of a repeated field of a request.
 pub fn parse_all<T: FromStr<Err: Display>>(field: &str, texts: &[String]) -> Result<Vec<T>, ApiError> {
     texts.iter().enumerate().map(|(index, text)| parse(&format!("{field}[{index}]"), text)).collect()
 }
 
-/// Reads a duration of a request: not negative.
+/// Converts a duration of a request, which must not be negative.
 pub fn duration(field: &str, duration: Duration) -> Result<std::time::Duration, ApiError> {
     let negative = || ApiError::invalid_field(field, "a duration must not be negative");
-    // Asked first: negating the least of all seconds would overflow.
+    // Checked first, because negating the smallest number of seconds would overflow.
     if duration.seconds < 0 {
         return Err(negative());
     }
     duration.try_into().map_err(|_| negative())
 }
 
-/// A time as the types have it: milliseconds since 1970, UTC.
+/// Converts a time in milliseconds since 1970, UTC.
 pub fn timestamp_ms(at_ms: i64) -> Timestamp {
     let nanos = i32::try_from(at_ms.rem_euclid(1000) * 1_000_000).unwrap_or(0); // below 10^9
     Timestamp { seconds: at_ms.div_euclid(1000), nanos }
 }
 
-/// A time as the types have it: seconds since 1970, UTC.
+/// Converts a time in seconds since 1970, UTC.
 pub fn timestamp(seconds: i64) -> Timestamp {
     Timestamp { seconds, nanos: 0 }
 }
 
-/// Features out of a request, checked. `field` is the path of the list.
+/// Converts and checks the features of a request. `field` is the path of the list.
 pub fn features(field: &str, words: Vec<String>) -> Result<Features, ApiError> {
     words
         .try_into()
@@ -77,7 +77,8 @@ impl From<&Features> for v1::FeatureList {
     }
 }
 
-/// What follows a crash or the host's boot, out of a request, checked. `field` is the path of the message, `supervision`.
+/// Converts and checks the supervision of a request. `field` is the path of the message,
+/// `supervision`.
 pub fn supervision(field: &str, message: v1::Supervision) -> Result<Supervision, ApiError> {
     let late = |error: String| ApiError::invalid_field(format!("{field}.autostart_delay"), error);
     let delay = message.autostart_delay.map(|delay| match (u32::try_from(delay.seconds), delay.nanos) {
@@ -133,7 +134,7 @@ macro_rules! states {
             }
         }
 
-        /// The state of a message; `None` where it is unspecified.
+        /// Converts the state of a message. `None` where it is unspecified.
         pub fn vps_state(state: v1::VpsState) -> Option<VpsState> {
             match state {
                 v1::VpsState::Unspecified => None,
@@ -149,7 +150,8 @@ states!(
 );
 
 impl From<&VpsSpec> for v1::Vps {
-    /// What the spec knows. What is observed (state, times, pid, usage, the host's interfaces) is left empty.
+    /// Takes what the spec knows. Whatever is observed (state, times, pid, usage, the host's
+    /// interfaces) stays empty.
     fn from(spec: &VpsSpec) -> Self {
         Self {
             id: spec.id.to_string(),
@@ -183,7 +185,7 @@ impl From<&VpsSpec> for v1::Vps {
     }
 }
 
-/// With what is usual where nothing is said.
+/// Fills in the defaults of what is not set.
 fn usual(supervision: Supervision) -> Supervision {
     supervision.or(&Supervision {
         on_crash: Some(CrashPolicy::default()),
@@ -193,7 +195,7 @@ fn usual(supervision: Supervision) -> Supervision {
     })
 }
 
-/// The etag of a revision: text without a meaning for others (AIP-154).
+/// The etag of a revision: a text without meaning for clients (AIP-154).
 pub fn etag(revision: u64) -> String {
     format!("r{revision}")
 }
@@ -209,7 +211,7 @@ impl From<&Suspension> for v1::Suspension {
 }
 
 impl From<PlacedNic<'_>> for v1::NetworkInterface {
-    /// Without the host's end, which is observed.
+    /// Leaves the host's end empty, because it is observed.
     fn from(PlacedNic { nic, addresses }: PlacedNic<'_>) -> Self {
         Self {
             name: nic.name.to_string(),
@@ -323,7 +325,8 @@ impl From<&OperationRecord> for v1::Operation {
     }
 }
 
-/// The error of an operation as the journal keeps it. What went wrong when it was taken back follows its causes.
+/// Converts the error of an operation as the journal keeps it. Errors of its undo follow its
+/// causes.
 pub fn recorded_error(failure: &Failure) -> ApiError {
     let reason = failure.reason.parse().unwrap_or(Reason::Internal);
     let mut messages = failure.messages.iter().cloned();

@@ -1,9 +1,9 @@
-//! Errors on their way from an agent to a person: what goes over the wire, and one [table] of codes.
+//! Errors on their way from an agent to a person: their form in messages, and one [table] of codes.
 //!
-//! An error is a `google.rpc.Status` (AIP-193). Its message is the whole chain, `failed to a: failed to b: c`, because
-//! that is all that a foreign client shows. Its details are `ErrorInfo` (a reason out of the table, domain
-//! `insula`, metadata that may hold a `hint`), `DebugInfo` (the chain, an entry for each error), and where they apply
-//! `BadRequest` and `PreconditionFailure`.
+//! An error is a `google.rpc.Status` (AIP-193). Its message is the whole chain, `failed to a:
+//! failed to b: c`, because a foreign client shows nothing else. Its details are `ErrorInfo` (a
+//! reason from the table, domain `insula`, metadata that may hold a `hint`), `DebugInfo` (one entry
+//! for each error of the chain) and, where they apply, `BadRequest` and `PreconditionFailure`.
 
 mod table;
 
@@ -18,7 +18,7 @@ use tonic_types::{
 
 use table::{exit_code_of, outside};
 
-/// The domain of all reasons.
+/// The domain of all reasons, as in `google.rpc.ErrorInfo.domain`.
 pub const DOMAIN: &str = "insula";
 
 /// The key of the hint in the metadata of `ErrorInfo`.
@@ -29,20 +29,21 @@ const HINT: &str = "hint";
 pub struct ApiError {
     /// The gRPC code.
     pub code: Code,
-    /// The text of a [`Reason`]; what else a newer agent says; empty where there is none.
+    /// The text of a [`Reason`], or of one that only a newer agent knows. Empty where there is
+    /// none.
     pub reason: Box<str>,
-    /// What was being done to what, then the causes, outermost first. Never empty.
+    /// First what was being done to what, then the causes, outermost first. Never empty.
     pub chain: Vec<String>,
-    /// More facts, for programs: keys in lowerCamelCase. The hint is one of them.
+    /// More facts for programs, with keys in lowerCamelCase. The hint is one of them.
     pub metadata: BTreeMap<String, String>,
     /// Which fields of the request are wrong.
     pub fields: Vec<FieldViolation>,
-    /// What has to change before this can be done.
+    /// What has to change before the request can succeed.
     pub preconditions: Vec<PreconditionViolation>,
 }
 
 impl ApiError {
-    /// An error without causes. The message says what was being done to what.
+    /// Makes an error without causes. The message says what was being done to what.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             code: outside(reason).code,
@@ -54,13 +55,14 @@ impl ApiError {
         }
     }
 
-    /// An error with all its sources.
+    /// Makes an error from another one and all its sources.
     pub fn from_error(reason: Reason, error: &dyn std::error::Error) -> Self {
         let sources = std::iter::successors(error.source(), |error| error.source());
         Self::new(reason, error.to_string()).with_causes(sources.map(ToString::to_string))
     }
 
-    /// A field of the request makes no sense. `field` is its path, such as `limits.memory_bytes`.
+    /// Makes an error about an invalid field of a request. `field` is its path, such as
+    /// `limits.memory_bytes`.
     pub fn invalid_field(field: impl Into<String>, description: impl Into<String>) -> Self {
         let description = description.into();
         let mut error = Self::new(Reason::InvalidArgument, description.clone());
@@ -68,40 +70,41 @@ impl ApiError {
         error
     }
 
-    /// With these causes, outermost first.
+    /// Adds causes, outermost first.
     pub fn with_causes(mut self, causes: impl IntoIterator<Item = String>) -> Self {
         self.chain.extend(causes);
         self
     }
 
-    /// With what a person could do about it: an imperative, or a command.
+    /// Adds a hint at what a person could do: an imperative, or a command.
     pub fn with_hint(self, hint: impl Into<String>) -> Self {
         self.with_metadata(HINT, hint)
     }
 
-    /// With one more fact for programs.
+    /// Adds one more fact for programs.
     pub fn with_metadata(mut self, key: &str, value: impl Into<String>) -> Self {
         self.metadata.insert(key.to_owned(), value.into());
         self
     }
 
-    /// With what has to change before this can be done: its type (such as `STATE`), of what, and how.
+    /// Adds something that has to change before the request can succeed: its type (such as
+    /// `STATE`), its subject, and the change.
     pub fn with_precondition(mut self, kind: &str, subject: &str, description: impl Into<String>) -> Self {
         self.preconditions.push(PreconditionViolation::new(kind, subject, description));
         self
     }
 
-    /// The reason, where it is one of the table.
+    /// The reason, if the table has it.
     pub fn reason(&self) -> Option<Reason> {
         self.reason.parse().ok()
     }
 
-    /// What a person could do about it.
+    /// The hint at what a person could do.
     pub fn hint(&self) -> Option<&str> {
         self.metadata.get(HINT).map(String::as_str)
     }
 
-    /// The exit code of the command.
+    /// The exit code with which the command ends.
     pub fn exit_code(&self) -> u8 {
         self.reason().map_or_else(|| exit_code_of(self.code), |reason| outside(reason).exit)
     }
@@ -145,9 +148,10 @@ impl ApiError {
         }
     }
 
-    /// The same with a chain that fits into the headers of HTTP/2, which carry the status of a call.
+    /// Shortens the chain until it fits into the headers of HTTP/2, which carry the status of a
+    /// call.
     fn cut_for_headers(mut self) -> Self {
-        /// The chain goes over the wire three times, once percent-encoded; gRPC's default limit is 8 KiB.
+        /// The chain is sent three times, once percent-encoded, and gRPC's default limit is 8 KiB.
         const MAX_CHAIN_BYTES: usize = 1200;
         let mut left = MAX_CHAIN_BYTES;
         for text in &mut self.chain {
@@ -160,7 +164,7 @@ impl ApiError {
     }
 }
 
-/// Cuts a text to at most `most` bytes, and says so.
+/// Cuts a text to at most `most` bytes, and marks that it was cut.
 fn cut(text: &mut String, most: usize) {
     if text.len() > most {
         let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
@@ -178,7 +182,7 @@ impl std::fmt::Display for ApiError {
 impl std::error::Error for ApiError {}
 
 impl From<ApiError> for Status {
-    /// Chains longer than the headers of HTTP/2 hold are cut.
+    /// Cuts chains that are longer than the headers of HTTP/2 can hold.
     fn from(error: ApiError) -> Status {
         let error = error.cut_for_headers();
         Status::with_error_details(error.code, error.message(), error.details())
@@ -187,14 +191,15 @@ impl From<ApiError> for Status {
 
 impl From<&ApiError> for pb::Status {
     fn from(error: &ApiError) -> pb::Status {
-        // The details of a call's status are this message, encoded.
+        // A call's status carries this encoded message as its details.
         let status = Status::with_error_details(error.code, error.message(), error.details());
         prost::Message::decode(status.details()).expect("encoded one line above")
     }
 }
 
 impl From<&Status> for ApiError {
-    /// A status that comes from no agent but from the transport becomes [`Reason::AgentUnreachable`].
+    /// A status that comes from the transport, and not from an agent, becomes
+    /// [`Reason::AgentUnreachable`].
     fn from(status: &Status) -> Self {
         let of_transport = matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled);
         if of_transport && status.details().is_empty() {

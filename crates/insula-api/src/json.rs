@@ -1,4 +1,4 @@
-//! Messages in the proto3 JSON mapping.
+//! Messages as JSON, in the mapping of proto3.
 
 use prost::{Message, Name};
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use crate::FILE_DESCRIPTOR_SET;
 
-/// What there is to know about our messages, and about the details of errors that are packed in them.
+/// The descriptors of our messages, and of the details that errors carry.
 static DESCRIPTORS: LazyLock<DescriptorPool> = LazyLock::new(|| {
     let mut pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).expect("compiled by the build script");
     let mut google = FileDescriptorSet::decode(tonic_types::pb::FILE_DESCRIPTOR_SET).expect("tested there");
@@ -16,10 +16,10 @@ static DESCRIPTORS: LazyLock<DescriptorPool> = LazyLock::new(|| {
     pool
 });
 
-/// A message as JSON: <https://protobuf.dev/programming-guides/json/>.
+/// Converts a message to JSON: <https://protobuf.dev/programming-guides/json/>.
 ///
-/// Enums by name, 64-bit integers as text, field names in lowerCamelCase. Fields without presence are always there, so that
-/// a script needs no special case for an empty list.
+/// Enums are written by name, 64-bit integers as text, and field names in lowerCamelCase. Fields
+/// without presence are always written, so that a script needs no special case for an empty list.
 pub fn to_json<M: Message + Name>(message: &M) -> serde_json::Value {
     let descriptor = DESCRIPTORS.get_message_by_name(&M::full_name()).expect("a message of our protos");
     let mut dynamic = DynamicMessage::new(descriptor);

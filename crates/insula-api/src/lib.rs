@@ -1,7 +1,6 @@
-//! The API of an agent: generated code, conversions, errors, client.
+//! The API of an agent for Rust: generated code, conversions, errors and a client.
 //!
-//! The contract itself is in `/proto`; what is here is how Rust speaks it. Knows nothing of how an agent
-//! does its work.
+//! The contract itself is in `/proto`. This crate knows nothing of how an agent does its work.
 
 pub mod access;
 pub mod client;
@@ -15,7 +14,7 @@ pub mod v1 {
     tonic::include_proto!("insula.v1");
 }
 
-/// The descriptors of all protos and what they import, encoded: for reflection and for JSON.
+/// The encoded descriptors of all protos and of what they import, for reflection and for JSON.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/insula.v1.bin"));
 
 pub use client::{Client, ConnectError, Endpoint};

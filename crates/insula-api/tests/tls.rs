@@ -1,4 +1,4 @@
-//! The client against servers that are the agent, and servers that only say so.
+//! The client against servers that are the agent, and against servers that only claim to be.
 
 use insula_api::client::refused_certificate;
 use insula_api::v1::host_service_server::{HostService, HostServiceServer};
@@ -20,7 +20,7 @@ impl HostService for Host {
     }
 }
 
-/// A CA as an agent has one.
+/// A CA such as an agent has.
 struct Authority {
     certificate: rcgen::Certificate,
     issuer: Issuer<'static, KeyPair>,
@@ -38,7 +38,7 @@ impl Authority {
         Sha256::digest(self.certificate.der()).into()
     }
 
-    /// A certificate and its key, in PEM.
+    /// Issues a certificate and its key, in PEM.
     fn issue(&self, name: &str, usage: ExtendedKeyUsagePurpose, years: i32) -> (String, String) {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.extended_key_usages = vec![usage];
@@ -48,7 +48,7 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 
-    /// Serves with a certificate for `name`, and says where.
+    /// Runs a server with a certificate for `name`, and returns its address.
     async fn serve(&self, name: &str, usage: ExtendedKeyUsagePurpose) -> String {
         let (certificate, key) = self.issue(name, usage, 100);
         let tls = ServerTlsConfig::new()
@@ -62,7 +62,7 @@ impl Authority {
         authority
     }
 
-    /// What a client of this CA connects with, with a certificate of `issuer`.
+    /// The endpoint for a client that trusts this CA and has a certificate of `issuer`.
     fn endpoint(&self, authority: &str, issuer: &Authority, years: i32) -> Endpoint {
         let (certificate_pem, key_pem) = issuer.issue("client", ExtendedKeyUsagePurpose::ClientAuth, years);
         let ca_pem = self.certificate.pem();
@@ -113,7 +113,7 @@ async fn who_is_not_the_agent_gets_no_call() {
 async fn a_refused_certificate_is_told_from_a_lost_connection() {
     let (authority, foreign) = (Authority::new(), Authority::new());
     let address = authority.serve("127.0.0.1", SERVER).await;
-    // The foreign CA has the same name, and another key.
+    // The foreign CA has the same name, but another key.
     for (issuer, years, alert) in [(&authority, 1, "CertificateExpired"), (&foreign, 100, "DecryptError")] {
         let client = Client::connect(authority.endpoint(&address, issuer, years)).await.unwrap();
         for _ in 0..3 {

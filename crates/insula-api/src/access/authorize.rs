@@ -1,69 +1,71 @@
-//! The one place where it is decided whether somebody may do something. Pure: table and facts in, decision out.
+//! Decides whether a requester may do something. Pure: table and facts in, decision out.
 
 use insula_types::{Reason, Requester, TenantName, VpsName};
 
 use crate::ApiError;
 use crate::access::{Extra, Method, OPEN_METHOD, Scope};
 
-/// What somebody wants to do.
+/// What the requester wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// To call a method.
+    /// Call a method.
     Call(&'static Method),
-    /// To get something that a call asks for beyond itself.
+    /// Get something that a call asks for in addition.
     Extra(Extra),
 }
 
-/// What it is to be done to.
+/// The object of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Object<'a> {
-    /// Something that belongs to the host; or the message has not been read yet.
+    /// Something that belongs to the host. Also used while the message has not been read yet.
     Host,
-    /// A VPS, or what belongs to it, such as a snapshot.
+    /// A VPS, or something that belongs to one, such as a snapshot.
     Vps {
-        /// Its name.
+        /// The name of the VPS.
         name: &'a VpsName,
-        /// Whose it is.
+        /// The tenant that owns the VPS.
         tenant: Option<&'a TenantName>,
     },
     /// An operation, about a VPS of this tenant or about none.
     Operation {
-        /// Whose VPS it is about.
+        /// The tenant that owns the VPS that the operation is about.
         tenant: Option<&'a TenantName>,
     },
-    /// An exec, console or push session that somebody has opened.
+    /// An exec, console or push session.
     Session {
         /// The client that opened it.
         opened_by: &'a Requester,
     },
 }
 
-/// The answer.
+/// The answer of [`authorize`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision<'a> {
-    /// It may be done.
+    /// The requester may do it.
     Allowed {
-        /// Where there is one, lists show what is this tenant's, and nothing else.
+        /// If set, lists must show only what belongs to this tenant.
         within: Option<&'a TenantName>,
     },
-    /// It may not be done.
+    /// The requester may not do it, and may know why.
     Forbidden(Refusal),
-    /// The object is as if it were not there: the answer is the same as for a name that nobody has.
+    /// The requester must not learn that the object exists: the answer is the same as for an
+    /// unknown name.
     Hidden,
 }
 
-/// Why something may not be done, for programs and for people.
+/// Why a requester may not do something, for programs and for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The word of the table of errors.
+    /// The reason, as in the table of errors.
     pub reason: Reason,
-    /// What may not be done.
+    /// What the requester may not do.
     pub message: String,
     /// What a person could do about it.
     pub hint: Option<String>,
 }
 
-/// Whether the requester may do this to that. Without a requester it is a stranger: a caller that has proven nothing.
+/// Decides whether the requester may apply this action to this object. `None` stands for a
+/// stranger: a caller that has proven no identity.
 pub fn authorize<'a>(requester: Option<&'a Requester>, action: Action, object: Object<'_>) -> Decision<'a> {
     let Some(requester) = requester else { return authorize_stranger(action) };
     let right = match action {
@@ -90,7 +92,8 @@ fn authorize_stranger(action: Action) -> Decision<'static> {
 }
 
 impl Refusal {
-    /// The refusal for a caller that has not proven its identity, even of methods that don't exist.
+    /// The answer to a caller that has proven no identity. It is the same for objects that do not
+    /// exist.
     pub fn of_stranger() -> Self {
         Self {
             reason: Reason::Unauthenticated,
@@ -101,7 +104,8 @@ impl Refusal {
 }
 
 impl Object<'_> {
-    /// Whether it is there for the requester. A requester without a tenant sees everything but others' sessions.
+    /// Whether the requester may know of the object. A requester without a tenant sees everything
+    /// but the sessions of other clients.
     fn is_visible(self, requester: &Requester) -> bool {
         match self {
             Self::Host => true,
@@ -167,8 +171,8 @@ mod tests {
         Requester { name: role.to_string(), role, tenant, peer: "192.0.2.1:1".to_owned() }
     }
 
-    /// What the table says, and whose the object is, is all that counts: every role, every action, and objects of the
-    /// own tenant, of another and of none.
+    /// Only the table and the owner of the object count: tries every role with every action, on
+    /// objects of the requester's tenant, of another tenant and of none.
     #[test]
     fn every_role_on_every_object() {
         let (acme, other, web1): (TenantName, TenantName, VpsName) =
@@ -240,7 +244,7 @@ mod tests {
         }
     }
 
-    /// The words that a client branches on, and those that a person reads.
+    /// Compares the reasons that a client branches on, and the messages that a person reads.
     #[test]
     fn refusals_say_why() {
         let web1: VpsName = "web1".parse().unwrap();

@@ -1,7 +1,8 @@
-//! The connection of a client, which remembers why the agent has ended it.
+//! A client's connection, which remembers why the agent ended it.
 //!
-//! With TLS 1.3 a client hears only after the handshake that its certificate was refused, and HTTP/2 makes a lost
-//! connection of that. Who asks must be told the one from the other: only a lost connection is worth another try.
+//! With TLS 1.3 a client learns only after the handshake that its certificate was refused, and
+//! HTTP/2 reports that as a lost connection. The two must be told apart, because only a lost
+//! connection is worth a retry.
 
 use insula_types::Reason;
 use std::error::Error;
@@ -21,18 +22,18 @@ use crate::error::ApiError;
 /// The key of the alert in the metadata of `ErrorInfo`.
 const ALERT: &str = "alert";
 
-/// The alert of TLS, such as `CertificateExpired`, with which the agent refused this client's certificate, if a call has failed
-/// for that.
+/// The TLS alert, such as `CertificateExpired`, with which the agent refused this client's
+/// certificate. `None` if the call failed for another reason.
 pub fn refused_certificate(status: &Status) -> Option<String> {
     ApiError::from(status).metadata.remove(ALERT)
 }
 
-/// Why the agent has ended a connection, where it has said so.
+/// Why the agent ended a connection, if it said so.
 #[derive(Debug, Clone, Default)]
 pub struct Refusal(Arc<Mutex<Option<rustls::AlertDescription>>>);
 
 impl Refusal {
-    /// A new connection, a new chance.
+    /// Forgets the reason, when a new connection begins.
     pub fn forget(&self) {
         self.set(None);
     }
@@ -41,7 +42,7 @@ impl Refusal {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = alert;
     }
 
-    /// What an error of the transport means.
+    /// Turns an error of the transport into one that says what it means.
     fn explain(&self, error: tonic::transport::Error) -> Box<dyn Error + Send + Sync> {
         match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             None => error.into(),
@@ -59,7 +60,8 @@ impl Refusal {
     }
 }
 
-/// A connection to an agent, for the generated clients. It reconnects by itself; copies share it.
+/// A connection to an agent, for the generated clients. It reconnects by itself, and clones share
+/// it.
 #[derive(Debug, Clone)]
 pub struct Line {
     channel: Channel,
@@ -67,7 +69,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// A connection whose streams note their ends in `refusal`.
+    /// Makes a connection from a channel whose streams note in `refusal` why they ended.
     pub fn new(channel: Channel, refusal: Refusal) -> Self {
         Self { channel, refusal }
     }
@@ -88,7 +90,7 @@ impl Service<Request<Body>> for Line {
     }
 }
 
-/// A stream of TLS that notes with what alert it ends.
+/// A TLS stream that notes the alert with which it ends.
 pub struct Noted<S> {
     stream: S,
     refusal: Refusal,
@@ -96,7 +98,7 @@ pub struct Noted<S> {
 }
 
 impl<S> Noted<S> {
-    /// A stream that has just been set up.
+    /// Wraps a stream that has just been set up.
     pub fn new(stream: S, refusal: Refusal) -> Self {
         refusal.forget();
         Self { stream, refusal, failed_write: None }
@@ -110,8 +112,9 @@ impl<S: AsyncRead + Unpin> Noted<S> {
         }
     }
 
-    /// The result of a write. What is written to a connection that the agent has ended may fail before we have read why:
-    /// then it fails when we have. The end can be read in any case, so that does not wait for ever.
+    /// The result of a write. A write to a connection that the agent has ended may fail before the
+    /// reason has been read. The error is then held back until it has been. The end of the stream
+    /// can always be read, so this does not wait for ever.
     fn poll_written<T>(&mut self, context: &mut Context<'_>, written: io::Result<T>) -> Poll<io::Result<T>> {
         let error = match written {
             Ok(written) => return Poll::Ready(Ok(written)),

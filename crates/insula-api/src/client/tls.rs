@@ -1,4 +1,4 @@
-//! TLS 1.3 with an agent: its own CA, and no other, vouches for it.
+//! TLS 1.3 with an agent. Only the agent's own CA can vouch for it.
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -13,7 +13,7 @@ use tonic::transport::Uri;
 
 use super::ConnectError;
 
-/// Why TLS can't be set up; what agent it is for is not known here.
+/// Why TLS can't be set up. Which agent it was for is not known here.
 pub struct SetupError {
     what: &'static str,
     source: Box<dyn Error + Send + Sync>,
@@ -24,7 +24,7 @@ impl SetupError {
         Self { what, source: source.into() }
     }
 
-    /// The error with the agent's address.
+    /// Adds the agent's address to the error.
     pub fn at(self, address: &str) -> ConnectError {
         ConnectError::Credentials { what: self.what, address: address.to_owned(), source: self.source }
     }
@@ -32,19 +32,19 @@ impl SetupError {
 
 const ADDRESS: &str = "the address";
 
-/// Where an agent listens, taken apart.
+/// The parts of an agent's address.
 #[derive(Clone)]
 pub struct Address {
-    /// A name, or an IP address without brackets.
+    /// A host name, or an IP address without brackets.
     pub host: String,
     /// The port.
     pub port: u16,
-    /// What its certificate must be for.
+    /// The name that the agent's certificate must be valid for.
     pub server_name: ServerName<'static>,
 }
 
 impl Address {
-    /// Reads `HOST:PORT`.
+    /// Parses `HOST:PORT`.
     pub fn parse(authority: &str) -> Result<Self, SetupError> {
         let wrong = |rule: &str| SetupError::new(ADDRESS, format!("invalid address {authority:?}: {rule}"));
         let parsed: tonic::codegen::http::uri::Authority =
@@ -57,7 +57,7 @@ impl Address {
     }
 }
 
-/// The transport without TLS, which the connector sees to. Requests say `https` nevertheless.
+/// The transport of gRPC, with TLS left to the connector. Requests say `https` nevertheless.
 pub fn transport(authority: &str) -> Result<tonic::transport::Endpoint, SetupError> {
     let origin: Uri =
         format!("https://{authority}").parse().map_err(|error| SetupError::new(ADDRESS, error))?;
@@ -65,7 +65,7 @@ pub fn transport(authority: &str) -> Result<tonic::transport::Endpoint, SetupErr
     Ok(transport.map_err(|error| SetupError::new(ADDRESS, error))?.origin(origin))
 }
 
-/// How to talk as a client that has a certificate.
+/// The TLS configuration of a client that has a certificate.
 pub fn config(ca_pem: &str, certificate_pem: &str, key_pem: &str) -> Result<ClientConfig, SetupError> {
     const CERTIFICATE: &str = "our certificate";
     let certificates = |what, pem: &str| -> Result<Vec<_>, _> {
@@ -85,7 +85,8 @@ pub fn config(ca_pem: &str, certificate_pem: &str, key_pem: &str) -> Result<Clie
     Ok(config)
 }
 
-/// How to talk to an agent of which only the SHA-256 of its CA certificate is known.
+/// The TLS configuration for enrolling, when only the SHA-256 of the agent's CA certificate is
+/// known.
 pub fn config_to_enroll(pin: [u8; 32]) -> ClientConfig {
     let mut config = builder()
         .dangerous() // the verifier is the usual one, once it has found the CA
@@ -105,7 +106,8 @@ fn builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
         .expect("the provider has cipher suites of TLS 1.3")
 }
 
-/// Checks that a server has a certificate of one of these CAs, for its name, and for servers.
+/// Checks that a server's certificate was issued by one of these CAs, for its name and for use by
+/// servers.
 fn verifier(
     authorities: Vec<CertificateDer<'static>>,
 ) -> Result<Arc<WebPkiServerVerifier>, Box<dyn Error + Send + Sync>> {
@@ -116,7 +118,8 @@ fn verifier(
     Ok(WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build()?)
 }
 
-/// Checks that a server has a certificate of the CA whose certificate has this SHA-256; the server sends that, too.
+/// Checks that a server's certificate was issued by the CA whose certificate has this SHA-256. The
+/// server sends the CA certificate, too.
 #[derive(Debug)]
 struct PinnedAuthority {
     pin: [u8; 32],
@@ -162,10 +165,11 @@ impl ServerCertVerifier for PinnedAuthority {
     }
 }
 
-/// The TLS error that caused another one.
+/// Finds the error of TLS in the sources of another error.
 pub fn find_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     std::iter::successors(Some(error), |error| (*error).source()).find_map(|error| {
-        // An io::Error is transparent: what it holds is not its source, but the source of that is.
+        // An io::Error is transparent: its source is not the error that it holds, but the source of
+        // that.
         let held = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
         let held = held.and_then(|held| held.downcast_ref());
         held.or_else(|| error.downcast_ref())

@@ -1,4 +1,4 @@
-//! Clients, their roles, and the audit log.
+//! Conversions of clients, roles and entries of the audit log.
 
 use insula_types::{AuditEntry, AuditLine, ClientRecord, Role};
 
@@ -17,7 +17,7 @@ impl From<Role> for v1::Role {
     }
 }
 
-/// The role of a message; `None` where it is unspecified.
+/// Converts the role of a message. `None` where it is unspecified.
 pub fn role(role: v1::Role) -> Option<Role> {
     Role::ALL.into_iter().find(|known| v1::Role::from(*known) == role)
 }

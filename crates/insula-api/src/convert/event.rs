@@ -1,4 +1,4 @@
-//! Events.
+//! Conversions of events.
 
 use insula_types::{AccessChange, Event, EventBody, EventRecord, LimitKind};
 

@@ -1,4 +1,4 @@
-//! Files of a VPS.
+//! Conversions of files inside VPSes, and of the items of transfers.
 
 use insula_files::{Entry, EntryKind, Item, Skip};
 
@@ -7,7 +7,7 @@ use crate::error::ApiError;
 use crate::v1;
 use crate::v1::file_item::Item as Message;
 
-/// A path as a text and, where it is none, as bytes.
+/// The two fields for a path: as text and, where it isn't UTF-8, as bytes.
 pub fn path_fields(path: &[u8]) -> (String, Vec<u8>) {
     match str::from_utf8(path) {
         Ok(text) => (text.to_owned(), vec![]),
@@ -15,7 +15,7 @@ pub fn path_fields(path: &[u8]) -> (String, Vec<u8>) {
     }
 }
 
-/// The path that two fields stand for.
+/// The path that the two fields stand for.
 pub fn path_of(text: &str, bytes: &[u8]) -> Vec<u8> {
     if bytes.is_empty() { text.as_bytes().to_vec() } else { bytes.to_vec() }
 }
@@ -59,13 +59,14 @@ impl From<Entry> for v1::FileEntry {
     }
 }
 
-/// What is not in a stream.
+/// Converts a file that a transfer skips, with the reason.
 pub fn skip(path: &[u8], why: &Skip) -> v1::FileSkip {
     let (path, path_bytes) = path_fields(path);
     v1::FileSkip { path, path_bytes, reason: why.reason(), failed: why.is_failure() }
 }
 
-/// A piece of a transfer out of a message. The writer checks what it says.
+/// Converts an item of a transfer from a message. The content is checked by the code that writes
+/// it.
 pub fn file_item(message: v1::FileItem) -> Result<Item, ApiError> {
     let unknown = || ApiError::invalid_field("items", "there is an item of a kind that is not known");
     Ok(match message.item.ok_or_else(unknown)? {

@@ -1,4 +1,5 @@
-//! Limits, by their table in `insula-types`. What is here is which field of the message has which limit.
+//! Conversions of limits. The table of limits is in `insula-types`; this file says which field of
+//! the message each one has.
 
 use insula_types::{Limit, Limits, LimitsError};
 
@@ -13,7 +14,8 @@ macro_rules! fields {
             }
         }
 
-        /// Puts the amount of a limit into a message, or takes it away. What does not fit the field is taken away.
+        /// Sets the amount of a limit in a message, or clears it. An amount that does not fit the
+        /// field clears it, too.
         pub fn set_amount(message: &mut v1::Limits, limit: Limit, amount: Option<u64>) {
             match limit {
                 $(Limit::$limit => message.$field = amount.and_then(|amount| amount.try_into().ok()),)*
@@ -31,7 +33,7 @@ fields! {
     Disk disk_bytes;
 }
 
-/// Limits out of a request, checked. `field` is the path of the message, `limits`.
+/// Converts and checks the limits of a request. `field` is the path of the message, `limits`.
 pub fn limits(field: &str, message: v1::Limits) -> Result<Limits, ApiError> {
     let mut limits = Limits::default();
     Limit::ALL.iter().for_each(|limit| limits.set(*limit, amount(&message, *limit)));
@@ -79,7 +81,7 @@ mod tests {
             let message = v1::Limits::from(&types);
             assert_eq!(amount(&message, limit), Some(limit.row().most), "{limit:?}");
             assert_eq!(limits("limits", message).unwrap(), types, "{limit:?}");
-            // The field is the one that the table names.
+            // The field must be the one that the table names.
             let dynamic = DynamicMessage::decode(descriptor(), &*message.encode_to_vec()).unwrap();
             let named: Vec<_> = dynamic.fields().map(|(field, _)| field.name().to_owned()).collect();
             assert_eq!(named, [limit.row().field]);

@@ -1,25 +1,26 @@
-//! How each [`Reason`] shows outside: the one table. `docs/errors.md` is made of it.
+//! The one table that says how each [`Reason`] shows outside. `docs/errors.md` is generated from
+//! it.
 
 use insula_types::Reason;
 use tonic::Code;
 
 /// The exit codes of the command.
 pub mod exit {
-    /// Failed on the way.
+    /// The request failed on the way.
     pub const FAILED: u8 = 1;
-    /// Asked for what makes no sense.
+    /// The command line makes no sense.
     pub const USAGE: u8 = 2;
-    /// Not found.
+    /// The object was not found.
     pub const NOT_FOUND: u8 = 3;
-    /// Refused by state or policy.
+    /// The request was refused because of state or policy.
     pub const REFUSED: u8 = 4;
-    /// No permission.
+    /// The caller has no permission.
     pub const PERMISSION: u8 = 5;
     /// The agent can't be reached.
     pub const UNREACHABLE: u8 = 6;
-    /// The guest has the program but can't execute it: as in a shell.
+    /// The guest has the program but can't execute it, as in a shell.
     pub const NOT_EXECUTABLE: u8 = 126;
-    /// The guest has no such program: as in a shell.
+    /// The guest has no such program, as in a shell.
     pub const NO_COMMAND: u8 = 127;
 }
 
@@ -28,28 +29,28 @@ pub mod exit {
 pub enum Remedy {
     /// Send the request again as it is, with its request id.
     Repeat,
-    /// The same, but after a while.
+    /// Send the request again, but after a while.
     Later,
     /// Change the request.
     Fix,
-    /// Read what is there now, and decide again.
+    /// Read the present state, and decide again.
     Read,
     /// Tell a person.
     Person,
 }
 
-/// How a reason shows outside.
+/// How a reason shows outside the agent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outside {
-    /// The code of the call, or of the error of an operation.
+    /// The gRPC code of the call, or of the error of an operation.
     pub code: Code,
     /// The exit code of the command.
     pub exit: u8,
-    /// What a program should do.
+    /// What a program that meets the error should do.
     pub remedy: Remedy,
 }
 
-/// The one table.
+/// The row of a reason.
 pub(super) fn outside(reason: Reason) -> Outside {
     use Reason::*;
     use Remedy::*;
@@ -98,7 +99,8 @@ pub fn remedy(reason: Reason) -> Remedy {
     outside(reason).remedy
 }
 
-/// The exit code for errors that don't come out of the table: from a proxy, or from a newer agent.
+/// The exit code of an error whose reason is not in the table, because it comes from a proxy or a
+/// newer agent.
 pub(super) fn exit_code_of(code: Code) -> u8 {
     match code {
         Code::InvalidArgument | Code::OutOfRange => exit::USAGE,
@@ -159,7 +161,7 @@ What to do:
         page
     }
 
-    /// `NotFound` as gRPC writes it: `NOT_FOUND`.
+    /// A code's name as gRPC writes it: `NotFound` is `NOT_FOUND`.
     fn constant_case(name: &str) -> String {
         name.chars().enumerate().fold(String::new(), |mut text, (at, letter)| {
             if at > 0 && letter.is_ascii_uppercase() {
@@ -192,7 +194,8 @@ What to do:
         }
     }
 
-    /// gRPC tells clients to repeat what is UNAVAILABLE: it must be true then, and of nothing else.
+    /// gRPC tells clients to retry calls that fail with UNAVAILABLE. A retry must help for these
+    /// reasons, and for no others.
     #[test]
     fn what_is_to_be_repeated_is_unavailable() {
         for reason in Reason::ALL {
