@@ -1,4 +1,4 @@
-//! The settings: defaults, then the file, then the flags.
+//! The agent's settings: the defaults, overridden by the file, overridden by the flags.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Args;
 use insula_engine::Settings;
 
-/// Where the file is when nothing else is said. It need not be there.
+/// The path of the settings by default. The file may be absent.
 const DEFAULT_FILE: &str = "/etc/insula/agent.yaml";
 
 /// What can be set on the command line.
@@ -27,7 +27,7 @@ pub struct Flags {
     listen: Option<SocketAddr>,
 }
 
-/// The settings, checked.
+/// Loads and checks the settings.
 pub fn load(flags: &Flags) -> anyhow::Result<Settings> {
     let mut settings = match &flags.config {
         Some(path) => read(path)?,
@@ -90,7 +90,7 @@ mod tests {
         }
     }
 
-    /// The keys that a mapping may have: serde lists them when it meets another.
+    /// The keys that a mapping may have. serde lists them when it meets an unknown one.
     fn keys(mapping: &str) -> Vec<String> {
         let text = if mapping.is_empty() { "none: 1".to_owned() } else { format!("{mapping}: {{none: 1}}") };
         let error = format!("{:#}", parse(&text).unwrap_err());
@@ -104,7 +104,7 @@ mod tests {
         let (_, rest) = text.split_once("```yaml\n").unwrap();
         let (example, _) = rest.split_once("```").unwrap();
         assert_eq!(format!("{:?}", parse(example).unwrap()), format!("{:?}", Settings::default()));
-        // Those without a default stand there as comments.
+        // Keys without a default are in the example as comments.
         let full = example.replace("\n#", "\n").replace("\n  #", "\n  ");
         let mappings =
             ["pool", "network", "tls", "access", "grpc_web", "reboots"].map(|mapping| (mapping, "  "));

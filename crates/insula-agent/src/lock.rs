@@ -1,4 +1,4 @@
-//! One agent for a state directory.
+//! The lock that lets only one agent use a state directory.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
@@ -11,14 +11,14 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-/// The lock on a state directory: held until dropped, and gone with the process in any case.
+/// The lock on a state directory. It is held until dropped, and ends with the process in any case.
 #[derive(Debug)]
 pub struct StateLock {
     _file: File,
 }
 
 impl StateLock {
-    /// Makes the directory if it is not there, and takes it.
+    /// Creates the directory if it does not exist, and takes the lock.
     pub fn take(state_dir: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(state_dir)
             .with_context(|| format!("failed to make the state directory {}", state_dir.display()))?;
@@ -42,7 +42,8 @@ impl StateLock {
                     owner.trim(),
                     state_dir.display()
                 );
-                // A program that the dead agent was about to run has the lock until it is executed.
+                // A program that the dead agent was about to run holds the lock until it is
+                // executed.
                 await_lock(&file, GRACE).with_context(|| {
                     format!(
                         "failed to lock {}, which is still locked for process {}",
@@ -59,10 +60,10 @@ impl StateLock {
     }
 }
 
-/// How long the lock of a dead agent is waited for. It takes some milliseconds.
+/// How long to wait for the lock of an agent that has died. It usually takes some milliseconds.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Waits for the lock. A thread does, as the kernel knows no deadline for that.
+/// Waits for the lock on a thread of its own, because flock(2) has no deadline.
 fn await_lock(file: &File, grace: Duration) -> anyhow::Result<()> {
     let (sender, receiver) = mpsc::channel();
     let same_lock = file.try_clone()?;
@@ -71,7 +72,8 @@ fn await_lock(file: &File, grace: Duration) -> anyhow::Result<()> {
     Ok(locked.with_context(|| format!("a program that it has begun still has it after {grace:?}"))??)
 }
 
-/// Whether there is no such process any more. What is no number tells nothing.
+/// Whether the process with this pid has ended. `false` for a text that is not a number, which says
+/// nothing.
 fn has_ended(pid: &str) -> bool {
     let pid = pid.parse().ok().and_then(Pid::from_raw);
     pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
@@ -100,7 +102,7 @@ mod tests {
         second.join().unwrap().unwrap();
     }
 
-    /// `/proc/locks` has a line with an arrow for each process that waits: proc_locks(5).
+    /// `/proc/locks` has a line with an arrow for each waiting process: proc_locks(5).
     fn is_waited_for(path: &Path) -> bool {
         let inode = format!(":{} ", path.metadata().unwrap().ino());
         let locks = std::fs::read_to_string("/proc/locks").unwrap();

@@ -1,7 +1,7 @@
 //! `insulad`: the agent of a host.
 //!
-//! Thin: it reads the settings, takes the state directory for itself, opens the engine, and serves it over gRPC. When
-//! it ends, guests run on.
+//! A thin program: it reads the settings, takes the lock on the state directory, opens the engine,
+//! and serves it over gRPC. Guests go on running when the agent ends.
 
 mod config;
 mod lock;
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What the person can do, where the engine knows.
+/// The hint of an engine's error, if it has one.
 fn hint(error: &anyhow::Error) -> Option<String> {
     let known = error.downcast_ref::<insula_engine::EngineError>()?;
     known.hint_text().map(str::to_owned)
@@ -72,7 +72,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         anyhow::bail!("insulad makes namespaces, mounts and networks: it must run as root");
     }
-    // Files of ours are for root alone, also before their mode is set.
+    // Files of the agent are for root alone, even before their mode is set.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     raise_descriptor_limit();
     let lock = StateLock::take(&settings.state_dir)?;
@@ -91,7 +91,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     result
 }
 
-/// Each connection of a client is a descriptor: as many as root has allowed, not what shells begin with.
+/// Raises the limit on descriptors to what root has allowed, because each client's connection needs
+/// one.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(errno) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
@@ -99,7 +100,7 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// Takes everything down but the data. The pools come last, when no task uses them any longer.
+/// Removes everything but the data. Pools come last, when no task uses them any longer.
 fn teardown(runtime: tokio::runtime::Runtime, settings: Settings) -> anyhow::Result<()> {
     let run_dir = settings.run_dir.clone();
     let pools = runtime.block_on(async { Engine::open(settings).await?.teardown().await })?;
@@ -115,12 +116,12 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let engine = Engine::open(settings).await?;
     let listener = server::listen(&socket)?;
     let network = Network::open(engine.settings()).await?;
-    // Also without a network: a signal that has no handler ends the agent.
+    // Needed even without a network: a signal without a handler would end the agent.
     let hangup = signal(SignalKind::hangup()).context("failed to wait for SIGHUP")?;
     let identity = network.as_ref().map(|network| network.identity.clone());
     let rotation = tokio::spawn(rotate(identity, hangup));
     tracing::info!(socket = %socket.display(), vpses = engine.vpses().len(), "serving");
-    // Under systemd only; elsewhere nobody listens.
+    // Only systemd listens for this.
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::debug!("no readiness message: {error}");
     }
@@ -132,7 +133,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Until somebody ends the agent.
+/// Waits until somebody ends the agent.
 async fn ended() {
     let (Ok(mut terminate), Ok(mut interrupt)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
@@ -145,7 +146,7 @@ async fn ended() {
     }
 }
 
-/// Replaces the server's certificate in time, and whenever somebody asks for it by SIGHUP.
+/// Replaces the server's certificate before it expires, and whenever the agent gets SIGHUP.
 async fn rotate(identity: Option<Arc<Identity>>, mut hangup: Signal) {
     const DAY: Duration = Duration::from_secs(24 * 3600);
     let mut daily = tokio::time::interval(DAY);
@@ -163,7 +164,7 @@ async fn rotate(identity: Option<Arc<Identity>>, mut hangup: Signal) {
     }
 }
 
-/// For people on a terminal, as JSON elsewhere.
+/// Logs as text on a terminal, as JSON elsewhere.
 fn start_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

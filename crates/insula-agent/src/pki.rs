@@ -1,8 +1,9 @@
 //! The agent's own certificate authority.
 //!
-//! Its certificate and key are in `<state_dir>/pki/`, made when they are needed first: `ca.pem`, which may be given to
-//! anybody, and `ca.key`, which nobody may have. What it issues is for this agent alone: certificates of its server, whose
-//! keys are never on disk, and of its clients, whose keys it never sees.
+//! The CA's certificate and key are in `<state_dir>/pki/`, and are created when they are first
+//! needed: `ca.pem`, which is public, and `ca.key`, which is secret. The CA issues certificates for
+//! this agent alone: for its server, whose keys are never on disk, and for its clients, whose keys
+//! it never sees.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -21,20 +22,20 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use sha2::{Digest, Sha256};
 
-/// How long the CA lives.
+/// How long the CA's certificate is valid.
 const AUTHORITY_LIFE: Duration = days(20 * 365);
-/// How long a certificate of the server lives.
+/// How long a certificate of the server is valid.
 pub const SERVER_LIFE: Duration = days(90);
-/// More than any request for a certificate needs.
+/// The maximum size of a certificate request, which is more than any needs.
 const MAX_REQUEST_BYTES: usize = 16 << 10;
-/// How long ago certificates begin, for clients whose clocks are slow.
+/// How far in the past the validity of certificates begins, for clients whose clocks are slow.
 const CLOCK_SKEW: Duration = Duration::from_secs(3600);
 
 const fn days(days: u64) -> Duration {
     Duration::from_secs(days * 24 * 3600)
 }
 
-/// Why there is no CA, or no certificate.
+/// Why the CA can't be used, or can't issue a certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
     /// A file can't be read or written.
@@ -42,24 +43,24 @@ pub enum PkiError {
     File {
         /// What was being done.
         doing: &'static str,
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The cause.
+        /// The error of the system call.
         #[source]
         source: io::Error,
     },
-    /// A file is not what it must be.
+    /// A file does not have the content that it must have.
     #[error("failed to use {} as the CA's: it is damaged, or does not belong to the other file; restore both from a backup", path.display())]
     Damaged {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
     },
-    /// A certificate can't be made.
+    /// A certificate can't be issued.
     #[error("failed to make a certificate for {subject}")]
     Issue {
         /// The subject of the certificate.
         subject: String,
-        /// The cause.
+        /// The error of the library.
         #[source]
         source: rcgen::Error,
     },
@@ -68,20 +69,21 @@ pub enum PkiError {
     Key(#[source] rustls::Error),
 }
 
-/// A client's request for a certificate: that it has a key pair, and which.
+/// A client's request for a certificate. It proves that the client has a key pair, and says which.
 #[derive(Debug)]
 pub struct CertificateRequest {
     request: CertificateSigningRequestParams,
 }
 
 impl CertificateRequest {
-    /// Reads PKCS #10 in PEM, and checks that its sender has the private key. The error is for the sender.
+    /// Parses PKCS #10 in PEM, and checks that the sender has the private key. The error is meant
+    /// for the sender.
     pub fn parse(pem: &str) -> Result<Self, String> {
         if pem.len() > MAX_REQUEST_BYTES {
             return Err(format!("it is longer than {MAX_REQUEST_BYTES} bytes"));
         }
         let request = CertificateSigningRequestParams::from_pem(pem).map_err(|error| error.to_string())?;
-        // The name of the signature's algorithm is taken for that of the key: it has to be.
+        // The algorithm of the signature must be that of the key, so its name serves for both.
         let key = &request.public_key;
         let expected = match key.algorithm() {
             algorithm if *algorithm == rcgen::PKCS_ECDSA_P256_SHA256 => Some(65),
@@ -100,7 +102,7 @@ impl CertificateRequest {
     }
 }
 
-/// The CA.
+/// The agent's certificate authority.
 pub struct Authority {
     pem: String,
     certificate: CertificateDer<'static>,
@@ -114,10 +116,10 @@ impl std::fmt::Debug for Authority {
 }
 
 impl Authority {
-    /// The CA in this directory; made if there is none.
+    /// Opens the CA in this directory, and creates it if there is none.
     pub fn open(directory: &Path, host: &str) -> Result<Self, PkiError> {
         let (pem, key) = (directory.join("ca.pem"), directory.join("ca.key"));
-        // The certificate is written last: a key without one was never used.
+        // The certificate is written last, so a key without one was never used.
         if !pem.exists() {
             make(host, directory, &pem, &key)?;
         }
@@ -129,7 +131,7 @@ impl Authority {
             .map_err(|path| PkiError::Damaged { path: directory.join(path) })
     }
 
-    /// The error is the file that is damaged.
+    /// Reads the CA. The error names the file that is damaged.
     fn from_pem(pem: String, key: &str) -> Result<Self, &'static str> {
         let key = KeyPair::from_pem(key).map_err(|_| "ca.key")?;
         let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| "ca.pem")?;
@@ -141,22 +143,23 @@ impl Authority {
         Ok(Self { pem, certificate, issuer })
     }
 
-    /// Its certificate in PEM.
+    /// The CA's certificate in PEM.
     pub fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// Its certificate.
+    /// The CA's certificate.
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
     }
 
-    /// SHA-256 of its certificate in DER.
+    /// SHA-256 of the CA's certificate in DER.
     pub fn fingerprint(&self) -> [u8; 32] {
         Sha256::digest(&self.certificate).into()
     }
 
-    /// A new key for the server, and a certificate for these host names and IP addresses.
+    /// Issues a certificate with a new key for the server, valid for these host names and IP
+    /// addresses.
     pub fn issue_server(&self, names: &[String]) -> Result<CertifiedKey, PkiError> {
         let subject = names.first().map_or("insulad", String::as_str);
         let issue = || {
@@ -169,11 +172,12 @@ impl Authority {
             issue().map_err(|source| PkiError::Issue { subject: subject.to_owned(), source })?;
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         let key = ring::sign::any_supported_type(&key).map_err(PkiError::Key)?;
-        // With the CA's: a client that enrolls knows only its hash.
+        // The chain includes the CA's certificate, because a client that enrolls knows only its
+        // hash.
         Ok(CertifiedKey::new(vec![certificate.der().clone(), self.certificate.clone()], key))
     }
 
-    /// A certificate for a client's key. Of the request only the key counts.
+    /// Issues a certificate for a client's key. Nothing but the key is taken from the request.
     pub fn issue_client(
         &self,
         client: &ClientRecord,
@@ -197,12 +201,12 @@ impl Authority {
     }
 }
 
-/// SHA-256 of a certificate, in hexadecimal digits: how a connection is known.
+/// SHA-256 of a certificate, in hexadecimal digits. It tells which client a connection belongs to.
 pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
     format!("{:x}", Sha256::digest(certificate))
 }
 
-/// Makes a CA. Both files are whole, or not there.
+/// Creates a CA. Each of the two files is written whole or not at all.
 fn make(host: &str, directory: &Path, pem: &Path, key: &Path) -> Result<(), PkiError> {
     let issue = || {
         let pair = KeyPair::generate()?;
@@ -230,7 +234,7 @@ fn make(host: &str, directory: &Path, pem: &Path, key: &Path) -> Result<(), PkiE
     replace(pem, &certificate.pem()).map_err(file("write", pem))
 }
 
-/// Writes a file for its owner alone, beside the old one and then in its place.
+/// Writes a file for its owner alone: first beside the old one, then in its place.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
@@ -241,7 +245,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     std::fs::File::open(directory)?.sync_all()
 }
 
-/// Fills in what all certificates have; returns when it expires.
+/// Fills in what all certificates have in common. Returns when the certificate expires.
 fn describe(
     params: &mut CertificateParams,
     name: &str,
@@ -264,14 +268,14 @@ fn milliseconds(time: SystemTime) -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// The CA, and where the agent can be reached: what tokens and certificates are made with.
+/// The CA, and the agent's addresses: what is needed to create tokens and certificates.
 #[derive(Debug)]
 pub struct Remote {
-    /// The CA.
+    /// The agent's certificate authority.
     pub authority: Authority,
-    /// `HOST:PORT`, most likely first.
+    /// The agent's addresses as `HOST:PORT`, the most likely one first.
     pub addresses: Vec<String>,
-    /// How long a client's certificate lives.
+    /// How long a client's certificate is valid.
     pub certificate_life: Duration,
 }
 

@@ -1,6 +1,7 @@
-//! The server: all services, on the unix socket for root, and over the network for clients that the agent has let in.
+//! The gRPC server. It offers all services on the unix socket, for root, and over the network, for
+//! clients that have enrolled.
 //!
-//! Both ways in lead through the same [`guard`].
+//! Both ways lead through the same [`guard`].
 
 mod authenticators;
 mod cut;
@@ -38,25 +39,25 @@ pub use tls::Identity;
 
 use guard::Guard;
 
-/// The longest request that is accepted: an image's definition is by far the longest.
+/// The longest request that the server accepts. The definition of an image is by far the longest.
 const MAX_REQUEST_BYTES: usize = 4 << 20;
-/// The longest headers of a request.
+/// The maximum size of a request's headers.
 const MAX_HEADER_BYTES: u32 = 16 << 10;
-/// How often a connection over the network is asked whether it lives, and how long the answer may take.
+/// How often a connection over the network is probed, and how long the answer to a probe may take.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 
-/// The way in over the network.
+/// The server's side of the network.
 #[derive(Debug)]
 pub struct Network {
     listener: TcpListener,
-    /// The CA, and where the agent can be reached.
+    /// The CA, and the agent's addresses.
     pub remote: Arc<Remote>,
     /// The server's certificate.
     pub identity: Arc<Identity>,
 }
 
 impl Network {
-    /// Listens where the settings say, if they do.
+    /// Listens at the address in the settings. `None` if there is none.
     pub async fn open(settings: &Settings) -> anyhow::Result<Option<Self>> {
         let Some(address) = settings.listen else { return Ok(None) };
         let listening = || format!("failed to listen on {address}");
@@ -75,7 +76,8 @@ impl Network {
     }
 }
 
-/// What the server's certificate is for, the likeliest for clients first.
+/// The names that the server's certificate is valid for, the ones that clients most likely use
+/// first.
 fn names(settings: &Settings, host: &str, address: SocketAddr) -> Vec<String> {
     let mut names = settings.tls.names.clone();
     let listens_at = Some(address.ip()).filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string());
@@ -87,12 +89,13 @@ fn names(settings: &Settings, host: &str, address: SocketAddr) -> Vec<String> {
     names
 }
 
-/// Host and port as in a URL.
+/// Host and port in the form of a URL.
 fn authority(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// Listens on the socket, for root alone. One that a dead agent left is replaced: the state directory is ours.
+/// Listens on the socket, which only root may use. A socket that a dead agent left is replaced,
+/// which is safe because this agent has the lock on the state directory.
 pub fn listen(path: &Path) -> anyhow::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -107,7 +110,7 @@ pub fn listen(path: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves until `ended`, then lets running calls end.
+/// Serves until `ended`, then lets calls in progress finish.
 pub async fn serve(
     engine: Engine,
     socket: UnixListener,
@@ -134,12 +137,12 @@ pub async fn serve(
     }
     shared.end_streams();
     ending.send_replace(true);
-    // Calls that don't end by themselves are cut off.
+    // After this time, calls that don't end by themselves are cut off.
     const GRACE: Duration = Duration::from_secs(5);
     tokio::time::timeout(GRACE, serving).await.unwrap_or(Ok(()))
 }
 
-/// Until it is true.
+/// Waits until the flag is true.
 fn until(flag: &watch::Sender<bool>) -> impl Future<Output = ()> + use<> {
     let mut flag = flag.subscribe();
     async move {
@@ -147,7 +150,7 @@ fn until(flag: &watch::Sender<bool>) -> impl Future<Output = ()> + use<> {
     }
 }
 
-/// Serves clients over the network; without a network nothing is to be done.
+/// Serves clients over the network. Does nothing without a network.
 async fn serve_network(
     engine: Engine,
     network: Option<Network>,
@@ -177,12 +180,12 @@ async fn serve_network(
     served.context("failed to serve the network")
 }
 
-/// All services.
+/// Registers all services.
 async fn routes(shared: &services::Shared) -> anyhow::Result<Routes> {
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_service_status("", ServingStatus::Serving).await;
     let reflection = describe_itself().build_v1().context("failed to build the reflection service")?;
-    // What Python's and older clients ask for: the same messages under another name.
+    // Python's and older clients ask for this name, which has the same messages.
     let reflection_alpha =
         describe_itself().build_v1alpha().context("failed to build the reflection service")?;
     macro_rules! service {
@@ -207,7 +210,7 @@ async fn routes(shared: &services::Shared) -> anyhow::Result<Routes> {
         .add_service(service!(v1::vps_service_server::VpsServiceServer<_>)))
 }
 
-/// What the server tells of itself.
+/// The server's description of itself, for reflection.
 fn describe_itself() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(insula_api::FILE_DESCRIPTOR_SET)

@@ -1,4 +1,4 @@
-//! The services: from messages to the engine and back. Nothing is decided here.
+//! The services of the API. They translate messages for the engine and back, and decide nothing.
 
 mod access;
 mod browser;
@@ -35,21 +35,22 @@ use crate::services::inputs::Inputs;
 
 pub use caller::Caller;
 
-/// What all services share.
+/// The state that all services share.
 #[derive(Debug, Clone)]
 pub struct Shared {
     engine: Engine,
-    /// Absent where the agent does not listen on the network.
+    /// `None` if the agent does not listen on the network.
     remote: Option<Arc<Remote>>,
     ending: Arc<watch::Sender<bool>>,
-    /// Ways into sessions, for clients that can't send a stream.
+    /// Inputs of sessions, for clients that can't send a stream.
     execs: Inputs<v1::exec_vps_request::Request>,
     consoles: Inputs<v1::attach_console_request::Request>,
     pushes: Inputs<v1::SendPushItemsRequest>,
 }
 
 impl Shared {
-    /// Services of the engine, which may be reached over the network, or not.
+    /// Makes the state for services of this engine. `remote` is `None` if the agent does not listen
+    /// on the network.
     pub fn new(engine: Engine, remote: Option<Arc<Remote>>) -> Self {
         Self {
             engine,
@@ -61,12 +62,12 @@ impl Shared {
         }
     }
 
-    /// Ends the streams that would go on for ever.
+    /// Ends the streams that would otherwise go on for ever.
     pub fn end_streams(&self) {
         self.ending.send_replace(true);
     }
 
-    /// Until the agent ends.
+    /// Completes when the agent ends.
     fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut ending = self.ending.subscribe();
         async move {
@@ -75,19 +76,19 @@ impl Shared {
     }
 }
 
-/// What a stream says when the agent ends before it.
+/// The status of a stream that is still open when the agent ends.
 fn agent_ends() -> Status {
     insula_api::ApiError::new(insula_api::Reason::AgentUnreachable, "the agent is ending")
         .with_hint("the VPS runs on; try again when the agent is back")
         .into()
 }
 
-/// An operation of this host for the wire.
+/// An operation of this host as a message.
 fn operation(record: &OperationRecord, host_id: HostId) -> Option<v1::Operation> {
     Some(v1::Operation { host: host_id.to_string(), ..record.into() })
 }
 
-/// A VPS for the wire: its spec and what is observed of it.
+/// A VPS as a message: its spec and its observed state.
 fn vps(view: &VpsView) -> v1::Vps {
     let observed = &view.observed;
     let mut message = v1::Vps {

@@ -1,10 +1,10 @@
-//! Errors of the engine as errors of the API.
+//! Turns errors of the engine into errors of the API.
 
 use insula_api::{ApiError, Reason};
 use insula_engine::EngineError;
 use tonic::Status;
 
-/// The error for a client: reason, chain, hint, and the field that is wrong.
+/// The error for a client: reason, chain, hint, and the invalid field.
 pub fn api_error(error: &EngineError) -> ApiError {
     let mut found = ApiError::from_error(error.reason(), error);
     if let Some(field) = error.field() {
@@ -19,7 +19,7 @@ pub fn api_error(error: &EngineError) -> ApiError {
     }
 }
 
-/// The same as a gRPC status.
+/// The error for a client, as a gRPC status.
 pub fn status(error: EngineError) -> Status {
     if error.reason() == Reason::Internal {
         tracing::error!("{}", error.chain());

@@ -1,7 +1,8 @@
-//! Which client calls: a list of authenticators finds out, in order. Each knows one way to prove an identity.
+//! Finds out who calls, by a list of authenticators. Each knows one way to prove an identity.
 //!
-//! The first that recognizes what it is shown decides, for good or ill; what none recognizes is a stranger's. All else in
-//! the server knows the result only.
+//! The list is asked in order. The first authenticator that recognizes a proof decides, whether the
+//! proof is good or not. A caller whose proof none recognizes is a stranger. The rest of the server
+//! sees only the result.
 
 use std::fmt;
 
@@ -17,25 +18,26 @@ use tonic::transport::server::UdsConnectInfo;
 use crate::server::cut::access_ended;
 use crate::server::tcp::Peer;
 
-/// Who calls, and until when that holds.
+/// The proven identity of a caller, and how long it holds.
 #[derive(Clone)]
 pub struct Identity {
-    /// The caller's identity.
+    /// The caller.
     pub requester: Requester,
-    /// Whether its calls are limited in rate.
+    /// Whether the rate of the caller's requests is limited.
     pub is_limited: bool,
-    /// Done when what it was shown by is no longer good; calls of it end then.
+    /// Completes when the proof is no longer valid. Calls of the identity end then.
     pub ended: Shared<BoxFuture<'static, ()>>,
 }
 
-/// A way to prove an identity.
+/// A way for a caller to prove its identity.
 pub trait Authenticator: Send + Sync + fmt::Debug {
-    /// The caller of a request, by its head and its connection. `None` where nothing is shown that this authenticator knows; an error where
-    /// something is, and it is not good.
+    /// Finds the caller of a request from its head and its connection. `None` if the request
+    /// carries no proof that this authenticator knows; an error if it carries one that is not
+    /// valid.
     fn authenticate(&self, request: &Request<Body>) -> Result<Option<Identity>, ApiError>;
 }
 
-/// The first answer of the list.
+/// The answer of the first authenticator in the list that has one.
 pub fn authenticate(
     list: &[Box<dyn Authenticator>],
     request: &Request<Body>,
@@ -43,7 +45,8 @@ pub fn authenticate(
     list.iter().find_map(|one| one.authenticate(request).transpose()).transpose()
 }
 
-/// By the process at the other end of the unix socket: root of the host, and nobody else.
+/// Knows a caller by the process at the other end of the unix socket: root of the host, and nobody
+/// else.
 #[derive(Debug)]
 pub struct UnixPeer;
 
@@ -61,10 +64,10 @@ impl Authenticator for UnixPeer {
     }
 }
 
-/// By the certificate that TLS has proven the other end to have.
+/// Knows a caller by the client certificate of its TLS connection.
 #[derive(Debug)]
 pub struct ClientCertificate {
-    /// Whose clients they are.
+    /// The engine that knows the clients.
     pub engine: Engine,
 }
 
@@ -86,7 +89,7 @@ impl Authenticator for ClientCertificate {
 mod tests {
     use super::*;
 
-    /// By a word in a header: what tokens will be like.
+    /// Knows a caller by a word in a header, as tokens will work.
     #[derive(Debug)]
     struct Word(&'static str, &'static str);
 

@@ -1,4 +1,4 @@
-//! Calls that are cut off: their deadline is over, or their caller's access has ended.
+//! Calls that are cut off, because their deadline has passed or their caller's access has ended.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,10 +13,10 @@ use tonic::body::Body;
 
 type Data = <Body as http_body::Body>::Data;
 
-/// Why a call ends before it is done, as soon as it has to.
+/// Completes when a call must end early, with the status that it then gets.
 pub type Cut = Pin<Box<dyn Future<Output = Status> + Send>>;
 
-/// The cut of a call with this deadline, by somebody whose access ends when `ended` does.
+/// The cut for a call with this deadline, by a caller whose access ends when `ended` completes.
 pub fn cut(deadline: Option<Instant>, ended: impl Future<Output = ()> + Send + 'static) -> Cut {
     Box::pin(async move {
         let over = async {
@@ -38,7 +38,8 @@ pub fn access_ended() -> ApiError {
         .with_hint("ask for a token, and enroll with `insula remote add`")
 }
 
-/// The time that a caller gives a call: the header `grpc-timeout` of gRPC over HTTP/2. What is malformed is none.
+/// The time that a caller gives a call: the header `grpc-timeout` of gRPC over HTTP/2. `None` if it
+/// is malformed.
 pub fn time_limit(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -65,12 +66,12 @@ pub struct CutBody {
 }
 
 impl CutBody {
-    /// A response: it ends with the status, as gRPC ends.
+    /// Wraps the body of a response. When it is cut, it ends with the status, in the way of gRPC.
     pub fn response(body: Body, cut: Cut) -> Body {
         Body::new(Self { body, cut: Some(cut), ends_with: |status| trailers(&status).map(Ok) })
     }
 
-    /// A request: reading it fails with the status.
+    /// Wraps the body of a request. When it is cut, its reader gets the status as an error.
     pub fn request(body: Body, cut: Cut) -> Body {
         Body::new(Self { body, cut: Some(cut), ends_with: |status| Some(Err(status)) })
     }

@@ -1,11 +1,14 @@
-//! Before every call, on every way in: who calls, how often, and whether they may.
+//! The guard: what happens before every call, on every way in. It checks who calls, how often, and
+//! whether the call is allowed.
 //!
-//! The guard stands in front of all services, health and reflection included. A list of authenticators tells it who calls,
-//! and [`authorize`] whether they may; it carries both answers out. It puts into the request's extensions who calls what
-//! ([`Caller`]) and from where ([`PeerName`]). What it refuses to somebody known is in the audit log; strangers are only logged, and seldom, so that
-//! they can't fill the disk.
+//! The guard stands in front of all services, health and reflection included. A list of
+//! authenticators tells it who calls, and [`authorize`] whether the call is allowed. The guard
+//! carries out both answers. It puts the caller and the method ([`Caller`]) and the caller's
+//! address ([`PeerName`]) into the request's extensions. A refusal to a known client is noted in
+//! the audit log. One to a stranger is only logged, and rarely, so that strangers can't fill the
+//! disk.
 //!
-//! A request that does not call itself gRPC is not a call, whichever client sends it ([`is_grpc`]).
+//! A request that does not declare itself gRPC is not a call, whoever sends it ([`is_grpc`]).
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -32,17 +35,18 @@ use crate::server::rate::{Rate, may_log_stranger};
 use crate::server::tcp::Peer;
 use crate::services::Caller;
 
-/// How often all strangers together may ask per second, and each of them.
+/// How many requests per second strangers may send: all of them together, and each.
 const STRANGERS_PER_SECOND: (u32, u32) = (50, 5);
 
-/// How many refusals of a client are noted per second, and how many at once: the audit log is on disk for good.
+/// How many refusals to one client are noted, per second and in a burst. The audit log is never
+/// shortened.
 const REFUSALS_PER_SECOND: (u32, u32) = (1, 200);
 
-/// Where a call comes from, for people: `unix`, or an IP address with a port.
+/// The address that a call comes from, for people: `unix`, or an IP address with a port.
 #[derive(Debug, Clone)]
 pub struct PeerName(pub String);
 
-/// The guard, as a layer. Copies are one.
+/// The guard, as a layer. Clones share its state.
 #[derive(Debug, Clone)]
 pub struct Guard {
     shared: Arc<Shared>,
@@ -58,15 +62,15 @@ struct Shared {
     all_strangers: Rate<()>,
 }
 
-/// A call that may be made.
+/// A call that the guard has admitted.
 struct Admitted {
     method: &'static Method,
-    /// Who makes it; nobody known, where somebody enrolls.
+    /// The caller. `None` for a stranger that enrolls.
     identity: Option<Identity>,
 }
 
 impl Guard {
-    /// In front of the services of this engine.
+    /// Makes a guard for the services of this engine.
     pub fn new(engine: Engine) -> Self {
         let per_second = engine.settings().access.requests_per_second;
         let (all, each) = STRANGERS_PER_SECOND;
@@ -94,7 +98,7 @@ impl<S> Layer<S> for Guard {
     }
 }
 
-/// What is guarded.
+/// A service behind the guard.
 #[derive(Debug, Clone)]
 pub struct Guarded<S> {
     guard: Arc<Shared>,
@@ -121,7 +125,7 @@ where
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone); // the one that is ready
         let guard = self.guard.clone();
-        // Before the transport's own timer begins, which has another word for what happens then.
+        // Taken before the transport starts its own timer, whose error would be a different one.
         let now = tokio::time::Instant::now();
         let deadline = time_limit(request.headers()).and_then(|time| now.checked_add(time));
         Box::pin(async move {
@@ -155,7 +159,7 @@ impl Shared {
         Ok(Admitted { method, identity: Some(identity) })
     }
 
-    /// Lets a stranger do what needs no proof of identity.
+    /// Admits a stranger to what needs no identity.
     fn admit_stranger(
         &self,
         request: &mut Request<Body>,
@@ -170,7 +174,7 @@ impl Shared {
         Ok(Admitted { method, identity: None })
     }
 
-    /// The answer to an unknown caller, or to one whose proof of identity is not valid.
+    /// The answer to a stranger, or to a caller whose proof is not valid.
     fn turn_away(&self, request: &Request<Body>, error: ApiError) -> Status {
         match self.limit_stranger(request) {
             Err(too_often) => too_often,
@@ -184,7 +188,8 @@ impl Shared {
         }
     }
 
-    /// Strangers may not ask often. Returns where one calls from, over the network.
+    /// Limits how often strangers may send requests. Returns the stranger's address, if it calls
+    /// over the network.
     fn limit_stranger(&self, request: &Request<Body>) -> Result<Option<SocketAddr>, Status> {
         let Some(Peer { address, .. }) = request.extensions().get() else { return Ok(None) };
         let now = Instant::now();
@@ -210,7 +215,7 @@ impl Shared {
         ApiError::from(why).into()
     }
 
-    /// Makes the call. It may be cut off; what changes something goes on to its end nevertheless.
+    /// Runs the call. The call may be cut off, but a change that it has begun is completed.
     async fn run<S>(
         &self,
         admitted: &Admitted,
@@ -245,23 +250,25 @@ impl Shared {
     }
 }
 
-/// Whether a request calls itself one of gRPC. tonic would serve it in any case, and that must not be: a page of any origin
-/// can make a browser send a request with the type of a form or without one, and the browser adds its user's certificate.
-/// Before one with this type it asks whether the origin may (CORS). gRPC-Web has become gRPC before.
+/// Whether a request declares itself gRPC. tonic would serve any request, which must not happen. A
+/// page of any origin can make a browser send a request with the content type of a form, or with
+/// none, and the browser adds its user's certificate. With the content type of gRPC it first asks
+/// whether the origin is allowed (CORS). At this point gRPC-Web has already been translated to
+/// gRPC.
 fn is_grpc(headers: &HeaderMap) -> bool {
     let shown = headers.get(header::CONTENT_TYPE).and_then(|shown| shown.to_str().ok());
     let format = shown.and_then(|shown| shown.strip_prefix("application/grpc"));
     format.is_some_and(|format| format.is_empty() || format.starts_with(['+', ';']))
 }
 
-/// The answer that the protocol of gRPC has for it.
+/// The answer that the protocol of gRPC has for such requests.
 fn not_grpc() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
     response
 }
 
-/// What ends this call before it is done.
+/// What may end this call early.
 fn new_cut(admitted: &Admitted, deadline: Option<tokio::time::Instant>) -> Cut {
     match &admitted.identity {
         Some(identity) => cut(deadline, identity.ended.clone()),
@@ -269,7 +276,7 @@ fn new_cut(admitted: &Admitted, deadline: Option<tokio::time::Instant>) -> Cut {
     }
 }
 
-/// The error for a client that asks too often; it says when to retry.
+/// The error for a caller that sends requests too often. It says when to try again.
 fn limit(taken: Result<(), Duration>) -> Result<(), Status> {
     let Err(wait) = taken else { return Ok(()) };
     let status: Status = ApiError::new(Reason::RateLimited, "too many requests").into();

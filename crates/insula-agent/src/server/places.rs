@@ -1,10 +1,11 @@
-//! How many connections there may be.
+//! Limits how many connections there may be, altogether and from one origin.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Where somebody calls from, as far as it counts: an IPv4 address, or the /64 that an IPv6 customer has for itself.
+/// The origin that connections from an address are counted under: an IPv4 address, or the /64 that
+/// an IPv6 customer usually has.
 pub fn origin(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
@@ -12,7 +13,7 @@ pub fn origin(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Places for connections: so many altogether, and so many for each origin.
+/// Places for connections: a number altogether, and a number for each origin.
 #[derive(Debug)]
 pub struct Places {
     most: usize,
@@ -20,7 +21,7 @@ pub struct Places {
     taken: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// A place of a connection; free again when it is dropped.
+/// The place of one connection. It is free again when this is dropped.
 #[derive(Debug)]
 pub struct Place {
     places: Arc<Places>,
@@ -28,12 +29,12 @@ pub struct Place {
 }
 
 impl Places {
-    /// Places that are all free.
+    /// Makes `most` free places, of which each origin may have `most_per_origin`.
     pub fn new(most: usize, most_per_origin: usize) -> Arc<Self> {
         Arc::new(Self { most, most_per_origin, taken: Mutex::default() })
     }
 
-    /// A place for a connection from this address, if there is one.
+    /// Takes a place for a connection from this address. `None` if there is no free one.
     pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let origin = origin(address);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);

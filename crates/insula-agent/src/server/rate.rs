@@ -1,17 +1,18 @@
-//! How often somebody may ask.
+//! Limits how often a caller may send requests.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// So many callers are remembered before those are forgotten that have not asked for a while.
+/// When this many callers are remembered, those are forgotten that have been quiet for a while.
 const SWEEP_AT: usize = 1024;
 
-/// A rate for each of many callers: so many requests per second for long, and a burst on top.
+/// A rate for each of many callers: a number of requests per second over time, and a burst on top.
 ///
-/// A leaky bucket as a virtual clock ("generic cell rate algorithm"): a caller's clock goes on by one interval with each
-/// request, and may be ahead of the true time by so much as the burst takes.
+/// A leaky bucket kept as a virtual clock ("generic cell rate algorithm"). Each request advances
+/// the caller's clock by one interval. The clock may be ahead of the true time by as much as the
+/// burst takes.
 #[derive(Debug)]
 pub struct Rate<K> {
     interval: Duration,
@@ -19,20 +20,21 @@ pub struct Rate<K> {
     clocks: Mutex<HashMap<K, Instant>>,
 }
 
-/// Whether the log may have one more line that a stranger has caused: a hundred at once, some 20 MB a day at most.
+/// Whether a stranger may cause one more line in the log: a hundred at once, and at most some 20 MB
+/// a day.
 pub fn may_log_stranger() -> bool {
     static LINES: LazyLock<Rate<()>> = LazyLock::new(|| Rate::new(1, 100));
     LINES.take((), Instant::now()).is_ok()
 }
 
 impl<K: Hash + Eq> Rate<K> {
-    /// `per_second` requests for long, `burst` at once. Both are at least 1.
+    /// Allows `per_second` requests over time, and `burst` at once. Both are at least 1.
     pub fn new(per_second: u32, burst: u32) -> Self {
         let interval = Duration::from_secs(1) / per_second.max(1);
         Self { interval, ahead: interval * burst.saturating_sub(1), clocks: Mutex::default() }
     }
 
-    /// Counts a request. The error is how long to wait.
+    /// Counts a request of the caller. The error says how long to wait.
     pub fn take(&self, caller: K, now: Instant) -> Result<(), Duration> {
         let mut clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
         if clocks.len() >= SWEEP_AT {

@@ -1,7 +1,7 @@
 //! Connections over the network: accepted, proven by TLS, counted.
 //!
-//! Who connects has ten seconds to finish TLS, and without a client's certificate a minute altogether. Strangers have
-//! places of their own, so that they can't take those of clients.
+//! A client has ten seconds to finish TLS. Without a certificate it has a minute altogether.
+//! Strangers have places of their own, so that they can't take those of clients.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,38 +25,40 @@ use crate::pki::fingerprint;
 use crate::server::places::{Place, Places};
 use crate::server::rate::may_log_stranger;
 
-/// Until when TLS must be done.
+/// How long TLS may take to be set up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long somebody without a certificate may stay: more than it takes to enroll.
+/// How long a client without a certificate may stay connected, which is more than it takes to
+/// enroll.
 const STRANGER_LIFE: Duration = Duration::from_secs(60);
-/// How long a connection that is refused, or whose client's access has ended, may take to hear of it.
+/// How long a connection that is refused, or whose client's access has ended, may take to be told
+/// so.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// How much is still read from a connection that was refused.
+/// How many bytes are read from a client that has been refused.
 const MAX_UNREAD_BYTES: u64 = 64 << 10;
-/// How many connections may be open without having proven to be a client's, altogether and from one address.
+/// The places for clients that have not proven who they are: altogether, and from one address.
 const STRANGERS: (usize, usize) = (1024, 256);
-/// How long nothing is accepted after the host was out of descriptors or memory.
+/// How long to accept nothing after the host ran out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Who is at the other end.
+/// The other end of a connection.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// The peer's address.
+    /// The address of the other end.
     pub address: SocketAddr,
-    /// The fingerprint of the certificate it has proven to have.
+    /// The fingerprint of the certificate that the other end has proven to have.
     pub certificate: Option<Arc<str>>,
 }
 
-/// A connection that has finished TLS.
+/// A connection on which TLS has been set up.
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
-    /// When this is over, so is the connection.
+    /// Completes when the connection must end.
     end: Pin<Box<dyn Future<Output = ()> + Send>>,
     _place: Place,
 }
 
-/// What the accepting task and those of handshakes share.
+/// What the task that accepts connections shares with the tasks of handshakes.
 #[derive(Clone)]
 struct Door {
     engine: Engine,
@@ -66,7 +68,7 @@ struct Door {
     accepted: mpsc::Sender<io::Result<Connection>>,
 }
 
-/// Connections as they come. No more are accepted when the stream is dropped.
+/// A stream of connections as they arrive. When it is dropped, no more are accepted.
 pub fn incoming(
     engine: Engine,
     listener: TcpListener,
@@ -141,15 +143,15 @@ impl Door {
     }
 }
 
-/// Tells why somebody was not let in, while that is not too often.
+/// Logs why a stranger was refused, unless there were too many such lines.
 fn note(address: SocketAddr, why: std::fmt::Arguments<'_>) {
     if may_log_stranger() {
         tracing::info!(peer = %address, "{why}");
     }
 }
 
-/// Closes a connection so that the other end can read why: were something of it still unread here, the kernel would
-/// reset the connection, and the alert could be lost.
+/// Closes a connection so that the other end can read why. If something were still unread here, the
+/// kernel would reset the connection, and the alert could be lost.
 async fn see_out(mut stream: TcpStream) {
     let reading = async {
         stream.shutdown().await?;
@@ -158,13 +160,13 @@ async fn see_out(mut stream: TcpStream) {
     let _ = timeout(FAREWELL, reading).await; // whatever comes: it is closed
 }
 
-/// When so much time is over.
+/// Completes after this time.
 async fn after(time: Duration) {
     let _ = timeout(time, std::future::pending::<()>()).await;
 }
 
 impl Connection {
-    /// An error when its time is over.
+    /// Returns an error once the connection's time is over.
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match self.end.as_mut().poll(cx) {
             Poll::Ready(()) => Err(io::Error::new(io::ErrorKind::TimedOut, "access has ended")),

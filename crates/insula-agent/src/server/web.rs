@@ -1,4 +1,4 @@
-//! What browsers are told: which origins' scripts may call (CORS, <https://fetch.spec.whatwg.org/>).
+//! Tells browsers which origins' scripts may call the API (CORS, <https://fetch.spec.whatwg.org/>).
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use tower_http::cors::CorsLayer;
 /// How long a browser may remember the answer.
 const REMEMBER: Duration = Duration::from_secs(3600);
 
-/// Answers preflights, which browsers send without a certificate, and lets scripts of the origins read what comes back.
+/// Answers preflights, which browsers send without a certificate, and lets scripts of the allowed
+/// origins read the answers to calls.
 pub fn origins(allowed: &[String]) -> anyhow::Result<CorsLayer> {
     let origin = |text: &String| {
         HeaderValue::from_str(text)

@@ -1,4 +1,4 @@
-//! `AccessService`.
+//! `AccessService`: clients, tokens and the audit log.
 
 use insula_api::convert::{duration, parse, parse_optional, role};
 use insula_api::{ApiError, Reason, v1};
@@ -55,7 +55,7 @@ impl v1::access_service_server::AccessService for Shared {
         let remote = self.remote()?;
         let peer = request.extensions().get::<PeerName>().map(|peer| peer.0.clone()).unwrap_or_default();
         let v1::EnrollClientRequest { token, certificate_request } = request.into_inner();
-        // What is no token is not repeated: it may be one that was not copied whole.
+        // The error does not repeat the text, which may be a token that was not copied completely.
         let token: EnrollmentToken =
             token.trim().parse().map_err(|error| ApiError::from_error(Reason::TokenRefused, &error))?;
         let wanted = certificate_request_of(&certificate_request)?;
@@ -169,7 +169,7 @@ impl Mutation for v1::RevokeClientRequest {
 }
 
 impl Shared {
-    /// What certificates and tokens are made with.
+    /// What is needed to create certificates and tokens.
     fn remote(&self) -> Result<&Remote, ApiError> {
         self.remote.as_deref().ok_or_else(|| {
             ApiError::new(Reason::FacilityMissing, "this agent does not listen on the network")

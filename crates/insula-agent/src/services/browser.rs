@@ -1,7 +1,8 @@
-//! Programs, consoles and pushes of clients that can't send a stream, such as browsers.
+//! Sessions (exec, console, push) for clients that can't send a stream, such as browsers.
 //!
-//! They are those of the calls with two streams, and nothing of their own: one call opens the session, others bring its
-//! input ([`inputs`](super::inputs)), and what both say is put into the messages of the call that has it in streams.
+//! They work like the methods with two streams. One call opens the session, others bring its input
+//! ([`inputs`](super::inputs)). This file only translates between their messages and those of the
+//! streaming methods.
 
 use std::pin::Pin;
 
@@ -22,7 +23,8 @@ type ExecInput = v1::send_exec_input_request::Input;
 type ConsoleInput = v1::send_console_input_request::Input;
 
 impl Shared {
-    /// Runs a program: the id of its session, then what it says.
+    /// Runs a program. The stream begins with the session's id, then come the program's output and
+    /// exit.
     pub async fn open_exec(
         &self,
         request: Request<v1::StartExecRequest>,
@@ -35,7 +37,7 @@ impl Shared {
         Ok(Response::new(Box::pin(session.stream(exec_session, answers, exec_output))))
     }
 
-    /// Gives input to a program.
+    /// Passes input to a program.
     pub async fn give_exec_input(
         &self,
         request: Request<v1::SendExecInputRequest>,
@@ -49,7 +51,8 @@ impl Shared {
         Ok(Response::new(v1::SendExecInputResponse {}))
     }
 
-    /// Connects with a console: the id of the session, then what it shows.
+    /// Connects to a console. The stream begins with the session's id, then comes the console's
+    /// output.
     pub async fn open_console(
         &self,
         request: Request<v1::StartConsoleRequest>,
@@ -62,7 +65,7 @@ impl Shared {
         Ok(Response::new(Box::pin(session.stream(console_session, answers, console_output))))
     }
 
-    /// Gives input to a console.
+    /// Passes input to a console.
     pub async fn give_console_input(
         &self,
         request: Request<v1::SendConsoleInputRequest>,
@@ -76,7 +79,7 @@ impl Shared {
         Ok(Response::new(v1::SendConsoleInputResponse {}))
     }
 
-    /// Writes files: the id of the session, then how much that was.
+    /// Writes files. The stream begins with the session's id and ends with how much was written.
     pub async fn open_push(
         &self,
         request: Request<v1::StartPushRequest>,
@@ -90,7 +93,7 @@ impl Shared {
         Ok(Response::new(Box::pin(session.stream(push_session, answer, push_result))))
     }
 
-    /// Gives files to a push.
+    /// Passes files to a push.
     pub async fn give_push_items(
         &self,
         request: Request<v1::SendPushItemsRequest>,
@@ -105,7 +108,7 @@ impl Shared {
     }
 }
 
-/// What comes in calls of their own, as in one stream.
+/// Turns input that comes in separate calls into one stream.
 fn pushed(mut parts: mpsc::Receiver<v1::SendPushItemsRequest>) -> Answers<Vec<v1::FileItem>> {
     Box::pin(async_stream::stream! {
         while let Some(v1::SendPushItemsRequest { items, last, .. }) = parts.recv().await {
@@ -123,12 +126,12 @@ fn exec_session(id: String) -> v1::StartExecResponse {
     v1::StartExecResponse { response: Some(v1::start_exec_response::Response::SessionId(id)) }
 }
 
-/// One of those that follow.
+/// One of the later answers of `StartExec`.
 fn exec_output(output: v1::ExecVpsResponse) -> v1::StartExecResponse {
     v1::StartExecResponse { response: Some(v1::start_exec_response::Response::Output(output)) }
 }
 
-/// Input of `SendExecInput` as a step of `ExecVps`.
+/// Turns input of `SendExecInput` into a step of `ExecVps`.
 fn exec_step(input: Option<ExecInput>) -> Result<(ExecStep, Kind), ApiError> {
     Ok(match input.ok_or_else(no_input)? {
         ExecInput::Stdin(bytes) => (ExecStep::Stdin(bytes), Kind::Data),
@@ -143,12 +146,12 @@ fn console_session(id: String) -> v1::StartConsoleResponse {
     v1::StartConsoleResponse { response: Some(v1::start_console_response::Response::SessionId(id)) }
 }
 
-/// One of those that follow.
+/// One of the later answers of `StartConsole`.
 fn console_output(output: v1::AttachConsoleResponse) -> v1::StartConsoleResponse {
     v1::StartConsoleResponse { response: Some(v1::start_console_response::Response::Output(output.output)) }
 }
 
-/// Input of `SendConsoleInput` as a step of `AttachConsole`.
+/// Turns input of `SendConsoleInput` into a step of `AttachConsole`.
 fn console_step(input: Option<ConsoleInput>) -> Result<(ConsoleStep, Kind), ApiError> {
     Ok(match input.ok_or_else(no_input)? {
         ConsoleInput::Data(bytes) => (ConsoleStep::Input(bytes), Kind::Data),
@@ -161,7 +164,7 @@ fn push_session(id: String) -> v1::StartPushResponse {
     v1::StartPushResponse { response: Some(v1::start_push_response::Response::SessionId(id)) }
 }
 
-/// The last one.
+/// The last answer of `StartPush`.
 fn push_result(result: v1::PushFilesResponse) -> v1::StartPushResponse {
     v1::StartPushResponse { response: Some(v1::start_push_response::Response::Result(result)) }
 }

@@ -1,5 +1,5 @@
-//! A call that was let in, and how the answers of [`authorize`] are carried out: as an error, as something that is not
-//! there, or as a filter. Nothing is decided here.
+//! A call that was admitted. This file carries out the answers of [`authorize`], as an error, as an
+//! object that seems not to exist, or as a filter. It decides nothing.
 
 use std::sync::Arc;
 
@@ -11,17 +11,17 @@ use tonic::{Request, Status};
 
 use crate::status::status;
 
-/// Who calls, and what.
+/// The caller of a method.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The caller's identity.
+    /// The client that calls.
     pub requester: Requester,
     /// The method that is called.
     pub method: &'static Method,
 }
 
 impl Caller {
-    /// The caller of a request: the guard in front of all services has put it there.
+    /// The caller of a request. The guard in front of all services has put it there.
     pub fn of<T>(request: &Request<T>) -> Result<Self, Status> {
         let unknown = || ApiError::new(Reason::Unauthenticated, "the caller has not shown who it is").into();
         request.extensions().get::<Self>().cloned().ok_or_else(unknown)
@@ -31,7 +31,8 @@ impl Caller {
         authorize(Some(&self.requester), Action::Call(self.method), object)
     }
 
-    /// The object of the call, unless it is as if it were not there: then the error is `missing`.
+    /// Checks that the caller may apply the call to this object. If the object is hidden from it,
+    /// the error is `missing`.
     pub fn reach(&self, object: Object<'_>, missing: impl FnOnce() -> Status) -> Result<(), Status> {
         match self.decide(object) {
             Decision::Allowed { .. } => Ok(()),
@@ -40,7 +41,7 @@ impl Caller {
         }
     }
 
-    /// The VPS that a client means. Another tenant's is as if it were not there.
+    /// Finds the VPS that a client means. A VPS of another tenant is not found.
     pub fn find(
         &self,
         found: Result<Arc<VpsHandle>, EngineError>,
@@ -51,7 +52,7 @@ impl Caller {
         Ok(handle)
     }
 
-    /// The operation that a client means.
+    /// Finds the operation that a client means.
     pub fn find_operation(
         &self,
         id: OperationId,
@@ -63,12 +64,12 @@ impl Caller {
         Ok(record)
     }
 
-    /// Whether a list shows the VPS.
+    /// Whether lists show the VPS to this caller.
     pub fn sees(&self, spec: &VpsSpec) -> bool {
         matches!(self.decide(object(spec)), Decision::Allowed { .. })
     }
 
-    /// The tenant whose things alone a list shows.
+    /// The tenant to which lists are restricted, if they are.
     pub fn within(&self) -> Option<&TenantName> {
         match self.decide(Object::Host) {
             Decision::Allowed { within } => within,
@@ -76,13 +77,13 @@ impl Caller {
         }
     }
 
-    /// The same, or the tenant that was asked for.
+    /// The tenant to which lists are restricted, or else the one that was asked for.
     pub fn within_or(&self, asked: &str) -> Result<Option<TenantName>, Status> {
         let asked: Option<TenantName> = insula_api::convert::parse_optional("tenant", asked)?;
         Ok(self.within().cloned().or(asked))
     }
 
-    /// Whether the caller may have what the call asks for beyond itself.
+    /// Checks that the caller may have something that the call asks for in addition.
     pub fn may_also(&self, extra: Extra, object: Object<'_>) -> Result<(), Refusal> {
         match authorize(Some(&self.requester), Action::Extra(extra), object) {
             Decision::Allowed { .. } | Decision::Hidden => Ok(()), // what is hidden was not found before
@@ -90,8 +91,9 @@ impl Caller {
         }
     }
 
-    /// Whether the caller may open what is new among these features. A profile that has them may be given by everybody who
-    /// may give profiles.
+    /// Checks that the caller may open the features that are in `after` and not in `before`. For
+    /// the features of a profile this is not needed: any caller that may assign profiles may assign
+    /// them.
     pub fn may_open(&self, before: &Features, after: &Features) -> Result<(), ApiError> {
         if after.iter().any(|feature| !before.has(feature)) {
             self.may_also(Extra::OpenFeature, Object::Host)?;
@@ -103,7 +105,7 @@ impl Caller {
     }
 }
 
-/// A VPS, as rights know it.
+/// A VPS as an object for [`authorize`].
 pub fn object(spec: &VpsSpec) -> Object<'_> {
     Object::Vps { name: &spec.name, tenant: spec.tenant.as_ref() }
 }
@@ -120,7 +122,7 @@ mod tests {
         };
         let (none, fuse, kvm) = (features(&[]), features(&["fuse"]), features(&["fuse", "device:kvm"]));
         let method = Method::of("/insula.v1.VpsService/UpdateVps").unwrap();
-        // role, to open a feature, to open a device
+        // role, may open a feature, may open a device
         for (role, feature, device) in [
             (Role::SuperAdmin, true, true),
             (Role::Operator, true, false),

@@ -1,4 +1,4 @@
-//! `EventService`.
+//! `EventService`: watching events.
 
 use std::pin::Pin;
 
@@ -91,7 +91,7 @@ impl v1::event_service_server::EventService for Shared {
     }
 }
 
-/// An event of this host for the wire.
+/// An event of this host as a message.
 fn event(record: &EventRecord, host: HostId) -> v1::Event {
     v1::Event { host: host.to_string(), ..record.into() }
 }

@@ -1,4 +1,5 @@
-//! `FileService`: between the client's stream and that of the process which works with the files.
+//! `FileService`: passes data between the client's stream and the process that works with the
+//! files.
 
 use std::pin::Pin;
 
@@ -18,12 +19,13 @@ use crate::status::status;
 type Answer<T> = Result<Response<T>, Status>;
 type Items<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// How many items go into one message, and how many bytes of files: a message is not to wait for more than is there.
+/// How many items, and how many bytes of files, go into one message. A message never waits to
+/// become full.
 const MAX_ITEMS: usize = 256;
 const MAX_BYTES: usize = 256 << 10;
 
 impl Shared {
-    /// Begins to work with files, and notes it.
+    /// Starts to work with files, and notes it in the audit log.
     pub async fn open_files(
         &self,
         caller: &Caller,
@@ -41,7 +43,7 @@ impl Shared {
         session.map_err(status)
     }
 
-    /// What comes from the files, some at a time, as messages.
+    /// Turns what comes from the files into messages of several items.
     fn items<T: Send + 'static>(
         &self,
         session: FileSession,
@@ -132,7 +134,7 @@ impl v1::file_service_server::FileService for Shared {
     }
 }
 
-/// Whether the caller may work with the files of this VPS as it is.
+/// Checks that the caller may work with the files of this VPS in its present state.
 fn files_are_open(caller: &Caller, handle: &VpsHandle) -> Result<(), EngineError> {
     if handle.state() != VpsState::Suspended {
         return Ok(());
@@ -144,7 +146,7 @@ fn files_are_open(caller: &Caller, handle: &VpsHandle) -> Result<(), EngineError
     caller.may_also(Extra::ReachSuspendedFiles, object(&handle.spec())).map_err(refused)
 }
 
-/// Puts what comes into the files of a VPS, and tells how much that was.
+/// Writes what the client sends into the files of a VPS, and returns how much that was.
 pub async fn receive(
     files: FileSession,
     items: impl Stream<Item = Result<Vec<v1::FileItem>, Status>> + Send + Unpin + 'static,
@@ -154,7 +156,7 @@ pub async fn receive(
     let feeding = feed(sink, items);
     tokio::pin!(feeding, ended);
     let totals = tokio::select! {
-        // Before all has been sent there is an outcome only if it is bad.
+        // Until all has been sent, an outcome can only be an error.
         outcome = source.outcome() => outcome.map_err(status)?,
         fed = &mut feeding => {
             fed?;
@@ -166,7 +168,8 @@ pub async fn receive(
     Ok(v1::PushFilesResponse { entries, size_bytes: bytes })
 }
 
-/// Hands on what the client sends, to its good end. A client that breaks off ends it with an error, and what was begun is gone.
+/// Passes on what the client sends, up to its proper end. If the client breaks off, the transfer
+/// ends with an error, and the file that had been begun is removed.
 async fn feed(
     mut sink: FileSink,
     mut items: impl Stream<Item = Result<Vec<v1::FileItem>, Status>> + Unpin,
@@ -181,7 +184,7 @@ async fn feed(
     sink.finish().await.map_err(status)
 }
 
-/// The next items, and whether they are the last.
+/// The next items, and whether they are the last ones.
 async fn next_items(source: &mut FileSource) -> Result<(Vec<Item>, bool), Status> {
     let (mut items, mut bytes) = (vec![], 0);
     let mut next = Some(source.next().await.map_err(status)?);
@@ -194,7 +197,7 @@ async fn next_items(source: &mut FileSource) -> Result<(Vec<Item>, bool), Status
             }
         }
         let is_full = items.len() >= MAX_ITEMS || bytes >= MAX_BYTES;
-        // An error that is there already is told after what came before it.
+        // An error that has already arrived is reported after the items that came before it.
         next = if is_full { None } else { source.ready() };
     }
     Ok((items, false))
@@ -212,7 +215,7 @@ fn list_message(items: Vec<Item>) -> v1::ListFilesResponse {
     message
 }
 
-/// What is to be done by a push, and to which VPS.
+/// The job of a push, and the VPS that it is for.
 pub fn push_job(
     caller: &Caller,
     shared: &Shared,
@@ -254,13 +257,13 @@ fn checked_path(text: &str, bytes: &[u8]) -> Result<Vec<u8>, Status> {
     }
 }
 
-/// What a path's own name is; `.` for the root, and for what has none.
+/// The last component of a path. `.` for the root, and for a path that has none.
 fn base_name(path: &[u8]) -> Vec<u8> {
     let name = path.rsplit(|byte| *byte == b'/').find(|name| !name.is_empty());
     name.filter(|name| !matches!(*name, b"." | b"..")).unwrap_or(b".").to_vec()
 }
 
-/// What a client hears whose first message is none.
+/// The error for a client whose first message is not a start.
 pub fn start_first() -> Status {
     ApiError::invalid_field("start", "the first message, and only the first, has `start`").into()
 }

@@ -11,7 +11,7 @@ use insula_api::ApiError;
 use insula_engine::VpsView;
 use insula_types::VpsState;
 
-/// What a list is to show: VPSes that fit all comparisons.
+/// What a list should show: the VPSes that match all comparisons.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     comparisons: Vec<Comparison>,
@@ -34,11 +34,11 @@ enum Field {
     Label(String),
 }
 
-/// The longest filter that is read.
+/// The maximum length of a filter, in bytes.
 const MOST_BYTES: usize = 4096;
 
 impl Filter {
-    /// Reads a filter; an empty text fits everything.
+    /// Parses a filter. An empty text matches everything.
     pub fn parse(text: &str) -> Result<Self, ApiError> {
         if text.len() > MOST_BYTES {
             return Err(wrong(format!("it is longer than {MOST_BYTES} bytes")));
@@ -60,14 +60,14 @@ impl Filter {
         Ok(Self { comparisons })
     }
 
-    /// Whether a VPS fits.
+    /// Whether the filter matches a VPS.
     pub fn fits(&self, view: &VpsView) -> bool {
         self.comparisons.iter().all(|comparison| comparison.fits(view))
     }
 }
 
 impl Comparison {
-    /// Reads one from the beginning of a text, and returns the rest.
+    /// Parses one comparison at the beginning of a text, and returns the rest.
     fn read(text: &str) -> Result<(Self, &str), ApiError> {
         let at = text.find('=').ok_or_else(|| {
             wrong(format!("expected a comparison such as state=ready, not {:?}", shown(text)))
@@ -121,7 +121,7 @@ impl Field {
     }
 }
 
-/// A word up to the next space, or a text in quotes, and the rest.
+/// Parses a word up to the next space, or a text in quotes, and returns the rest.
 fn read_value(text: &str) -> Result<(String, &str), ApiError> {
     match text.strip_prefix('"') {
         Some(quoted) => quoted

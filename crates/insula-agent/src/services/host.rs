@@ -1,4 +1,4 @@
-//! `HostService`.
+//! `HostService`: the host and its abilities.
 
 use insula_api::convert::timestamp;
 use insula_api::v1;

@@ -1,4 +1,4 @@
-//! `ImageService`.
+//! `ImageService`: images, their aliases and their builds.
 
 use insula_api::convert::{parse, parse_optional};
 use insula_api::v1;

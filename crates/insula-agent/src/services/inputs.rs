@@ -1,19 +1,23 @@
-//! Input that comes in calls of its own, for clients that can't send a stream, such as browsers (gRPC-Web).
+//! Session input that comes in separate calls, for clients that can't send a stream, such as
+//! browsers (gRPC-Web).
 //!
-//! A call opens a session: its stream of answers begins with the session's id. Other calls bring the input, one message
-//! each, numbered from 1 on.
+//! One call opens a session, and its stream of answers begins with the session's id. Other calls
+//! bring the input, one message each, numbered from 1.
 //!
 //! ```text
 //! open ──> session id ──> … answers … ──> end     the stream; the session is there for as long as it is
 //!               │  send 1, send 2, …              each waits until the one before has been taken
 //! ```
 //!
-//! * **Whose**: an id is 256 random bits, and good for the client that opened the session only ([`authorize`]).
-//! * **Order**: a message is taken if its number is the next. The same number with the same content again is a retry, and
-//!   does nothing; all else is refused.
-//! * **Back-pressure**: one message waits while another is being written. A call is answered when its own waits.
-//! * **Bounds**: so many sessions per client, so many bytes per message, so long without a message either way, so long
-//!   altogether. What waits for a guest that reads nothing is memory of the agent.
+//! * **Owner**: an id is 256 random bits, and works only for the client that opened the session
+//!   ([`authorize`]).
+//! * **Order**: a message is taken if its number is the next one. The same number with the same
+//!   content again is a retry, and does nothing. Everything else is refused.
+//! * **Back-pressure**: one message may wait while another is being written. A call is answered
+//!   when its own message waits.
+//! * **Bounds**: the number of sessions per client, the size of a message, the time without a
+//!   message in either direction, and the total time are limited. Input for a guest that reads
+//!   nothing waits in the agent's memory.
 //!
 //! [`authorize`]: insula_api::access::authorize
 
@@ -35,31 +39,33 @@ use tonic::Status;
 
 use crate::services::Caller;
 
-/// How many sessions of one kind a client may have.
+/// How many sessions of one kind a client may have at a time.
 const MOST_PER_CLIENT: usize = 16;
-/// How many calls with input may wait for each other in one session: retries of the one that is under way.
+/// How many calls with input may wait for each other in one session. All but the first are retries
+/// of it.
 const MOST_CALLS: usize = 4;
-/// The length of a message. With the two bounds above, messages of a client hold 75 MiB of the agent's memory at most.
+/// The maximum size of a message. With the two bounds above, the messages of one client take at
+/// most 75 MiB of the agent's memory.
 const MOST_BYTES: usize = 256 << 10;
-/// How long a session lasts.
+/// How long sessions may last.
 const LIFE: Life = Life { idle: Duration::from_secs(60 * 60), longest: Duration::from_secs(24 * 60 * 60) };
 
-/// How long a session lasts.
+/// How long a session may last.
 #[derive(Debug, Clone, Copy)]
 struct Life {
-    /// While nothing comes or goes.
+    /// The longest time without a message in either direction.
     idle: Duration,
-    /// Altogether, however much comes and goes.
+    /// The longest time altogether.
     longest: Duration,
 }
 
-/// The ways into all sessions of one kind. Copies are one.
+/// The inputs of all sessions of one kind. Clones share their state.
 pub struct Inputs<M> {
     life: Life,
     open: Arc<Mutex<HashMap<String, Arc<Input<M>>>>>,
 }
 
-/// The way into one session.
+/// The input of one session.
 struct Input<M> {
     opened_by: Requester,
     messages: mpsc::Sender<M>,
@@ -68,7 +74,7 @@ struct Input<M> {
     active: watch::Sender<Instant>,
 }
 
-/// What has been taken so far.
+/// The messages that a session has taken so far.
 #[derive(Default)]
 struct Sent {
     number: u64,
@@ -76,31 +82,31 @@ struct Sent {
     has_ended: bool,
 }
 
-/// What a message is for the order of a session.
+/// The meaning of a message for the order of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A part of the input.
     Data,
-    /// The end of the input: no part follows.
+    /// The end of the input: no `Data` follows.
     End,
-    /// Something else, such as a resize; may also follow the end.
+    /// Something else, such as a resize. It may also follow the end of the input.
     Control,
 }
 
-/// Which message of a session this is.
+/// The place of a message in a session.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
     /// The id of the session.
     pub session: &'a str,
-    /// The message's number, counted from 1.
+    /// The number of the message, counted from 1.
     pub number: u64,
-    /// The content of the whole request.
+    /// The digest and length of the whole request.
     pub content: Content,
-    /// What it is for the order.
+    /// The meaning of the message for the order.
     pub kind: Kind,
 }
 
-/// What is kept of a message's content.
+/// What is remembered of a message's content.
 #[derive(Debug, Clone, Copy)]
 pub struct Content {
     /// Tells a retry from another message under the same number.
@@ -110,7 +116,8 @@ pub struct Content {
 }
 
 impl Content {
-    /// Of a request that is whole. The request may be taken apart afterwards: it is long, and may wait.
+    /// Takes the digest of a complete request. The request may be taken apart afterwards, because
+    /// it is long and may have to wait.
     pub fn of(request: &impl Message) -> Self {
         let encoded = request.encode_to_vec();
         Self { digest: Sha256::digest(&encoded).into(), bytes: encoded.len() }
@@ -125,7 +132,7 @@ impl Content {
     }
 }
 
-/// A session that is open for as long as this is kept.
+/// An open session. It ends when this is dropped.
 pub struct Session<M> {
     id: String,
     inputs: Inputs<M>,
@@ -156,7 +163,7 @@ impl<M> Inputs<M> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a session, and returns what its input will be.
+    /// Opens a session for the caller. Returns it together with its input.
     pub fn open(&self, caller: &Caller) -> Result<(Session<M>, mpsc::Receiver<M>), ApiError> {
         let mut open = self.lock();
         let own = open.values().filter(|input| input.opened_by.is_same_client(&caller.requester)).count();
@@ -178,7 +185,8 @@ impl<M> Inputs<M> {
         Ok((Session { id, inputs: self.clone(), opened_at, active }, input))
     }
 
-    /// Hands a message on to its session. May be cancelled: it has been taken then, or not.
+    /// Passes a message to its session. This may be cancelled: the message has then been taken, or
+    /// not.
     pub async fn send(&self, caller: &Caller, place: Place<'_>, message: M) -> Result<(), Status> {
         let input = self.lock().get(place.session).cloned().ok_or_else(no_session)?;
         caller.reach(Object::Session { opened_by: &input.opened_by }, no_session)?;
@@ -200,7 +208,7 @@ impl<M> Inputs<M> {
 }
 
 impl Sent {
-    /// Whether this message is the next.
+    /// Checks that this message is the next one.
     fn check(&self, place: &Place<'_>) -> Result<(), ApiError> {
         let refused = |message| Err(ApiError::new(Reason::InputOutOfOrder, message));
         let next = self.number + 1;
@@ -217,7 +225,8 @@ impl Sent {
 }
 
 impl<M: Send + 'static> Session<M> {
-    /// The stream of the session: its id, then the answers. When it ends or is dropped, so is the session.
+    /// The stream of the session: its id, then the answers. The session ends when the stream ends
+    /// or is dropped.
     pub fn stream<T, A: Send + 'static>(
         self,
         first: fn(String) -> T,
@@ -254,7 +263,8 @@ impl<M> Drop for Session<M> {
     }
 }
 
-/// Done when a session has lasted too long, or when nothing has come or gone for too long; tells which.
+/// Completes when a session has lasted too long, or when nothing has come or gone for too long.
+/// Says which.
 async fn over(opened_at: Instant, life: Life, mut active: watch::Receiver<Instant>) -> &'static str {
     loop {
         let (idle, longest) = (*active.borrow_and_update() + life.idle, opened_at + life.longest);
@@ -266,10 +276,11 @@ async fn over(opened_at: Instant, life: Life, mut active: watch::Receiver<Instan
     }
 }
 
-/// 256 bits that nobody can guess.
+/// A new id of 256 random bits, which nobody can guess.
 fn new_id() -> String {
     let mut random = [0; 32];
-    // getrandom(2): up to 256 bytes come whole once the kernel's pool is ready, and this waits for that.
+    // getrandom(2): up to 256 bytes come whole once the kernel's pool is ready, and the call waits
+    // for that.
     let length = getrandom(&mut random, GetRandomFlags::empty()).expect("getrandom(2) knows no error here");
     assert_eq!(length, random.len(), "getrandom(2) gives up to 256 bytes whole");
     random.iter().fold(String::new(), |mut text, byte| {
@@ -278,7 +289,8 @@ fn new_id() -> String {
     })
 }
 
-/// The same for a session that there is not, for one that has ended, and for another client's.
+/// The error for an unknown session. It is the same for one that has ended, and for another
+/// client's.
 fn no_session() -> Status {
     ApiError::new(Reason::SessionNotFound, "there is no such session").with_hint("open another").into()
 }

@@ -1,4 +1,4 @@
-//! Field masks (AIP-134): which fields of a request are to be changed.
+//! Field masks (AIP-134): which fields of a request shall be changed.
 
 use std::collections::BTreeSet;
 
@@ -8,12 +8,12 @@ use insula_engine::{LimitChange, SupervisionChange};
 use insula_types::Limit;
 use prost_types::FieldMask;
 
-/// The paths of the limits.
+/// The paths of all limits.
 pub fn limit_paths() -> impl Iterator<Item = &'static str> {
     Limit::ALL.iter().map(|limit| limit.row().path)
 }
 
-/// The paths that a mask names; without one, those that have a value.
+/// The paths that a mask names. Without a mask, the paths of all fields that have a value.
 pub fn paths(
     mask: Option<FieldMask>,
     known: &[&'static str],
@@ -32,7 +32,7 @@ pub fn paths(
     mask.paths.iter().map(find).collect()
 }
 
-/// The changes of limits that the paths name.
+/// The changes of limits, for the limits that the paths name.
 pub fn limit_changes(
     field: &str,
     paths: &BTreeSet<&str>,
@@ -53,7 +53,7 @@ pub fn limits_with_values(limits: Option<&v1::Limits>) -> impl Iterator<Item = &
     Limit::ALL.iter().filter(has_value).map(|limit| limit.row().path)
 }
 
-/// The paths of what follows a crash or the host's boot.
+/// The paths of all fields of supervision.
 pub const SUPERVISION_PATHS: [&str; 4] = [
     "supervision.on_crash",
     "supervision.autostart",
@@ -61,7 +61,7 @@ pub const SUPERVISION_PATHS: [&str; 4] = [
     "supervision.autostart_delay",
 ];
 
-/// The changes of what follows that the paths name.
+/// The changes of supervision, for the fields that the paths name.
 pub fn supervision_changes(
     field: &str,
     paths: &BTreeSet<&str>,
@@ -81,7 +81,7 @@ pub fn supervision_changes(
     Ok(named.map(|(_, change)| change).collect())
 }
 
-/// The paths of what follows that have a value.
+/// The paths of the fields of supervision that have a value.
 pub fn supervision_with_values(supervision: Option<&v1::Supervision>) -> impl Iterator<Item = &'static str> {
     let supervision = supervision.copied().unwrap_or_default();
     let has = [

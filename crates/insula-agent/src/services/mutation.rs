@@ -1,4 +1,5 @@
-//! Requests that change something: the requester, the id that makes a retry safe, and requests that are only checked.
+//! Requests that change something: the caller, the id that makes a retry safe, and requests that
+//! are only validated.
 
 use insula_api::convert::parse_optional;
 use insula_api::v1;
@@ -12,25 +13,25 @@ use crate::status::status;
 
 /// A request that changes something.
 pub trait Mutation: Message + Name + Clone + Send + 'static {
-    /// The response message.
+    /// The message of the response.
     type Answer;
 
-    /// The id that makes a retry safe.
+    /// The client's id for the request, which makes a retry safe.
     fn request_id(&self) -> &str;
-    /// The version that the client has seen; empty where it does not care.
+    /// The etag that the client has seen. Empty if it does not care.
     fn etag(&self) -> &str {
         ""
     }
-    /// Whether all is checked and nothing done.
+    /// Whether the request is only validated, and nothing is done.
     fn validate_only(&self) -> bool {
         false
     }
-    /// The answer with this operation.
+    /// The response with this operation.
     fn answer(operation: v1::Operation) -> Self::Answer;
 }
 
-/// `Method: fields` — `v1::MethodRequest`, which beside its request id has these fields of [`Mutation`], and
-/// `v1::MethodResponse`, which has an operation.
+/// `Method: fields` implements [`Mutation`] for `v1::MethodRequest`, which has these fields besides
+/// its request id, and whose response `v1::MethodResponse` has an operation.
 macro_rules! mutations {
     ($($request:ident, $response:ident: $($field:ident)*;)*) => {$(
         impl Mutation for v1::$request {
@@ -107,7 +108,7 @@ impl Mutation for v1::UpdateProfileRequest {
     }
 }
 
-/// Who asks for what: everything that makes a retry equal is in it.
+/// The caller and its request, with everything that makes a retry equal to the first try.
 pub fn asked<M: Mutation>(request: &Request<M>) -> Result<Asked, Status> {
     let message = request.get_ref();
     let mut body = M::full_name().into_bytes();
@@ -122,8 +123,9 @@ pub fn asked<M: Mutation>(request: &Request<M>) -> Result<Asked, Status> {
 }
 
 impl Shared {
-    /// Acts on a request. A retry is answered with what became of the first try, though what it was about may be gone by
-    /// now. That it goes on when the client goes away is for the guard in front of all services to see to.
+    /// Acts on a request. A retry is answered with the result of the first try, even if the object
+    /// of the request no longer exists. The guard in front of all services sees to it that the work
+    /// goes on when the client goes away.
     pub async fn mutate<M, F>(
         &self,
         request: Request<M>,
@@ -138,7 +140,8 @@ impl Shared {
         let record = match engine.asked_before(&asked).await.map_err(status)? {
             Some(record) => record,
             None => match act(engine.clone(), caller, asked.clone(), request.into_inner()).await {
-                // A first try may have been under way, and have removed what this one looked for.
+                // The first try may have been in progress then, and may have removed the object
+                // that this one looked for.
                 Err(error) => engine.asked_before(&asked).await.ok().flatten().ok_or(error)?,
                 Ok(record) => record,
             },

@@ -1,4 +1,4 @@
-//! `NetworkService`.
+//! `NetworkService`: networks.
 
 use insula_api::v1;
 use insula_engine::NetworkView;

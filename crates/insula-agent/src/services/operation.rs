@@ -1,4 +1,4 @@
-//! `OperationService`.
+//! `OperationService`: operations, and waiting for them.
 
 use std::pin::Pin;
 
@@ -16,13 +16,14 @@ use crate::status::status;
 type Answer<T> = Result<Response<T>, Status>;
 
 impl Shared {
-    /// The operation, as far as it is the caller's to see.
+    /// Finds an operation that the caller may see.
     async fn operation(&self, caller: &Caller, id: OperationId) -> Result<OperationRecord, Status> {
         let record = self.engine.operation(id).await.map_err(status)?;
         caller.find_operation(id, record)
     }
 
-    /// What operations about a VPS have as their target. One that is gone for good is known by its id only.
+    /// The target of operations about a VPS. A VPS that has been removed for good is known only by
+    /// its id.
     fn target(&self, caller: &Caller, name: &str) -> Result<String, Status> {
         match (caller.find(self.engine.vps_or_deleted(name), name), name.parse::<VpsId>()) {
             (Ok(handle), _) => Ok(handle.id.to_string()),

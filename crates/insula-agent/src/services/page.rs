@@ -1,7 +1,8 @@
-//! Pages of lists (AIP-158): the one way in which lists are given out in parts.
+//! Pages of lists (AIP-158): the one way in which lists are returned in parts.
 //!
-//! A page ends where the next begins, and the token says where that is: the last item's name, id or number. The
-//! service reads one item more than the page holds, which tells whether there is a next page.
+//! A page ends where the next one begins, and the page token says where that is: by the last item's
+//! name, id or number. The service reads one item more than the page holds, to learn whether there
+//! is a next page.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -9,12 +10,12 @@ use std::str::FromStr;
 use insula_api::ApiError;
 use insula_api::convert::parse_optional;
 
-/// How many items are on a page.
+/// How many items a page has.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
-    /// Where the client does not say.
+    /// The size if the client does not choose one.
     pub usual: u16,
-    /// At most, whatever it says.
+    /// The largest size that a client can choose.
     pub most: u16,
 }
 
@@ -22,12 +23,12 @@ pub struct Size {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Page<C> {
     size: u16,
-    /// The last item of the page before; `None`: this is the first page.
+    /// The last item of the page before. `None` for the first page.
     pub after: Option<C>,
 }
 
 impl<C: FromStr<Err: Display> + Display> Page<C> {
-    /// Reads the fields `page_size` and `page_token` of a request.
+    /// Parses the fields `page_size` and `page_token` of a request.
     pub fn read(asked: i32, token: &str, Size { usual, most }: Size) -> Result<Self, ApiError> {
         let size = match asked {
             ..0 => return Err(ApiError::invalid_field("page_size", "must not be negative")),
@@ -37,12 +38,13 @@ impl<C: FromStr<Err: Display> + Display> Page<C> {
         Ok(Self { size, after: parse_optional("page_token", token)? })
     }
 
-    /// How many items to read: one more than are shown.
+    /// How many items to read, which is one more than the page shows.
     pub fn count(&self) -> u32 {
         u32::from(self.size) + 1
     }
 
-    /// Cuts the items that were read to the page, and returns the token of the next; empty after the last page.
+    /// Cuts the items that were read to the page. Returns the token of the next page, which is
+    /// empty after the last one.
     pub fn cut<T>(&self, items: &mut Vec<T>, place: impl Fn(&T) -> C) -> String {
         let has_more = items.len() > usize::from(self.size);
         items.truncate(self.size.into());
@@ -68,7 +70,8 @@ mod tests {
         assert_eq!(error.fields[0].field, "page_token");
     }
 
-    /// However many there are and however large the pages: all items, in order, once, and no empty page but of nothing.
+    /// For all lengths and page sizes: pages contain all items once, in order, and only an empty
+    /// list has an empty page.
     #[test]
     fn all_pages_together_are_the_list() {
         for (length, asked) in (0..12).flat_map(|length| (1..5).map(move |asked| (length, asked))) {

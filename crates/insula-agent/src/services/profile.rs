@@ -1,4 +1,4 @@
-//! `ProfileService`.
+//! `ProfileService`: profiles.
 
 use insula_api::convert::{features, limits, parse, parse_all, supervision};
 use insula_api::{ApiError, v1};

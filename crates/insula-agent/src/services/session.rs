@@ -1,9 +1,11 @@
-//! Programs and consoles: a stream from the client, a stream to it, and the guest between them.
+//! Exec and console sessions: a stream from the client, a stream to it, and the guest in between.
 //!
-//! The client's input comes in its stream, or in calls of their own ([`inputs`](super::inputs)): all else is the same.
+//! The client's input comes in its stream or in separate calls ([`inputs`](super::inputs)).
+//! Everything else is the same.
 //!
-//! Input has a task of its own, so that a program that doesn't read can't keep its output from the client. It ends with
-//! the stream to the client, and that when the client is gone.
+//! Input has a task of its own, so that a program that does not read can't hold up its output to
+//! the client. The task ends with the stream to the client, and that stream ends when the client is
+//! gone.
 
 use futures::{Stream, StreamExt};
 use insula_api::{ApiError, v1};
@@ -18,7 +20,8 @@ pub type ExecStep = v1::exec_vps_request::Request;
 pub type ConsoleStep = v1::attach_console_request::Request;
 type ExecAnswer = v1::exec_vps_response::Response;
 
-/// Runs a program and connects it with the client, whose input are these steps; `None` is one of a newer client.
+/// Runs a program and connects it with the client. `steps` are the client's input; `None` is a step
+/// that only a newer client knows.
 pub async fn exec(
     engine: &Engine,
     caller: &Caller,
@@ -75,7 +78,7 @@ fn exec_request(start: v1::exec_vps_request::Start) -> Result<(String, ExecReque
     Ok((start.vps, request))
 }
 
-/// Hands on what the client sends, until it ends.
+/// Passes on what the client sends, until it ends.
 async fn feed_program(
     mut input: ExecInput,
     mut steps: impl Stream<Item = Result<Option<ExecStep>, Status>> + Unpin,
@@ -95,7 +98,7 @@ async fn feed_program(
     Ok(())
 }
 
-/// Connects the client, whose input are these steps, with a console.
+/// Connects the client with a console. `steps` are the client's input.
 pub async fn console(
     engine: &Engine,
     caller: &Caller,
@@ -150,7 +153,7 @@ async fn feed_console(
     Ok(())
 }
 
-/// The task that hands on input. It ends when this is dropped.
+/// The task that passes on input. It ends when this is dropped.
 struct Feeder {
     task: Option<JoinHandle<Result<(), Status>>>,
 }
@@ -160,7 +163,8 @@ impl Feeder {
         Self { task: Some(tokio::spawn(work)) }
     }
 
-    /// What is wrong with the input, as soon as something is; never, when it ends well. May be cancelled.
+    /// Completes with the error when something is wrong with the input. Never completes if the
+    /// input ends well. May be cancelled.
     async fn failure(&mut self) -> Status {
         if let Some(task) = &mut self.task {
             let result = task.await;
@@ -196,7 +200,7 @@ fn answer(response: ExecAnswer) -> v1::ExecVpsResponse {
     v1::ExecVpsResponse { response: Some(response) }
 }
 
-/// Rows and columns.
+/// The rows and columns of a terminal, checked.
 fn size(size: &v1::TerminalSize) -> Result<(u16, u16), Status> {
     match (u16::try_from(size.rows), u16::try_from(size.columns)) {
         (Ok(rows), Ok(columns)) => Ok((rows, columns)),
@@ -204,7 +208,7 @@ fn size(size: &v1::TerminalSize) -> Result<(u16, u16), Status> {
     }
 }
 
-/// What a client hears whose first message is none.
+/// The error for a client whose first message is not a start.
 pub fn start_first() -> Status {
     ApiError::invalid_field("start", "the first message, and only the first, is `start`").into()
 }

@@ -1,4 +1,4 @@
-//! `SnapshotService`.
+//! `SnapshotService`: snapshots.
 
 use insula_api::convert::{parse, parse_optional};
 use insula_api::v1;

@@ -1,4 +1,4 @@
-//! `StorageService`.
+//! `StorageService`: storage pools.
 
 use insula_api::v1;
 use insula_engine::PoolView;

@@ -1,4 +1,4 @@
-//! `UsageService`.
+//! `UsageService`: what VPSes use.
 
 use insula_api::convert::timestamp_ms;
 use insula_api::v1;

@@ -1,4 +1,4 @@
-//! `VpsService`.
+//! `VpsService`: VPSes.
 
 use std::fmt;
 use std::pin::Pin;
@@ -307,7 +307,7 @@ fn create_request(request: v1::CreateVpsRequest) -> Result<CreateVps, ApiError> 
     })
 }
 
-/// A list of features of its own, where there is one.
+/// Parses a VPS's own list of features, if the request has one.
 fn own_features(field: &str, list: Option<v1::FeatureList>) -> Result<Option<Features>, ApiError> {
     list.map(|list| features(&format!("{field}.features"), list.features)).transpose()
 }
@@ -372,7 +372,8 @@ fn update_request(request: v1::UpdateVpsRequest) -> Result<UpdateVps, ApiError> 
     })
 }
 
-/// Where a page of VPSes ends: by name, and, as several in the trash may have one name, by id.
+/// Where a page of VPSes ends: by name and then by id, because several VPSes in the trash may have
+/// the same name.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     name: VpsName,

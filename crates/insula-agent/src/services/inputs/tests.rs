@@ -1,4 +1,4 @@
-//! The rules of input in calls of its own, without a guest.
+//! Tests of the rules of session input in separate calls, without a guest.
 
 use super::*;
 use insula_api::access::Method;
@@ -23,7 +23,7 @@ async fn messages_are_taken_in_their_order_and_once() {
     let alice = caller("alice");
     let (session, mut input) = inputs.open(&alice).unwrap();
     let out_of_order = Some(Reason::InputOutOfOrder);
-    // number, content, kind, refused, and what arrives
+    // number, content, kind, whether it is refused, and what arrives
     for (number, content, kind, refused, arrives) in [
         (0, 1, Data, out_of_order, None),
         (2, 1, Data, out_of_order, None),
@@ -137,7 +137,8 @@ fn short(idle_ms: u64, longest_ms: u64) -> Inputs<u8> {
     Inputs { life: Life { idle, longest }, open: Arc::default() }
 }
 
-/// The last word of a session whose answers come as often as this, and how long it has lasted.
+/// The last message of a session whose answers come at this interval, and how long the session
+/// lasted.
 async fn last_word(inputs: &Inputs<u8>, every: Option<Duration>) -> (String, Duration) {
     let begin = Instant::now();
     let (session, _input) = inputs.open(&caller("alice")).unwrap();
