@@ -1,5 +1,6 @@
-//! What the journal costs a create: `journal DIRECTORY COUNT` says how long it takes to journal an operation of four
-//! steps, as the engine does, beyond the one write that a create needs in any case: `{"ms": [0.9, …]}`.
+//! Measures what the journal costs a create. `journal DIRECTORY COUNT` prints how long it takes to
+//! journal an operation of four steps as the engine does, beyond the one write that a create needs
+//! anyway: `{"ms": [0.9, …]}`.
 
 use std::error::Error;
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::time::Instant;
 use insula_store::Store;
 use insula_types::{OperationId, OperationKind, OperationRecord, OperationState, Progress, Requester, VpsId};
 
-/// Those of a create that does not boot.
+/// The number of steps of a create that does not boot.
 const STEPS: u32 = 4;
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -1,4 +1,4 @@
-//! What the audit log and the events say of operations.
+//! Reports operations to the audit log and to the events.
 
 use insula_types::{
     AuditEntry, Event, EventBody, EventSubject, OperationKind, OperationRecord, OperationState, Reason,
@@ -8,7 +8,8 @@ use crate::Change;
 use crate::audit::append_entry;
 use crate::event::append_event;
 
-/// Tells the audit log and the watchers, within a change, that an operation was accepted or is over.
+/// Reports, within a change, to the audit log and to watchers that an operation was accepted or has
+/// ended.
 pub(crate) fn announce(change: &Change<'_>, operation: &OperationRecord) -> rusqlite::Result<()> {
     let reason = operation.error.as_ref().map(|failure| failure.reason.clone());
     let result = match operation.state {
@@ -42,7 +43,8 @@ pub(crate) fn announce(change: &Change<'_>, operation: &OperationRecord) -> rusq
     append_event(change, &Event { at_ms: operation.updated_at_ms, subject: subject(operation), body })
 }
 
-/// The VPS that an operation is about. What is done to clients is never taken for one, though they have UUIDs, too.
+/// The VPS that an operation is about. Operations on clients have none, though their targets are
+/// UUIDs, too.
 fn subject(operation: &OperationRecord) -> Option<EventSubject> {
     use OperationKind::*;
     match operation.kind {

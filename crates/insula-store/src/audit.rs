@@ -1,12 +1,15 @@
-//! The audit log: who did what, from where, to what, with which result. Append-only, as a chain of hashes.
+//! The audit log: who did what, from where, to what, with which result. It is append-only, as a
+//! chain of hashes.
 //!
-//! A line's hash is the SHA-256 of the hash before (64 hexadecimal digits; zeros before the first line), and of the
-//! line's fields in the order of [`FIELDS`], each as its length in bytes in decimal digits, a colon, and its text; an
-//! absent field is one hyphen. Numbers are in decimal digits. So no two lines have the same form, and a line can't be
-//! changed, removed or inserted without making all later hashes wrong.
+//! An entry's hash is the SHA-256 of the hash before it (64 hexadecimal digits; zeros before the
+//! first entry) and of the entry's fields in the order of [`FIELDS`]. Each field is written as its
+//! length in bytes in decimal digits, a colon, and its text; an absent field is one hyphen. Numbers
+//! are in decimal digits. So no two entries have the same form, and no entry can be changed,
+//! removed or inserted without making all hashes after it wrong.
 //!
-//! What the chain can't tell is whether lines are missing at its end, or whether somebody who may write the file has
-//! made it anew: for that, its head is compared with one that was noted elsewhere.
+//! The chain can't tell whether entries are missing at its end, or whether somebody with write
+//! access to the file has made it anew. To find that out, its head is compared with one that was
+//! noted elsewhere.
 
 use insula_types::{AuditEntry, AuditLine, Requester};
 use rusqlite::{OptionalExtension, Row, params_from_iter};
@@ -20,43 +23,44 @@ use crate::{Change, Store, StoreError};
 const FIELDS: &str = "sequence, at_ms, requester, role, tenant, peer, action, object, object_name, result, request_id, \
                       operation";
 
-/// What a hash covers, as it stands in the database.
+/// The fields that a hash covers, as they are in the database.
 type Fields = [Option<String>; 12];
 
-/// How many lines are checked before others may use the database again.
+/// How many entries are checked before the connection is free for others again.
 const LINES_AT_ONCE: u32 = 1000;
 
-/// Which lines of the audit log are asked for. The default is none: `count` is 0.
+/// Selects entries of the audit log. The default selects none, because `count` is 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuditFilter {
-    /// Only lines before this number.
+    /// Only entries before this number.
     pub before: Option<u64>,
-    /// How many at most.
+    /// At most this many entries.
     pub count: u32,
-    /// Only what this requester did.
+    /// Only entries about what this requester did.
     pub requester: Option<String>,
-    /// Only what was done to this: an id or a name.
+    /// Only entries about this object, by its id or its name.
     pub object: Option<String>,
 }
 
-/// What a check of the audit log has found.
+/// The result of a check of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditCheck {
-    /// How many lines from the first are as they were written.
+    /// How many entries, counted from the first, are as they were written.
     pub entries: u64,
-    /// The hash of the last of them; 64 zeros where there is none.
+    /// The hash of the last of these entries. 64 zeros if there is none.
     pub head: String,
-    /// The number of the first line that is not as it was written, or is not there though later ones are.
+    /// The number of the first entry that was changed, or that is missing although later ones
+    /// exist.
     pub broken_at: Option<u64>,
 }
 
 impl Store {
-    /// Appends a line to the audit log.
+    /// Appends an entry.
     pub fn append_audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {
         self.write("write the audit log", |change| append_entry(change, entry))
     }
 
-    /// Lines, newest first.
+    /// The selected entries, newest first.
     pub fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditLine>, StoreError> {
         let (sql, selection) = query(filter);
         self.read("read the audit log", |db| {
@@ -64,7 +68,8 @@ impl Store {
         })
     }
 
-    /// Follows the chain from its first line to its end, or to where it breaks. Others may append meanwhile.
+    /// Follows the chain from its first entry to its end, or to where it breaks. Entries may be
+    /// appended meanwhile.
     pub fn verify_audit(&self) -> Result<AuditCheck, StoreError> {
         let mut check = AuditCheck { entries: 0, head: "0".repeat(64), broken_at: None };
         let mut from = i64::MIN; // what somebody has put before the first line is found, too
@@ -92,7 +97,8 @@ impl Store {
 }
 
 impl AuditCheck {
-    /// Goes on by one line: its fields, then its hash. A text that is none (no UTF-8) is no line of ours.
+    /// Advances by one entry: its fields, then its hash. A text that is not UTF-8 can't have been
+    /// written by Insula.
     fn follow(&mut self, row: &Row<'_>) {
         let next = self.entries + 1;
         let fields: rusqlite::Result<Vec<Option<String>>> = (0..12).map(|column| row.get(column)).collect();
@@ -107,7 +113,7 @@ impl AuditCheck {
     }
 }
 
-/// Appends a line within a change.
+/// Appends an entry within a change.
 pub(crate) fn append_entry(change: &Change<'_>, entry: &AuditEntry) -> rusqlite::Result<()> {
     let last = change
         .prepare_cached("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1")?

@@ -1,4 +1,5 @@
-//! The clients of the API, and the certificates by which they are known. No secret of theirs is here.
+//! Clients of the API, and the certificates that identify them. No secrets of clients are kept
+//! here.
 
 use insula_types::{
     AuditEntry, ClientCertificate, ClientId, ClientRecord, Event, OperationRecord, TenantName,
@@ -13,8 +14,8 @@ use crate::operation::insert_operation;
 use crate::{Change, Store, StoreError};
 
 impl Store {
-    /// All clients, oldest first, those that wait and those that were revoked included; with their certificates,
-    /// less those that had expired when another was added.
+    /// All clients, oldest first, including those whose tokens are unused and those that were
+    /// revoked. Certificates that had expired when another was added are left out.
     pub fn clients(&self) -> Result<Vec<ClientRecord>, StoreError> {
         self.read("list clients", |db| {
             let mut clients: Vec<ClientRecord> = db
@@ -28,11 +29,12 @@ impl Store {
         })
     }
 
-    /// Keeps a new client, whose token waits, together with the operation that makes it and the event.
+    /// Keeps a new client, whose token is unused, together with the operation that creates it and
+    /// its event.
     ///
     /// # Errors
-    /// [`StoreError::Taken`] with `operation.requester, operation.request_id`, or with `client.name` when a client
-    /// that was not revoked has the name.
+    /// [`StoreError::Taken`] with `operation.requester, operation.request_id`, or with
+    /// `client.name` if another client that has not been revoked has the name.
     pub fn insert_client(
         &self,
         client: &ClientRecord,
@@ -60,11 +62,12 @@ impl Store {
         })
     }
 
-    /// Notes that a client has used its token, which works once, and keeps its certificate.
+    /// Notes that a client has used its token, which works once, and keeps the client's
+    /// certificate.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] when there is no such client, its token was used, or it was revoked; then nothing is
-    /// kept.
+    /// [`StoreError::Missing`] if there is no such client, its token has been used, or it was
+    /// revoked. Nothing is kept then.
     pub fn enroll_client(
         &self,
         client: &ClientId,
@@ -83,11 +86,12 @@ impl Store {
         })
     }
 
-    /// Keeps one more certificate of a client, and forgets those of its that have expired by the entry's time.
+    /// Keeps another certificate of a client, and removes those that have expired by the time of
+    /// the audit entry.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] when there is no such client, it has not enrolled, or was revoked; then nothing is
-    /// kept.
+    /// [`StoreError::Missing`] if there is no such client, it has not enrolled, or it was revoked.
+    /// Nothing is kept then.
     pub fn add_certificate(
         &self,
         client: &ClientId,
@@ -108,11 +112,11 @@ impl Store {
         })
     }
 
-    /// Notes that the access of a client, or its token, was taken away, together with the operation that does so and
-    /// the event. One that was taken away before keeps its time.
+    /// Revokes a client, or its token, together with keeping the operation that does so and its
+    /// event. A client that was revoked before keeps the time of that.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] when there is no such client; then nothing is kept.
+    /// [`StoreError::Missing`] if there is no such client. Nothing is kept then.
     pub fn revoke_client(
         &self,
         client: &ClientId,
@@ -203,7 +207,7 @@ mod tests {
         store.insert_client(client, &create, &event(AccessChange::TokenCreated, client))
     }
 
-    /// How many lines and events there are: what a refusal must not change.
+    /// The numbers of audit entries and events, which a refused change must not alter.
     fn told(store: &Store) -> (u64, u64) {
         (store.verify_audit().unwrap().entries, store.last_event())
     }

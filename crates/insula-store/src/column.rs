@@ -1,4 +1,4 @@
-//! How values of ours stand in columns.
+//! How values are represented in columns.
 
 use std::error::Error;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use rusqlite::{Connection, Row};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
-/// A value that stands there as JSON.
+/// A value that is stored as JSON.
 struct Json<T>(T);
 
 impl<T: DeserializeOwned> FromSql for Json<T> {
@@ -17,7 +17,7 @@ impl<T: DeserializeOwned> FromSql for Json<T> {
     }
 }
 
-/// A value that stands there as the text that it is written as.
+/// A value that is stored as its text (`Display` and `FromStr`).
 struct Text<T>(T);
 
 impl<T: FromStr<Err: Error + Send + Sync + 'static>> FromSql for Text<T> {
@@ -26,7 +26,7 @@ impl<T: FromStr<Err: Error + Send + Sync + 'static>> FromSql for Text<T> {
     }
 }
 
-/// A variant of an enum that stands there as the one word that serde has for it.
+/// A variant of an enum that is stored as the word that serde has for it.
 struct Word<T>(T);
 
 impl<T: DeserializeOwned> FromSql for Word<T> {
@@ -37,17 +37,18 @@ impl<T: DeserializeOwned> FromSql for Word<T> {
     }
 }
 
-/// A value of ours as JSON: maps with text keys, no floating point numbers; it can't fail.
+/// A value as JSON. It can't fail, because our values have maps with text keys only, and no
+/// floating point numbers.
 pub(crate) fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("our types have JSON forms")
 }
 
-/// The JSON in a column.
+/// Reads the JSON in a column.
 pub(crate) fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
     row.get(column).map(|Json(value)| value)
 }
 
-/// The JSON in a column, where there is any.
+/// Reads the JSON in a column that may be null.
 pub(crate) fn from_json_if_any<T: DeserializeOwned>(
     row: &Row<'_>,
     column: &str,
@@ -56,7 +57,7 @@ pub(crate) fn from_json_if_any<T: DeserializeOwned>(
     Ok(value.map(|Json(value)| value))
 }
 
-/// The text in a column, parsed.
+/// Parses the text in a column.
 pub(crate) fn parsed<T: FromStr<Err: Error + Send + Sync + 'static>>(
     row: &Row<'_>,
     column: &str,
@@ -64,7 +65,7 @@ pub(crate) fn parsed<T: FromStr<Err: Error + Send + Sync + 'static>>(
     row.get(column).map(|Text(value)| value)
 }
 
-/// The text in a column, parsed, where there is one.
+/// Parses the text in a column that may be null.
 pub(crate) fn parsed_if_any<T: FromStr<Err: Error + Send + Sync + 'static>>(
     row: &Row<'_>,
     column: &str,
@@ -78,7 +79,7 @@ pub(crate) fn to_word(value: &impl Serialize) -> String {
     to_json(value).trim_matches('"').to_owned()
 }
 
-/// The word in a column.
+/// Reads the word in a column.
 pub(crate) fn from_word<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
     row.get(column).map(|Word(value)| value)
 }

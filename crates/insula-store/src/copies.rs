@@ -1,7 +1,7 @@
-//! Copies of the database as it was before its schema changed: `insula.db.schema-3` beside `insula.db`.
+//! Copies of the database from before its schema changed: `insula.db.schema-3` beside `insula.db`.
 //!
-//! A copy is whole or not there: it is written under another name, brought to the disk, and renamed. It holds the host's
-//! secret, as the database does, and is for its owner alone.
+//! A copy is complete or does not exist: it is written under another name, synced, and renamed.
+//! Like the database, it holds the host's secret and is readable by its owner alone.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -13,10 +13,10 @@ use rusqlite::Connection;
 
 use crate::StoreError;
 
-/// How many copies are kept: those of the newest versions.
+/// How many copies are kept, namely those of the newest versions.
 const KEPT: usize = 2;
 
-/// Keeps a copy of the database, which has this version of the schema, and removes those that are too many.
+/// Keeps a copy of the database, whose schema has this version, and removes surplus copies.
 pub(crate) fn keep_copy(connection: &Connection, path: &Path, version: u32) -> Result<(), StoreError> {
     let copy = copy_path(path, version);
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Copy {
@@ -26,15 +26,15 @@ pub(crate) fn keep_copy(connection: &Connection, path: &Path, version: u32) -> R
     };
     let part = with_suffix(&copy, ".part");
     make_empty(&part).map_err(|error| failed(error.into()))?;
-    // https://sqlite.org/lang_vacuum.html: a consistent copy, also of what is in the log only; the file may be there when
-    // it is empty.
+    // https://sqlite.org/lang_vacuum.html: the copy is consistent and includes what is only in the
+    // log. The file may exist if it is empty.
     let into = part.to_str().ok_or_else(|| failed("its path is not UTF-8".into()))?;
     connection.execute("VACUUM INTO ?1", [into]).map_err(|error| failed(error.into()))?;
     put_in_place(&part, &copy).map_err(|error| failed(error.into()))?;
     remove_oldest(path).map_err(|error| failed(error.into()))
 }
 
-/// Where the copy of a version is.
+/// The path of the copy of a version.
 pub(crate) fn copy_path(path: &Path, version: u32) -> PathBuf {
     with_suffix(path, &format!(".schema-{version}"))
 }
@@ -45,7 +45,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// An empty file for its owner alone, in the place of what a dead agent left half written.
+/// Creates an empty file for its owner alone, in place of one that a dead agent left half written.
 fn make_empty(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -54,7 +54,8 @@ fn make_empty(path: &Path) -> io::Result<()> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map(drop)
 }
 
-/// Writes a small file for its owner alone: all of it, or what was there before stays.
+/// Writes a small file for its owner alone. Either all of it is written, or the file stays as it
+/// was.
 pub(crate) fn write_whole(path: &Path, contents: &[u8]) -> io::Result<()> {
     let part = with_suffix(path, ".part");
     make_empty(&part)?;
@@ -81,7 +82,7 @@ fn remove_oldest(path: &Path) -> io::Result<()> {
     versions.into_iter().skip(KEPT).try_for_each(|version| fs::remove_file(copy_path(path, version)))
 }
 
-/// The version of the schema that a file holds, if it is a copy of the database.
+/// The version of the schema in a file's name, if the file is a copy of the database.
 fn version_of(path: &Path, copy: &Path) -> Option<u32> {
     let name = copy.file_name()?.to_str()?;
     name.strip_prefix(path.file_name()?.to_str()?)?.strip_prefix(".schema-")?.parse().ok()

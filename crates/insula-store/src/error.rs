@@ -1,52 +1,52 @@
-//! What can go wrong with the database, and which of it callers branch on.
+//! Errors of the database, with variants for those that callers branch on.
 
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 use rusqlite::ffi;
 
-/// Why the database did not do something.
+/// Why the database failed or refused to do something.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The file is damaged or no database.
+    /// The file is damaged, or is not a database.
     #[error(
         "the database {path:?} is damaged: {found}; restore it from a backup, or move it away to begin with an empty one"
     )]
     Damaged {
         /// The path of the database.
         path: PathBuf,
-        /// What SQLite says.
+        /// What SQLite says about it.
         found: String,
     },
-    /// A newer agent has written the file.
+    /// The file was written by a newer agent.
     #[error(
         "the database {path:?} has schema version {version}, but this agent knows only up to {known}; use a newer agent"
     )]
     TooNew {
         /// The path of the database.
         path: PathBuf,
-        /// Its schema version.
+        /// The version of its schema.
         version: u32,
         /// The newest version that this agent knows.
         known: u32,
     },
-    /// No copy of the file could be kept, so its schema was not changed.
+    /// No copy of the file could be made, so its schema was not changed.
     #[error("failed to keep a copy of the database {path:?} as {copy:?} before its schema changes")]
     Copy {
         /// The path of the database.
         path: PathBuf,
         /// The path of the copy.
         copy: PathBuf,
-        /// The cause.
+        /// Why the copy failed.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The host's id could not be read or kept.
     #[error("failed to keep the id of the host in {path:?} and in the database beside it")]
     HostId {
-        /// The path of the database.
+        /// The path of the file.
         path: PathBuf,
-        /// The cause.
+        /// The error of the system call.
         #[source]
         source: std::io::Error,
     },
@@ -57,11 +57,11 @@ pub enum StoreError {
         path: PathBuf,
         /// The version that could not be reached.
         version: u32,
-        /// SQLite's error.
+        /// The error of SQLite.
         #[source]
         source: rusqlite::Error,
     },
-    /// After a change of the schema, rows would name others that are not there.
+    /// After a change of the schema, some rows would refer to rows that do not exist.
     #[error(
         "the database {path:?} is left as it was: with a newer schema, rows of {table} would name rows of {parent} that are \
          not there"
@@ -69,9 +69,9 @@ pub enum StoreError {
     BrokenReference {
         /// The path of the database.
         path: PathBuf,
-        /// The table that names others.
+        /// The table with the references.
         table: String,
-        /// The table that lacks them.
+        /// The table that they refer to.
         parent: String,
     },
     /// The file could not be opened.
@@ -79,45 +79,45 @@ pub enum StoreError {
     Open {
         /// The path of the database.
         path: PathBuf,
-        /// SQLite's error.
+        /// The error of SQLite.
         #[source]
         source: rusqlite::Error,
     },
-    /// The file could not be made, or not be kept from others.
+    /// The file could not be created, or not be protected from other users.
     #[error("failed to make the database {path:?} a file for its owner alone")]
     Protect {
         /// The path of the database.
         path: PathBuf,
-        /// The cause.
+        /// The error of the system call.
         #[source]
         source: std::io::Error,
     },
-    /// What should be changed is not there, or not in a state to be changed so.
+    /// The row that should be changed does not exist, or its state does not allow the change.
     #[error("failed to {doing}: it does not exist, or no longer exists")]
     Missing {
         /// What was being done.
         doing: &'static str,
     },
-    /// Something of the same name, address or range is there already.
+    /// The name, address or range is taken.
     #[error("failed to {doing}: it is taken ({what})")]
     Taken {
         /// What was being done.
         doing: &'static str,
-        /// The table and columns, such as `vps.name`.
+        /// The table and columns that must be unique, such as `vps.name`.
         what: String,
     },
-    /// The disk with the database is full.
+    /// The file system of the database is full.
     #[error("failed to {doing}: the disk that holds the database is full")]
     DiskFull {
         /// What was being done.
         doing: &'static str,
     },
-    /// Anything else.
+    /// Any other error of SQLite.
     #[error("failed to {doing}")]
     Sql {
         /// What was being done.
         doing: &'static str,
-        /// SQLite's error.
+        /// The error of SQLite.
         #[source]
         source: rusqlite::Error,
     },
@@ -150,7 +150,8 @@ impl StoreError {
     }
 }
 
-/// Takes the transaction back, with [`StoreError::Missing`], when it is not one row that was changed or found.
+/// Rolls the transaction back, with [`StoreError::Missing`], unless exactly one row was changed or
+/// found.
 pub(crate) fn is_one(rows: usize) -> rusqlite::Result<()> {
     if rows == 1 { Ok(()) } else { Err(rusqlite::Error::StatementChangedRows(rows)) }
 }

@@ -1,8 +1,8 @@
-//! What happened on the host, in order, for watchers; and the state that each VPS was last said to have.
+//! Events in their order, for watchers, and the last reported state of each VPS.
 //!
-//! An event's number is the cursor of a watcher: numbers grow, and are never used again, also when all events were
-//! pruned and over restarts. Events are pruned from the beginning only, so that what is kept has no gaps that a
-//! watcher could miss.
+//! An event's number is the cursor of a watcher. Numbers grow and are never reused, not even after
+//! all events were pruned or the agent was restarted. Events are pruned only from the beginning, so
+//! there are no gaps that a watcher could miss.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -14,14 +14,14 @@ use crate::column::{from_json, from_word, parsed, to_json, to_word};
 use crate::selection::Selection;
 use crate::{Change, Listener, Store, StoreError};
 
-/// Which events are asked for. The default is all of them.
+/// Selects events. The default selects all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventFilter {
-    /// Only those about this VPS.
+    /// Only events about this VPS.
     pub vps: Option<VpsId>,
-    /// Only those about VPSes that were this tenant's then.
+    /// Only events about VPSes that belonged to this tenant at the time.
     pub tenant: Option<TenantName>,
-    /// Only those of these kinds ([`EventBody::KINDS`]); empty for all.
+    /// Only events of these kinds ([`EventBody::KINDS`]). Empty selects all kinds.
     pub kinds: Vec<String>,
 }
 
@@ -44,12 +44,12 @@ impl Store {
         })
     }
 
-    /// The number of the newest event there ever was; 0 before the first. From memory.
+    /// The number of the newest event that ever was, kept in memory. 0 before the first.
     pub fn last_event(&self) -> u64 {
         self.last_event.load(Ordering::Acquire)
     }
 
-    /// The number of the oldest event that is kept; `None` when none is.
+    /// The number of the oldest event that is kept. `None` if there is none.
     pub fn first_event(&self) -> Result<Option<u64>, StoreError> {
         self.read("find the oldest event", |db| {
             let first: Option<i64> = db.query_row("SELECT min(sequence) FROM event", [], |row| row.get(0))?;
@@ -57,8 +57,8 @@ impl Store {
         })
     }
 
-    /// Forgets the events before the first that is not older than the time, in milliseconds since 1970. Returns how
-    /// many.
+    /// Removes all events before the first one that is not older than this time, in milliseconds
+    /// since 1970, UTC. Returns how many were removed.
     pub fn prune_events(&self, before_ms: i64) -> Result<usize, StoreError> {
         self.write("prune events", |change| {
             let kept = "SELECT sequence FROM event WHERE at_ms >= ?1 ORDER BY sequence LIMIT 1";
@@ -67,13 +67,14 @@ impl Store {
         })
     }
 
-    /// Calls back after each commit that has appended events, with the number of its newest. The listener may read
-    /// from the store. Of two commits of two threads the second may be told first.
+    /// Sets the listener that is called after each commit that appended events, with the number of
+    /// the newest. The listener may read from the store. After two commits by two threads, the
+    /// calls may come in either order.
     pub fn on_event(&self, listener: Listener) {
         self.listeners.write().unwrap_or_else(PoisonError::into_inner).push(listener);
     }
 
-    /// The state that the last event of each VPS told, of those that are there.
+    /// The last reported state of each VPS that exists.
     pub fn last_states(&self) -> Result<Vec<(VpsId, VpsState)>, StoreError> {
         self.read("list states", |db| {
             db.prepare_cached("SELECT vps, state FROM last_state")?
@@ -104,7 +105,7 @@ pub(crate) fn append_event(change: &Change<'_>, event: &Event) -> rusqlite::Resu
     Ok(())
 }
 
-/// The number of the newest event there ever was (<https://sqlite.org/autoinc.html>).
+/// The number of the newest event that ever was (<https://sqlite.org/autoinc.html>).
 pub(crate) fn last_event(db: &Connection) -> rusqlite::Result<u64> {
     let sql = "SELECT seq FROM sqlite_sequence WHERE name = 'event'";
     let last: Option<i64> = db.query_row(sql, [], |row| row.get(0)).optional()?;

@@ -1,9 +1,10 @@
-//! The id of the host: made once, kept in the file `host-id` and in the database beside it.
+//! The id of the host. It is created once, and kept in the file `host-id` and in the database
+//! beside it.
 //!
-//! The file says who the host is: it also lets programs know that look at a host whose agent does not run, and a host whose
-//! database is lost begin anew as the same host. Where the file is missing or says no id, the database knows. Where they
-//! differ, the database was brought from another host, or the host was given a new id on purpose; what the VPSes in the
-//! database say of their host stays as it is.
+//! The file decides. Programs can read it while no agent runs, and a host that has lost its
+//! database keeps its identity. If the file is missing or has no valid id, the database decides. If
+//! the two differ, either the database was brought from another host, or the host was given a new
+//! id on purpose. What the VPSes in the database say about their host stays as it is.
 
 use std::fs;
 use std::io;
@@ -15,21 +16,22 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::StoreError;
 use crate::copies::write_whole;
 
-/// The setting that holds it.
+/// The key of the setting that holds the id.
 const KEY: &str = "host-id";
 
-/// What is known of ids when a database is opened.
+/// The ids that are known when a database is opened.
 pub(crate) struct HostIds {
     /// The id of this host.
     pub own: HostId,
-    /// The id of the host that has written the database.
+    /// The id of the host that wrote the database.
     pub writer: HostId,
     is_filed: bool,
     is_kept: bool,
 }
 
 impl HostIds {
-    /// Reads file and database, which may be of any version; makes an id where neither has one. Nothing is written.
+    /// Reads file and database, whose schema may have any version. Generates an id if neither has
+    /// one. Writes nothing.
     pub(crate) fn observe(connection: &Connection, database: &Path) -> Result<Self, StoreError> {
         let file = file_beside(database);
         let failed = |source| StoreError::HostId { path: file.clone(), source };
@@ -48,7 +50,8 @@ impl HostIds {
         })
     }
 
-    /// Writes the host's id wherever it is not yet. The database has the newest schema by now.
+    /// Writes the host's id wherever it is still missing. The database must have the newest schema
+    /// by now.
     pub(crate) fn keep(&self, connection: &Connection, database: &Path) -> Result<(), StoreError> {
         let (file, id) = (file_beside(database), self.own.to_string());
         if !self.is_filed {
@@ -67,7 +70,7 @@ fn file_beside(database: &Path) -> PathBuf {
     database.with_file_name("host-id")
 }
 
-/// What the database says; nothing where it is new, or says nothing.
+/// The id in the database. `None` if the database is new or has none.
 fn kept_id(connection: &Connection) -> rusqlite::Result<Option<String>> {
     let has_settings = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'setting'";
     match connection.query_row(has_settings, [], |_| Ok(())).optional()? {
@@ -78,7 +81,7 @@ fn kept_id(connection: &Connection) -> rusqlite::Result<Option<String>> {
     }
 }
 
-/// What the file says; nothing where it is missing or says no id.
+/// The id in the file. `None` if the file is missing or has no valid id.
 fn read(file: &PathBuf) -> io::Result<Option<HostId>> {
     match fs::read_to_string(file) {
         Ok(text) => Ok(text.trim().parse().ok()),

@@ -25,7 +25,8 @@ impl Store {
         })
     }
 
-    /// Keeps an image and points its aliases to it, wherever they pointed before. The same image may be kept twice.
+    /// Keeps an image and points its aliases to it, wherever they pointed before. Keeping the same
+    /// image again is allowed.
     pub fn put_image(&self, image: &ImageInfo) -> Result<(), StoreError> {
         let fingerprint = image.fingerprint.to_string();
         let info = to_json(&ImageInfo { aliases: vec![], ..image.clone() });
@@ -41,7 +42,8 @@ impl Store {
         })
     }
 
-    /// Points an alias to an image that is kept, wherever it pointed before, together with the operation that does so.
+    /// Points an alias to an image that is kept, wherever it pointed before, and keeps the
+    /// operation that does so.
     pub fn set_image_alias(
         &self,
         alias: &ImageAlias,
@@ -54,7 +56,8 @@ impl Store {
         })
     }
 
-    /// Removes an alias together with keeping the operation that does so; `false`, and neither, when there is none.
+    /// Removes an alias and keeps the operation that does so. Returns `false`, and keeps nothing,
+    /// if there is no such alias.
     pub fn delete_image_alias(
         &self,
         alias: &ImageAlias,
@@ -69,7 +72,7 @@ impl Store {
         })
     }
 
-    /// Forgets an image and its aliases. Does nothing when it is forgotten already.
+    /// Removes an image and its aliases. Does nothing if they have been removed already.
     pub fn delete_image(&self, fingerprint: &Fingerprint) -> Result<(), StoreError> {
         self.write("forget an image", |change| {
             change.execute("DELETE FROM image WHERE fingerprint = ?1", [fingerprint.to_string()]).map(drop)

@@ -1,21 +1,25 @@
-//! The state of a host in SQLite: what should be, the journal of operations, what happened, who did it, and who may.
+//! The state of a host in SQLite: its VPSes as they should be, the journal of operations, events,
+//! audit log and clients.
 //!
-//! The only SQL of the project. A method is one transaction: done, and on disk, when it returns (WAL,
-//! `synchronous=FULL`), or not done at all. Methods block for about a write to the disk; callers that must not block
-//! call them from a blocking thread. One kind of write does not wait for the disk: how far an operation is. It is safe
-//! from the agent's death at once, and from the host's with the next write that waits; a host that dies in between goes on
-//! with an earlier step, and every step may run twice.
+//! No other crate contains SQL. Each method is one transaction: it is done and on disk when the
+//! method returns (WAL, `synchronous=FULL`), or not done at all. Methods block for about one write
+//! to the disk, so callers that must not block call them from a blocking thread. Only the progress
+//! of an operation is written without waiting for the disk. That write survives the agent's death
+//! at once, and the host's death after the next write that waits. If the host dies in between, the
+//! operation resumes at an earlier step. That is safe, because every step may run twice.
 //!
-//! One connection writes, others read (`readers.rs`): a read waits for no write, and sees every write that has returned.
+//! One connection writes, others read (`readers.rs`). A read never waits for a write, and sees
+//! every write that has returned.
 //!
 //! Invariants, whichever method writes:
 //!
-//! * Every operation has a line in the audit log and an event when it is accepted, and both again when it is over, in
-//!   the transaction that says so.
-//! * The audit log and the events only grow at their ends; events are pruned from their beginning. Numbers of events
-//!   are never used again.
+//! * Every operation has an entry in the audit log and an event when it is accepted, and again when
+//!   it ends, in the transaction that records this.
+//! * The audit log and the events grow only at their ends. Events are pruned from their beginning.
+//!   Numbers of events are never reused.
 //!
-//! One agent has the database at a time; that is for the agent to see to, by a lock on its state directory.
+//! Only one agent may use the database at a time. The agent ensures this by a lock on its state
+//! directory.
 
 mod announcement;
 mod audit;
@@ -53,12 +57,13 @@ pub use error::StoreError;
 pub use event::EventFilter;
 pub use operation::OperationFilter;
 
-/// Who wants to know that there are new events.
+/// A function that is called when there are new events.
 type Listener = Box<dyn Fn(u64) + Send + Sync>;
 
 /// The database of a host.
 pub struct Store {
-    /// Closed before the writer: the last connection to close removes the log, and a reader can't.
+    /// Closed before the writer: the last connection to close removes the log, and a reader can't
+    /// do that.
     readers: Readers,
     writer: Mutex<Connection>,
     host_id: HostId,
@@ -68,7 +73,7 @@ pub struct Store {
     listeners: RwLock<Vec<Listener>>,
 }
 
-/// A transaction that changes the database, and what there is to tell when it is done.
+/// A transaction that changes the database, and the events to report when it is committed.
 struct Change<'c> {
     transaction: Transaction<'c>,
     newest_event: Cell<Option<u64>>,
@@ -88,7 +93,7 @@ impl Store {
         self.read("list networks", |db| json_rows(db, "SELECT spec FROM network ORDER BY name"))
     }
 
-    /// Keeps a network, in place of one of the same name.
+    /// Keeps a network, replacing one of the same name.
     pub fn put_network(&self, network: &NetworkSpec) -> Result<(), StoreError> {
         self.write("keep a network", |change| {
             let row = params![network.name.as_str(), to_json(network)];
@@ -96,21 +101,21 @@ impl Store {
         })
     }
 
-    /// Forgets a network. Does nothing when it is forgotten already.
+    /// Removes a network. Does nothing if it has been removed already.
     pub fn delete_network(&self, name: &NetworkName) -> Result<(), StoreError> {
         self.write("forget a network", |change| {
             change.execute("DELETE FROM network WHERE name = ?1", [name.as_str()]).map(drop)
         })
     }
 
-    /// What was remembered under the key.
+    /// The value that was stored under this key.
     pub fn setting(&self, key: &str) -> Result<Option<String>, StoreError> {
         self.read("read a setting", |db| {
             db.query_row("SELECT value FROM setting WHERE key = ?1", [key], |row| row.get(0)).optional()
         })
     }
 
-    /// Remembers a value under the key.
+    /// Stores a value under this key.
     pub fn put_setting(&self, key: &str, value: &str) -> Result<(), StoreError> {
         self.write("keep a setting", |change| put_setting(change, key, value))
     }
@@ -120,12 +125,14 @@ impl Store {
         self.host_id
     }
 
-    /// The host's secret: 32 random bytes that never change, for keyed hashes. Not for logs, and not for anybody else.
+    /// The host's secret for keyed hashes: 32 random bytes that never change. It must not be logged
+    /// or passed on.
     pub fn secret(&self) -> [u8; 32] {
         self.secret
     }
 
-    /// The connection that writes. A thread that panicked in the middle left no half transaction: SQLite took it back.
+    /// The writing connection. If a thread panicked in a transaction, SQLite has rolled that
+    /// transaction back.
     fn lock(&self) -> MutexGuard<'_, Connection> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -151,7 +158,8 @@ impl Store {
         Ok(result)
     }
 
-    /// The same without waiting for the disk: <https://sqlite.org/pragma.html#pragma_synchronous>.
+    /// Makes a change without waiting for the disk:
+    /// <https://sqlite.org/pragma.html#pragma_synchronous>.
     fn write_soon<T>(
         &self,
         doing: &'static str,
@@ -169,7 +177,7 @@ impl Store {
         Ok(result)
     }
 
-    /// Tells the listeners of new events: without the lock, so that they may read.
+    /// Tells the listener of new events. The lock is not held, so that it may read.
     fn tell(&self, newest: Option<u64>) {
         if let Some(newest) = newest {
             self.last_event.fetch_max(newest, Ordering::AcqRel);
@@ -179,7 +187,7 @@ impl Store {
     }
 }
 
-/// Makes a change: all of it or nothing. Returns the number of the newest event that came with it.
+/// Makes a change, all of it or nothing. Returns the number of the newest event that came with it.
 fn commit<T>(
     connection: &mut Connection,
     make: impl FnOnce(&Change<'_>) -> rusqlite::Result<T>,

@@ -1,13 +1,15 @@
-//! Taking a database that an older agent wrote to the schema of this one: all the way, or not at all.
+//! Migrates a database that an older agent wrote to the schema of this one, completely or not at
+//! all.
 //!
 //! ```text
 //! version < newest ──> copy beside it ──> each migration ──> foreign_key_check ──> commit
 //!                                             one transaction, foreign keys off
 //! ```
 //!
-//! The copy is what an agent of the version before can be given when the newer one turns out not to be wanted. Foreign keys
-//! are off meanwhile, because a table that others refer to is changed by making it anew
-//! (<https://sqlite.org/lang_altertable.html#otheralter>); whether all references hold is asked before the end.
+//! The copy is for going back to the version before. Foreign keys are off meanwhile, because a
+//! table that others refer to is changed by creating it anew
+//! (<https://sqlite.org/lang_altertable.html#otheralter>). Before the commit, `foreign_key_check`
+//! makes sure that all references hold.
 
 mod errors;
 mod placements;
@@ -20,17 +22,17 @@ use rusqlite::{Connection, OptionalExtension, Transaction};
 use crate::StoreError;
 use crate::copies::keep_copy;
 
-/// What takes a database from one version to the next: SQL, and then code for what SQL can't say.
+/// Brings a database from one version to the next: SQL, then code for what SQL can't express.
 struct Migration {
     sql: &'static str,
     code: Option<Code>,
 }
 
-/// Changes rows. The host is the one that has written them.
+/// Changes rows. The id is that of the host that wrote them.
 type Code = fn(&Connection, HostId) -> rusqlite::Result<()>;
 
-/// The schema's versions, oldest first. Entry `n` takes a database from version `n` to `n + 1`, where version 0 is an empty
-/// file. What has been released is never edited.
+/// The versions of the schema, oldest first. Entry `n` brings a database from version `n` to `n +
+/// 1`, where version 0 is an empty file. Entries that have been released are never edited.
 const MIGRATIONS: &[Migration] = &[
     Migration { sql: include_str!("schema/1.sql"), code: None },
     Migration { sql: include_str!("schema/2.sql"), code: None },
@@ -39,7 +41,8 @@ const MIGRATIONS: &[Migration] = &[
     Migration { sql: include_str!("schema/5.sql"), code: Some(placements::place_vpses) },
 ];
 
-/// Takes the database, which `host` has written, to the newest schema. A copy is kept beside it first, unless it is new.
+/// Migrates the database, which `host` has written, to the newest schema. A copy is kept beside it
+/// first, unless it is new.
 pub(crate) fn migrate(connection: &mut Connection, path: &Path, host: HostId) -> Result<(), StoreError> {
     migrate_by(MIGRATIONS, connection, path, host)
 }
@@ -91,7 +94,7 @@ fn apply(
     transaction.pragma_update(None, "user_version", version)
 }
 
-/// Every row that another refers to is there.
+/// Checks that every row that another refers to exists.
 fn check_references(transaction: &Transaction<'_>, path: &Path) -> Result<(), StoreError> {
     let broken: Option<(String, String)> = transaction
         .query_row("SELECT \"table\", parent FROM pragma_foreign_key_check LIMIT 1", [], |row| {

@@ -1,4 +1,4 @@
-//! Opening the database: it is sound, of this version, and nobody else can read it.
+//! Opens the database: checks that it is sound, migrates it, and protects it from other users.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io;
@@ -17,15 +17,17 @@ use crate::migration::migrate;
 use crate::readers::Readers;
 use crate::{Store, StoreError};
 
-/// How long a connection waits for what another has locked, such as the log after a crash.
+/// How long a connection waits for a lock of another one, such as on the log after a crash.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Store {
-    /// Opens the database in the file, or makes it; takes its schema to this version.
+    /// Opens the database in the file, and creates it if there is none. Migrates it to the newest
+    /// schema.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] when SQLite's own check finds the file damaged, [`StoreError::TooNew`] when a newer
-    /// agent has written it, and others when it can't be taken to this version; in each case it is left as it was.
+    /// [`StoreError::Damaged`] if SQLite's own check finds the file damaged, [`StoreError::TooNew`]
+    /// if a newer agent has written it, and others if it can't be migrated. The file then stays as
+    /// it was.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let at_open = |error| StoreError::at_open(path, error);
         ensure_private(path).map_err(|source| StoreError::Protect { path: path.to_owned(), source })?;
@@ -46,9 +48,10 @@ impl Store {
     }
 }
 
-/// The file is there, and for its owner alone: it holds the host's secret. SQLite gives its other files (`-wal`,
-/// `-shm`) the same mode. A file that is there is never opened here: closing it would end the locks that another
-/// connection of this process has on it (<https://sqlite.org/howtocorrupt.html>, 2.2).
+/// Creates the file, if it does not exist, for its owner alone, because it holds the host's secret.
+/// SQLite gives its other files (`-wal`, `-shm`) the same mode. An existing file is never opened
+/// here: closing it would release the locks that another connection of this process has on it
+/// (<https://sqlite.org/howtocorrupt.html>, 2.2).
 fn ensure_private(path: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -58,7 +61,7 @@ fn ensure_private(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Settings of a connection: <https://sqlite.org/pragma.html>.
+/// Sets the pragmas of a connection: <https://sqlite.org/pragma.html>.
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -68,7 +71,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)
 }
 
-/// Finds damage before it is built upon.
+/// Finds damage before anything is built upon it.
 fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let found: String = connection
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
@@ -79,14 +82,15 @@ fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// The host's secret, made when there is none.
+/// Reads the host's secret, and creates it if there is none.
 fn ensure_secret(connection: &Connection) -> rusqlite::Result<[u8; 32]> {
     let kept = connection.query_row("SELECT value FROM secret", [], |row| row.get(0)).optional()?;
     if let Some(secret) = kept {
         return Ok(secret);
     }
     let mut secret = [0; 32];
-    // getrandom(2): up to 256 bytes come whole once the kernel's pool is ready, and this waits for that.
+    // getrandom(2): up to 256 bytes come whole once the kernel's pool is ready, and the call waits
+    // for that.
     let length = getrandom(&mut secret, GetRandomFlags::empty()).expect("getrandom(2) knows no error here");
     assert_eq!(length, secret.len(), "getrandom(2) gives up to 256 bytes whole");
     connection.execute("INSERT INTO secret (id, value) VALUES (1, ?1)", [secret])?;

@@ -1,4 +1,4 @@
-//! The journal of operations. What it says of them is announced by the same transaction.
+//! The journal of operations. Each change is announced by the transaction that makes it.
 
 use insula_types::{
     OperationId, OperationKind, OperationRecord, OperationState, Progress, RequestId, Requester, TenantName,
@@ -14,21 +14,22 @@ const COLUMNS: &str = "id, kind, target, target_name, request, state, step, perc
                        step_names, outputs, notes, requester, requester_role, requester_tenant, requester_peer, request_id, digest, \
                        tenant, created_at_ms, updated_at_ms";
 
-/// The condition of the index of unfinished operations, word for word: so SQLite sees that the index will do.
+/// The condition of the index of unfinished operations. It must be the same text, so that SQLite
+/// uses the index.
 const UNFINISHED: &str = "state IN ('queued', 'running', 'undoing', 'in-doubt')";
 
-/// Which operations are asked for. The default is none: `count` is 0.
+/// Selects operations. The default selects none, because `count` is 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OperationFilter {
-    /// Only those older than this one. Ids are ordered by time.
+    /// Only operations older than this one. Ids are ordered by time.
     pub before: Option<OperationId>,
-    /// How many at most.
+    /// At most this many operations.
     pub count: u32,
-    /// Only those that are done to what has this id.
+    /// Only operations on the object with this id.
     pub target: Option<String>,
-    /// Only those about VPSes of this tenant.
+    /// Only operations about VPSes of this tenant.
     pub tenant: Option<TenantName>,
-    /// Only those that are not over.
+    /// Only operations that have not ended.
     pub unfinished: bool,
 }
 
@@ -36,18 +37,19 @@ impl Store {
     /// Keeps a new operation.
     ///
     /// # Errors
-    /// [`StoreError::Taken`] with `operation.requester, operation.request_id` when the requester has used the id
-    /// of the request before.
+    /// [`StoreError::Taken`] with `operation.requester, operation.request_id` if the requester has
+    /// used this request id before.
     pub fn insert_operation(&self, operation: &OperationRecord) -> Result<(), StoreError> {
         self.write("journal an operation", |change| insert_operation(change, operation))
     }
 
-    /// Notes how far an operation is: all that may change, which is state, steps, outputs, progress, error, request and
-    /// notes.
+    /// Updates an operation with all of its fields that may change: state, steps, outputs,
+    /// progress, error, request and notes.
     pub fn update_operation(&self, operation: &OperationRecord) -> Result<(), StoreError> {
-        // Its beginning and what comes of it are on disk before anybody hears of them. So is what its steps were given: a
-        // step that is repeated may be given something else. And so are the steps of a rebuild: one that goes on too early
-        // finds the new root where it is to take the snapshot of the old one.
+        // Three things must be on disk before the operation goes on. Its acceptance and its result,
+        // before anybody hears of them. Outputs of its steps, because a repeated step might get
+        // different ones. And the steps of a rebuild: one that runs too early after a crash would
+        // find the new root where it should take the snapshot of the old one.
         let is_soon_enough =
             operation.step > 0 && operation.outputs.is_empty() && operation.kind != OperationKind::RebuildVps;
         match operation.state == OperationState::Running && is_soon_enough {
@@ -56,7 +58,7 @@ impl Store {
         }
     }
 
-    /// The operation with this id; `None` if there is none.
+    /// The operation with this id.
     pub fn operation(&self, id: &OperationId) -> Result<Option<OperationRecord>, StoreError> {
         self.read("read an operation", |db| {
             db.prepare_cached(&format!("SELECT {COLUMNS} FROM operation WHERE id = ?1"))?
@@ -65,7 +67,7 @@ impl Store {
         })
     }
 
-    /// The operation that a request of the requester began, by the id that the requester gave the request.
+    /// The operation that a request of the requester started, by the request's id.
     pub fn operation_by_request(
         &self,
         requester: &str,
@@ -77,7 +79,7 @@ impl Store {
         })
     }
 
-    /// Operations, newest first.
+    /// The selected operations, newest first.
     pub fn operations(&self, filter: &OperationFilter) -> Result<Vec<OperationRecord>, StoreError> {
         let (sql, selection) = query(filter);
         self.read("list operations", |db| {
@@ -85,7 +87,7 @@ impl Store {
         })
     }
 
-    /// Those that wait, and those that a dead agent left in the middle, oldest first.
+    /// Operations that wait, and those that a dead agent left unfinished, oldest first.
     pub fn unfinished_operations(&self) -> Result<Vec<OperationRecord>, StoreError> {
         self.read("list unfinished operations", |db| {
             let sql = format!("SELECT {COLUMNS} FROM operation WHERE {UNFINISHED} ORDER BY id");
@@ -93,7 +95,8 @@ impl Store {
         })
     }
 
-    /// Forgets the operations that ended before the time, in milliseconds since 1970. Returns how many.
+    /// Removes the operations that ended before this time, in milliseconds since 1970, UTC. Returns
+    /// how many were removed.
     pub fn prune_operations(&self, before_ms: i64) -> Result<usize, StoreError> {
         self.write("prune operations", |change| {
             change.execute(
@@ -115,8 +118,8 @@ fn query(filter: &OperationFilter) -> (String, Selection) {
     (selection.query(COLUMNS, "operation", "id DESC", filter.count), selection)
 }
 
-/// Keeps a new operation within a change. It goes first there: so a repeated request is known as such, and not taken
-/// for a second one whose names are taken.
+/// Keeps a new operation within a change. It must come first there: a retry is then recognized by
+/// its request id, and not mistaken for a second request whose names are taken.
 pub(crate) fn insert_operation(change: &Change<'_>, operation: &OperationRecord) -> rusqlite::Result<()> {
     let sql = format!(
         "INSERT INTO operation ({COLUMNS}) VALUES (:id, :kind, :target, :target_name, :request, :state, :step, :percent, \
@@ -152,7 +155,7 @@ pub(crate) fn insert_operation(change: &Change<'_>, operation: &OperationRecord)
     announce(change, operation)
 }
 
-/// Notes within a change how far an operation is, and announces that it is over when it was not before.
+/// Updates an operation within a change, and announces its end if it had not ended before.
 pub(crate) fn update_operation(change: &Change<'_>, operation: &OperationRecord) -> rusqlite::Result<()> {
     let id = operation.id.to_string();
     let unfinished = format!("SELECT 1 FROM operation WHERE id = ?1 AND {UNFINISHED}");

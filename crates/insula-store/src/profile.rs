@@ -1,4 +1,4 @@
-//! Profiles.
+//! Profiles, each kept together with the operation that changes it.
 
 use insula_types::{OperationRecord, Profile, ProfileName};
 use rusqlite::params;
@@ -9,12 +9,13 @@ use crate::operation::insert_operation;
 use crate::{Store, StoreError};
 
 impl Store {
-    /// All profiles, by name.
+    /// All profiles, ordered by name.
     pub fn profiles(&self) -> Result<Vec<Profile>, StoreError> {
         self.read("list profiles", |db| json_rows(db, "SELECT profile FROM profile ORDER BY name"))
     }
 
-    /// Keeps a profile, in place of one of the same name, together with the operation that makes or changes it.
+    /// Keeps a profile, replacing one of the same name, together with the operation that creates or
+    /// changes it.
     pub fn put_profile(&self, profile: &Profile, operation: &OperationRecord) -> Result<(), StoreError> {
         self.write("keep a profile", |change| {
             insert_operation(change, operation)?;
@@ -23,10 +24,10 @@ impl Store {
         })
     }
 
-    /// Forgets a profile, together with keeping the operation that does so.
+    /// Removes a profile, and keeps the operation that does so.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] when there is none of this name; then nothing is kept.
+    /// [`StoreError::Missing`] if there is no such profile. Nothing is kept then.
     pub fn delete_profile(
         &self,
         profile: &ProfileName,
@@ -38,8 +39,8 @@ impl Store {
         })
     }
 
-    /// Keeps those profiles that were never given here before and whose names are free: what an admin has changed or
-    /// removed stays so.
+    /// Keeps those of the profiles that were never seeded before and whose names are free. Changes
+    /// and removals by an administrator therefore last.
     pub fn seed_profiles(&self, profiles: &[Profile]) -> Result<(), StoreError> {
         self.write("keep the first profiles", |change| {
             for profile in profiles {

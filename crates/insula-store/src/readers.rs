@@ -1,4 +1,4 @@
-//! Connections that only read, beside the one that writes.
+//! Read-only connections, beside the one that writes.
 //!
 //! The database keeps a write-ahead log (<https://sqlite.org/wal.html>), so a reader and the writer never wait for each
 //! other. A reader sees all that was committed before its first query, and the same until its last one. A commit is seen
@@ -9,17 +9,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OpenFlags};
 
-/// How many connections are kept for later. More are made when more threads read at once, and closed afterwards.
+/// How many idle connections are kept. If more threads read at once, more are opened, and closed
+/// afterwards.
 const KEPT: usize = 4;
 
-/// The connections that nobody reads with at the moment.
+/// The connections that are idle.
 pub(crate) struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Readers {
-    /// Readers of a database that is open for writing: a connection that can only read could not make the log.
+    /// Opens readers of a database that is already open for writing, because a read-only connection
+    /// could not create the log.
     pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
         let first = connect(path)?;
         Ok(Self { path: path.to_owned(), idle: Mutex::new(vec![first]) })

@@ -1,4 +1,4 @@
-//! What the tests keep in a database.
+//! Sample data that the tests keep in a database.
 
 use insula_types::{
     AuditEntry, DesiredPower, Event, EventBody, EventSubject, Features, Fingerprint, HostId, IdRange,
@@ -79,7 +79,7 @@ pub(crate) fn operation(kind: OperationKind) -> OperationRecord {
     }
 }
 
-/// An event that says that a VPS is in a state.
+/// An event that reports a state of a VPS.
 pub(crate) fn told(vps: &VpsSpec, state: VpsState, at_ms: i64) -> Event {
     let subject = EventSubject { vps: vps.id, name: vps.name.clone(), tenant: vps.tenant.clone() };
     Event { at_ms, subject: Some(subject), body: EventBody::VpsState { state, previous: None } }
@@ -102,7 +102,8 @@ pub(crate) fn tenant(name: &str) -> TenantName {
     name.parse().unwrap()
 }
 
-/// SQLite plans to walk no whole table, and to sort nothing. A plan's words: <https://sqlite.org/eqp.html>.
+/// Asserts that SQLite's plan walks no whole table and sorts nothing. The words of plans:
+/// <https://sqlite.org/eqp.html>.
 pub(crate) fn assert_uses_indexes(store: &Store, sql: &str, selection: &Selection) {
     let database = store.lock();
     let mut statement = database.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();

@@ -1,9 +1,10 @@
-//! The conditions of a list, put together from those that were asked for, so that each list can use its index.
+//! Builds the query of a list from those conditions that were asked for, so that each list can use
+//! its index.
 
 use rusqlite::types::Value;
 use rusqlite::{ParamsFromIter, params_from_iter};
 
-/// Conditions that all hold, and their values.
+/// Conditions that must all hold, and their values.
 #[derive(Default)]
 pub(crate) struct Selection {
     conditions: Vec<String>,
@@ -11,7 +12,7 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
-    /// Adds a condition; each `?` in it stands for the value.
+    /// Adds a condition. Each `?` in it stands for the value.
     pub(crate) fn and(&mut self, condition: &str, value: impl Into<Value>) {
         self.values.push(value.into());
         self.conditions.push(condition.replace('?', &format!("?{}", self.values.len())));
@@ -22,7 +23,7 @@ impl Selection {
         self.conditions.push(condition.to_owned());
     }
 
-    /// Adds a condition when there is a value for it.
+    /// Adds a condition if there is a value for it.
     pub(crate) fn and_if_any(&mut self, condition: &str, value: Option<impl Into<Value>>) {
         if let Some(value) = value {
             self.and(condition, value);
@@ -37,7 +38,7 @@ impl Selection {
         format!("SELECT {columns} FROM {table} {condition}ORDER BY {order} LIMIT ?{limit}")
     }
 
-    /// The values, as the parameters of the query.
+    /// The values, as parameters of the query.
     pub(crate) fn values(&self) -> ParamsFromIter<&[Value]> {
         params_from_iter(&self.values[..])
     }

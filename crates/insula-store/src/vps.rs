@@ -1,4 +1,4 @@
-//! VPSes, their addresses, ids, snapshots, and how they ended.
+//! VPSes, their addresses, ids and snapshots, and how they ended.
 
 use std::net::IpAddr;
 
@@ -11,12 +11,12 @@ use crate::column::{from_json, json_rows, parsed, to_json};
 use crate::operation::{insert_operation, update_operation};
 use crate::{Change, Store, StoreError, put_setting};
 
-/// Where the search for a free address of a network goes on.
+/// The key of the setting that says where the search for a free address of a network resumes.
 fn address_cursor(network: &str) -> String {
     format!("address-cursor/{network}")
 }
 
-/// Where the search for a free id range goes on.
+/// The key of the setting that says where the search for a free id range resumes.
 const ID_RANGE_CURSOR: &str = "id-range-cursor";
 
 impl Store {
@@ -25,7 +25,7 @@ impl Store {
         self.read("list VPSes", |db| json_rows(db, "SELECT spec FROM vps ORDER BY id"))
     }
 
-    /// Keeps a new VPS, its addresses and its ids together with the operation that makes it: all or nothing.
+    /// Keeps a new VPS, its addresses and its ids, together with the operation that creates it.
     ///
     /// # Errors
     /// [`StoreError::Taken`] with `operation.requester, operation.request_id`, `vps.name`, `address.network,
@@ -41,7 +41,7 @@ impl Store {
         })
     }
 
-    /// Gives a VPS other ids, those of the spec, in the place of what it has: both or none.
+    /// Gives a VPS the ids of this spec, instead of those that it has.
     ///
     /// # Errors
     /// [`StoreError::Taken`] with `id_range.start`.
@@ -53,16 +53,17 @@ impl Store {
         })
     }
 
-    /// Changes a VPS's spec. Its addresses and ids stay, also while it is in the trash; its name is free then.
+    /// Changes a VPS's spec. Its addresses and ids stay, even while it is in the trash; its name is
+    /// free then.
     ///
     /// # Errors
-    /// [`StoreError::Taken`] with `vps.name` when another that is not in the trash has the name.
+    /// [`StoreError::Taken`] with `vps.name` if another VPS that is not in the trash has the name.
     pub fn update_vps(&self, vps: &VpsSpec) -> Result<(), StoreError> {
         self.write("change a VPS", |change| update_spec(change, vps))
     }
 
-    /// Forgets a VPS with its addresses, ids, snapshots, last exit and last state, and notes how far its operation is:
-    /// both or none. Does nothing when it is forgotten already.
+    /// Removes a VPS with its addresses, ids, snapshots, last exit and last state, and updates its
+    /// operation. Does nothing to a VPS that has been removed already.
     pub fn delete_vps(&self, vps: &VpsId, operation: &OperationRecord) -> Result<(), StoreError> {
         self.write("forget a VPS", |change| {
             change.execute("DELETE FROM vps WHERE id = ?1", [vps.to_string()])?;
@@ -85,17 +86,17 @@ impl Store {
         })
     }
 
-    /// The address of the network that was given last.
+    /// The address of the network that was assigned last.
     pub fn last_address(&self, network: &str) -> Result<Option<IpAddr>, StoreError> {
         Ok(self.setting(&address_cursor(network))?.and_then(|text| text.parse().ok()))
     }
 
-    /// The start of the last 65,536 ids that were given last.
+    /// The start of the part of 65,536 ids that was assigned last.
     pub fn last_id_range(&self) -> Result<Option<u32>, StoreError> {
         Ok(self.setting(ID_RANGE_CURSOR)?.and_then(|text| text.parse().ok()))
     }
 
-    /// How each VPS ended the last time.
+    /// How each VPS's last run ended.
     pub fn exits(&self) -> Result<Vec<(VpsId, ExitRecord)>, StoreError> {
         self.read("list exits", |db| {
             db.prepare_cached("SELECT vps, record FROM last_exit")?
@@ -104,7 +105,8 @@ impl Store {
         })
     }
 
-    /// Keeps how a VPS ended and whether it should run from now on: both or none.
+    /// Keeps how a VPS's last run ended, together with the spec, which says whether it should run
+    /// from now on.
     pub fn put_exit(&self, vps: &VpsSpec, record: &ExitRecord) -> Result<(), StoreError> {
         self.write("keep how a VPS ended", |change| {
             insert_exit(change, &vps.id, record)?;
@@ -112,8 +114,8 @@ impl Store {
         })
     }
 
-    /// Remembers how a VPS ended when that changes nothing of how it should be, such as when it has booted again. Nothing
-    /// happens when it has been deleted.
+    /// Keeps how a VPS's last run ended without changing its spec, such as when it has booted
+    /// again. Does nothing if the VPS has been removed.
     pub fn put_end(&self, vps: &VpsId, record: &ExitRecord) -> Result<(), StoreError> {
         self.write("keep how a VPS ended", |change| insert_exit(change, vps, record))
     }
@@ -134,11 +136,11 @@ impl Store {
         })
     }
 
-    /// Keeps a new snapshot together with the operation that takes it: both or none.
+    /// Keeps a new snapshot, together with the operation that takes it.
     ///
     /// # Errors
-    /// [`StoreError::Taken`] with `operation.requester, operation.request_id`, or `snapshot.vps, snapshot.name` when
-    /// the VPS has a snapshot of this name.
+    /// [`StoreError::Taken`] with `operation.requester, operation.request_id`, or with
+    /// `snapshot.vps, snapshot.name` if the VPS has a snapshot of this name.
     pub fn insert_snapshot(
         &self,
         snapshot: &SnapshotInfo,
@@ -151,7 +153,7 @@ impl Store {
         })
     }
 
-    /// Forgets a snapshot. Does nothing when it is forgotten already.
+    /// Removes a snapshot. Does nothing if it has been removed already.
     pub fn delete_snapshot(&self, vps: &VpsId, name: &SnapshotName) -> Result<(), StoreError> {
         self.write("forget a snapshot", |change| {
             change
@@ -164,7 +166,8 @@ impl Store {
     }
 }
 
-/// What the column holds that is unique: the name, and in the trash one that is nobody's. '~' is in no name.
+/// The value of the unique column: the name or, in the trash, a text that no VPS can have as its
+/// name. No name contains '~'.
 fn name_column(vps: &VpsSpec) -> String {
     match vps.trash {
         None => vps.name.to_string(),
@@ -172,14 +175,14 @@ fn name_column(vps: &VpsSpec) -> String {
     }
 }
 
-/// Does nothing when the VPS is forgotten already.
+/// Keeps how a VPS ended. Does nothing if the VPS has been removed.
 fn insert_exit(change: &Change<'_>, vps: &VpsId, record: &ExitRecord) -> rusqlite::Result<()> {
     const INSERT: &str = "INSERT OR REPLACE INTO last_exit (vps, record)
         SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM vps WHERE id = ?1)";
     change.prepare_cached(INSERT)?.execute(params![vps.to_string(), to_json(record)]).map(drop)
 }
 
-/// Does nothing when the VPS is forgotten already.
+/// Changes a VPS's spec. Does nothing if the VPS has been removed.
 fn update_spec(change: &Change<'_>, vps: &VpsSpec) -> rusqlite::Result<()> {
     let row = params![vps.id.to_string(), name_column(vps), to_json(vps)];
     change.prepare_cached("UPDATE vps SET name = ?2, spec = ?3 WHERE id = ?1")?.execute(row).map(drop)

@@ -1,11 +1,11 @@
-//! Version 4: the error of an operation was a text of many lines, and is a structure from now on.
+//! Version 4: the error of an operation, until then a text of several lines, becomes a structure.
 
 use insula_types::{Failure, HostId};
 use rusqlite::{Connection, params};
 
 use crate::column::to_json;
 
-/// Reads each error as the agents before wrote it, and writes it as JSON.
+/// Reads each error in the form that earlier agents wrote, and writes it as JSON.
 pub(super) fn give_errors_a_structure(db: &Connection, _host: HostId) -> rusqlite::Result<()> {
     let mut failed =
         db.prepare("SELECT id, error_reason, error_text FROM operation WHERE error_reason IS NOT NULL")?;
@@ -24,8 +24,8 @@ pub(super) fn give_errors_a_structure(db: &Connection, _host: HostId) -> rusqlit
     )
 }
 
-/// What the text says: an error on each line, outermost first, then perhaps a line with a hint. What went wrong while the
-/// operation was taken back was appended to the last line, whichever that was.
+/// Parses the old text: one error per line, outermost first, then perhaps a line with a hint.
+/// Errors of the undo were appended to the last line, whichever that was.
 fn failure(reason: String, text: &str) -> Failure {
     let mut parts = text.split("; and taking it back: ");
     let text = parts.next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Version 5: what belongs to the place where a VPS lives becomes a part of its own, and names the host.
+//! Version 5: what depends on where a VPS lives becomes a part of its own, which names the host.
 
 use insula_types::HostId;
 use rusqlite::{Connection, params};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::column::from_json;
 
-/// Says of every VPS that it has always lived on this host.
+/// Gives every VPS a placement that says it has always lived on this host.
 pub(super) fn place_vpses(db: &Connection, host: HostId) -> rusqlite::Result<()> {
     let mut all = db.prepare("SELECT id, spec FROM vps")?;
     let mut rewrite = db.prepare("UPDATE vps SET spec = ?2 WHERE id = ?1")?;
@@ -20,14 +20,16 @@ pub(super) fn place_vpses(db: &Connection, host: HostId) -> rusqlite::Result<()>
     Ok(())
 }
 
-/// What is missing or of another shape stays so: the VPS is refused when it is read, and by its name.
+/// Parts that are missing or malformed stay as they are. Reading such a VPS fails later, with an
+/// error that names it.
 fn place(spec: &mut Value, host: HostId) {
     let Some(spec) = spec.as_object_mut() else { return };
     let mut addresses = Map::new();
     for nic in spec.get_mut("nics").and_then(Value::as_array_mut).into_iter().flatten() {
         let Some(nic) = nic.as_object_mut() else { continue };
         let name = nic.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-        // Before interfaces said so themselves, the first one had the default route, and its name was always `eth0`.
+        // Before interfaces recorded this themselves, the first one had the default route and was
+        // always called `eth0`.
         if nic.get("default_route").is_none_or(Value::is_null) {
             nic.insert("default_route".to_owned(), (name == "eth0").into());
         }

@@ -1,4 +1,5 @@
-//! Databases of every earlier version, opened by this one. A new version of the schema adds a dump of the one before it.
+//! Opens databases of every earlier version. Each new version of the schema adds a dump of the one
+//! before it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -22,7 +23,7 @@ const DUMPS: [&str; 4] = [
     include_str!("../../fixtures/schema-4.sql"),
 ];
 
-/// The versions and a database of each.
+/// The versions, and a database of each.
 fn old_databases() -> impl Iterator<Item = (u32, tempfile::TempDir, PathBuf)> {
     (1..).zip(DUMPS).map(|(version, dump)| {
         let directory = tempfile::tempdir().unwrap();
@@ -48,7 +49,7 @@ fn columns(db: &Connection, table: &str) -> BTreeSet<String> {
     texts(db, &format!("SELECT name FROM pragma_table_info('{table}')")).into_iter().collect()
 }
 
-/// All rows of some columns, in an order that depends on nothing else.
+/// All rows of some columns, in an order that depends only on their content.
 fn rows(db: &Connection, table: &str, columns: &BTreeSet<String>) -> Vec<Vec<Value>> {
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
     let order: Vec<String> = (1..=columns.len()).map(|column| column.to_string()).collect();
@@ -155,7 +156,8 @@ fn what_a_host_has_lives_on_it_from_the_first_epoch_on() {
         let (file, before) = (path.with_file_name("host-id"), HostId::new());
         fs::write(&file, before.to_string()).unwrap();
         let store = Store::open(&path).unwrap();
-        // The database has the host's id since version 4; a file that says something else was put there since.
+        // The database has held the host's id since version 4. A file with another id was put there
+        // later.
         let writer = match version {
             4.. => "01a22f5a-50f0-7687-9e72-a1c2b35b82f2".parse().unwrap(),
             _ => before,
@@ -229,7 +231,7 @@ fn what_was_there_before_is_kept_beside_it_once() {
     }
 }
 
-/// A database of version 3, and what becomes of it with another fourth migration.
+/// Opens a database of version 3 with another fourth migration.
 fn with_another(sql: &'static str) -> (Result<(), StoreError>, Connection, tempfile::TempDir) {
     let (_, directory, path) = old_databases().nth(2).unwrap();
     let three = MIGRATIONS[..3].iter().map(|known| Migration { sql: known.sql, code: known.code });
