@@ -1,33 +1,33 @@
-//! Which address a VPS gets.
+//! Addresses of VPSes: which ones a network may assign, and which is the next free one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use insula_types::NetworkSpec;
 use ipnet::IpNet;
 
-/// Why no VPS may have an address, even if no other VPS has it.
+/// Why no VPS may have an address, whether it is taken or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddressRefusal {
-    /// It is not of this network.
+    /// The address is not in the network's range.
     #[error("{address} is outside {subnet}, the range of the network")]
     OutsideRange {
-        /// The address.
+        /// The address that was asked for.
         address: IpAddr,
         /// The network's range.
         subnet: IpNet,
     },
-    /// It is the host's own.
+    /// The address is the host's own.
     #[error("{0} is the host's own address in the network, and the gateway of its guests")]
     Gateway(IpAddr),
-    /// It is the network's (RFC 1122, section 3.2.1.3).
+    /// The address is that of the network (RFC 1122, section 3.2.1.3).
     #[error("{0} is the first address of the range and means the network itself")]
     Network(IpAddr),
-    /// It is everybody's (RFC 919).
+    /// The address is the broadcast address (RFC 919).
     #[error("{0} is the last address of the range and means everybody in the network")]
     Broadcast(IpAddr),
 }
 
-/// Whether a VPS may have the address, and if not, why. Who has it already is the store's to know.
+/// Checks whether a VPS may have the address. Whether another VPS has it is for the store to know.
 pub fn check_address(network: &NetworkSpec, address: IpAddr) -> Result<(), AddressRefusal> {
     let subnet = network.subnet;
     match address {
@@ -39,9 +39,11 @@ pub fn check_address(network: &NetworkSpec, address: IpAddr) -> Result<(), Addre
     }
 }
 
-/// The first free address after `after`, going round at the end of the range; `None` when all are taken.
+/// Finds the first free address after `after`, and continues from the start of the range at its
+/// end. `None` if all addresses are taken.
 ///
-/// `after` is the address that was given last: one just freed is not given again at once, while others still
+/// `after` is the address that was assigned last. An address that has just become free is therefore
+/// assigned last, because others may still send to it.
 /// send to it, but after all the others.
 pub fn next_address(
     network: &NetworkSpec,
@@ -57,12 +59,14 @@ pub fn next_address(
         .find(|&address| network.may_assign(address) && !taken(address))
 }
 
-/// How many addresses VPSes can have in the network: all of the range but its own, the host's and everybody's.
+/// How many addresses of the network VPSes can have: all but the network's, the host's and the
+/// broadcast address.
 pub fn assignable(network: &NetworkSpec) -> u128 {
     (1_u128 << host_bits(network.subnet)).saturating_sub(3)
 }
 
-/// The bits that differ within the range. More than 126 are as good as 126: no network is as large as that.
+/// The number of bits that differ within the range. More than 126 count as 126, because no network
+/// is that large.
 fn host_bits(subnet: IpNet) -> u8 {
     (subnet.max_prefix_len() - subnet.prefix_len()).min(126)
 }
@@ -74,7 +78,7 @@ fn bits(address: IpAddr) -> u128 {
     }
 }
 
-/// The address with these bits, of the range's family.
+/// The address with these bits, in the family of the range.
 fn address_like(subnet: IpNet, bits: u128) -> IpAddr {
     match subnet {
         IpNet::V4(_) => Ipv4Addr::from_bits(u32::try_from(bits).unwrap_or(u32::MAX)).into(),

@@ -1,4 +1,4 @@
-//! The bridge of a network, and the host's readiness to route between it and the world.
+//! The bridge of a network, and the host's setting to route between the bridge and the world.
 
 use std::net::IpAddr;
 use std::{fs, io};
@@ -13,34 +13,36 @@ use netlink_packet_route::link::{
 use crate::facility::{NetworkRefusal, check_network};
 use crate::subnet::observe_addresses;
 
-/// Why a bridge is not as it should be.
+/// Why a bridge is not in the state that it should have.
 #[derive(Debug, thiserror::Error)]
 pub enum BridgeError {
-    /// It is not the bridge of a network that can be made here.
+    /// The network is of a kind that can't be created here.
     #[error("failed to set up a bridge")]
     Refused(#[from] NetworkRefusal),
-    /// The kernel refused.
+    /// The kernel refused a change.
     #[error("failed to set up bridge {bridge}")]
     Netlink {
-        /// The bridge.
+        /// The name of the bridge.
         bridge: InterfaceName,
         /// What the kernel refused, and why.
         #[source]
         source: NetlinkError,
     },
-    /// Another interface has its name.
+    /// An interface that is not a bridge has its name.
     #[error("interface {0} exists and is no bridge: choose another bridge name for the network")]
     NotABridge(InterfaceName),
-    /// The host doesn't route.
+    /// The host can't be made to route.
     #[error("failed to read or set {FORWARDING}")]
     Forwarding(#[source] io::Error),
 }
 
-/// Whether the host routes IPv4 packets between its interfaces; in the calling thread's network namespace.
+/// Whether the host routes IPv4 packets between its interfaces, for the calling thread's network
+/// namespace.
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
-/// The bridge's Ethernet address: locally administered, and from its IP address, so that a guest that moves to
-/// another host of the same network finds the same neighbour there.
+/// The bridge's Ethernet address. It is locally administered and derived from the bridge's IP
+/// address, so that a guest that moves to another host of the same network finds the same neighbour
+/// there.
 pub fn bridge_mac(network: &NetworkSpec) -> MacAddress {
     let [a, b, c, d] = match network.gateway() {
         IpAddr::V4(gateway) => gateway.octets(),
@@ -49,9 +51,11 @@ pub fn bridge_mac(network: &NetworkSpec) -> MacAddress {
     MacAddress([0x02, 0x00, a, b, c, d])
 }
 
-/// Makes the network's bridge with the host's address in it, or corrects what is not right; `false` if all was.
+/// Creates the network's bridge with the host's address on it, or corrects what is wrong with it.
+/// Returns `false` if nothing had to be changed.
 ///
-/// The bridge is the network's alone: other IPv4 addresses on it are removed, ports are kept.
+/// The bridge belongs to the network alone: other IPv4 addresses are removed from it, but ports are
+/// kept.
 pub fn ensure_bridge(network: &NetworkSpec) -> Result<bool, BridgeError> {
     let bridge = check_network(network)?;
     let error = |source| BridgeError::Netlink { bridge: bridge.clone(), source };
@@ -69,14 +73,15 @@ pub fn ensure_bridge(network: &NetworkSpec) -> Result<bool, BridgeError> {
     Ok(!is_right || address_changed)
 }
 
-/// Whether the host has an interface of this name, of whatever kind.
+/// Whether the host has an interface of this name, of any kind.
 pub fn observe_interface(name: &InterfaceName) -> Result<bool, BridgeError> {
     let error = |source| BridgeError::Netlink { bridge: name.clone(), source };
     let socket = Socket::open().map_err(error)?;
     Ok(socket.interface_index(name.as_str()).map_err(error)?.is_some())
 }
 
-/// Removes the bridge; `false` if there was none. Its ports stay, connected to nothing.
+/// Removes the bridge. Returns `false` if there was none. Its ports remain as interfaces without a
+/// bridge.
 pub fn ensure_bridge_absent(bridge: &InterfaceName) -> Result<bool, BridgeError> {
     let error = |source| BridgeError::Netlink { bridge: bridge.clone(), source };
     let socket = Socket::open().map_err(error)?;
@@ -86,8 +91,8 @@ pub fn ensure_bridge_absent(bridge: &InterfaceName) -> Result<bool, BridgeError>
     }
 }
 
-/// Lets the host route IPv4 packets between its interfaces; `false` if it did already. Who turns it off again in
-/// the end remembers the answer.
+/// Lets the host route IPv4 packets between its interfaces. Returns `false` if it did already: a
+/// caller that wants to turn routing off again later must remember this.
 pub fn ensure_forwarding() -> Result<bool, BridgeError> {
     let is_on = fs::read(FORWARDING).map_err(BridgeError::Forwarding)?.starts_with(b"1");
     if !is_on {
@@ -96,7 +101,7 @@ pub fn ensure_forwarding() -> Result<bool, BridgeError> {
     Ok(!is_on)
 }
 
-/// Gives the bridge the host's address in the network, and takes others from it.
+/// Gives the bridge the host's address in the network, and removes other addresses from it.
 fn ensure_address(
     socket: &Socket,
     bridge: &InterfaceName,
@@ -138,7 +143,7 @@ fn is_bridge(interface: &LinkMessage) -> bool {
     link_info(interface).any(|info| *info == LinkInfo::Kind(InfoKind::Bridge))
 }
 
-/// Whether the bridge is as [`Socket::apply_bridge`] makes it.
+/// Whether the bridge has the settings that [`Socket::apply_bridge`] gives it.
 fn is_configured(bridge: &LinkMessage, mac: MacAddress) -> bool {
     let options: Vec<_> = link_info(bridge)
         .filter_map(|info| match info {

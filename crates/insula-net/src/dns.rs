@@ -1,15 +1,16 @@
-//! The servers that guests resolve names with where nothing else is set: those of the host.
+//! The host's name servers, which guests use by default.
 
 use std::fs;
 use std::net::IpAddr;
 
-/// The host's own configuration, and what systemd-resolved found out where that names only resolved itself.
+/// The host's own configuration, and then the one of systemd-resolved, for hosts whose own names
+/// only resolved itself.
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
 
-/// The host's name servers that a guest can reach, in the host's order: those of the first file that names any;
-/// empty if none does.
+/// The host's name servers that a guest can reach, in the host's order. They come from the first
+/// file that names any. Empty if none does.
 ///
-/// Guests have IPv4 only, and the host's loopback addresses are their own.
+/// Guests have IPv4 only, and a loopback address would lead to the guest itself.
 pub fn observe_host_dns() -> Vec<IpAddr> {
     FILES
         .iter()
@@ -19,7 +20,7 @@ pub fn observe_host_dns() -> Vec<IpAddr> {
         .unwrap_or_default()
 }
 
-/// The `nameserver` lines of a resolv.conf(5).
+/// The `nameserver` lines of a resolv.conf(5) that a guest can reach.
 fn reachable_nameservers(text: &str) -> Vec<IpAddr> {
     text.lines()
         .filter_map(|line| {

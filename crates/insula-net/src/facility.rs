@@ -1,30 +1,30 @@
-//! Which networks can be made here.
+//! Which kinds of networks can be created on this host.
 
 use insula_types::{Attachment, InterfaceName, NetworkName, NetworkSpec};
 use ipnet::IpNet;
 
-/// Why a network can't be made.
+/// Why a network can't be created.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkRefusal {
-    /// Its interfaces would be no ports of a bridge.
+    /// The network is routed: its interfaces would not be ports of a bridge.
     #[error("network {network} is routed through {uplink}, and only bridged networks can be made")]
     Routed {
-        /// The network.
+        /// The name of the network.
         network: NetworkName,
-        /// The host's interface that it names.
+        /// The host's interface that the network names.
         uplink: InterfaceName,
     },
-    /// NAT, the guard and the guest's files know IPv4 only.
+    /// The network is not an IPv4 one. NAT, the guard and the guest's files support IPv4 only.
     #[error("network {network} has the range {subnet}, and only networks of IPv4 can be made")]
     Family {
-        /// The network.
+        /// The name of the network.
         network: NetworkName,
-        /// Its range.
+        /// The range of the network.
         subnet: IpNet,
     },
 }
 
-/// The bridge of the network, if it is one that can be made here.
+/// The network's bridge, if the network is of a kind that can be created here.
 pub fn check_network(network: &NetworkSpec) -> Result<&InterfaceName, NetworkRefusal> {
     let NetworkSpec { name, attachment, subnet, .. } = network;
     match (attachment, subnet) {

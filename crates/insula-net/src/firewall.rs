@@ -1,14 +1,16 @@
-//! NAT for the networks' ranges, a bound on the connections that a guest opens, and protection against forged
-//! addresses, in nftables tables of our own.
+//! The firewall: NAT for the networks' ranges, a bound on how fast a guest opens connections, and
+//! protection against forged addresses, in nftables tables of our own.
 //!
-//! Two tables of one name: of family `ip` for NAT and that bound, of family `bridge` for the guard. Tables of others are
-//! never touched. What the tables are made of is a [`ruleset`]: it is made once and stays over restarts of the agent. Networks
-//! and guests are [`elements`] of its sets; they come and go one by one, each change one transaction of `nft`. So there is
-//! no moment without rules, and what is counted of others goes on.
+//! There are two tables with the same name: one of family `ip` for NAT and the bound, one of family
+//! `bridge` for the guard. Tables of others are never touched. A [`ruleset`] describes what a table
+//! consists of; it is created once and stays across restarts of the agent. Networks and guests are
+//! [`elements`] of its sets. They are added and removed one by one, each change in one transaction
+//! of `nft`. So there is no moment without rules, and counters of other guests go on.
 //!
-//! The guard lets a guest's interface send only what bears the guest's own Ethernet and IPv4 addresses, IPv4 and
-//! ARP alike, before the bridge learns anything from it; nothing else (IPv6, say) passes. It knows the interfaces
-//! by name in sets, which need not exist: so a guest is entered when it is created, and its start needs no `nft`.
+//! The guard lets a guest's interface send only packets with the guest's own Ethernet and IPv4
+//! addresses, both IPv4 and ARP, before the bridge learns anything from them. Nothing else (such as
+//! IPv6) passes. The guard's sets hold interfaces by name, and these need not exist. A guest is
+//! therefore entered when it is created, and its start needs no `nft`.
 
 mod elements;
 mod name;
@@ -24,7 +26,8 @@ use ruleset::Ruleset;
 pub use name::{TableName, TableNameError};
 pub use terms::{CONNECTIONS_AT_ONCE, CONNECTIONS_PER_SECOND, FirewallError, ForwardBlocker, GuestPort};
 
-/// Makes the table for NAT, and what is in it, what it should be for these networks; `false` if it was.
+/// Brings the NAT table and its sets to the state that these networks need. Returns `false` if
+/// nothing had to be changed.
 pub fn ensure_nat<'a>(
     table: &TableName,
     networks: impl IntoIterator<Item = &'a NetworkSpec>,
@@ -34,39 +37,39 @@ pub fn ensure_nat<'a>(
     ensure("set up NAT", &ruleset, table, &wanted)
 }
 
-/// Enters a network into the table for NAT, or keeps it there.
+/// Adds a network to the NAT table. Does nothing if it is there.
 pub fn add_network(table: &TableName, network: &NetworkSpec) -> Result<(), FirewallError> {
     let ruleset = ruleset::nat();
     add("set up the NAT of a network", &ruleset, table, &elements::of_networks(&ruleset, [network])?)
 }
 
-/// Takes a network out of the table for NAT. No error if it isn't there.
+/// Removes a network from the NAT table. Does nothing if it is not there.
 pub fn remove_network(table: &TableName, network: &NetworkSpec) -> Result<(), FirewallError> {
     let ruleset = ruleset::nat();
     remove("end the NAT of a network", &ruleset, table, &elements::of_networks(&ruleset, [network])?)
 }
 
-/// Makes the guard, and what is in it, what it should be for all these guests; `false` if it was. Needs `nf_tables` for
-/// bridges in the kernel.
+/// Brings the guard and its sets to the state that all these guests need. Returns `false` if
+/// nothing had to be changed. Needs `nf_tables` for bridges in the kernel.
 pub fn ensure_guard(table: &TableName, ports: &[GuestPort]) -> Result<bool, FirewallError> {
     let ruleset = ruleset::guard();
     let wanted = elements::of_ports(&ruleset, ports)?;
     ensure("set up the guard against forged addresses", &ruleset, table, &wanted)
 }
 
-/// Enters the interfaces of a guest into the guard, or keeps them there.
+/// Adds the interfaces of a guest to the guard. Does nothing if they are there.
 pub fn add_ports(table: &TableName, ports: &[GuestPort]) -> Result<(), FirewallError> {
     let ruleset = ruleset::guard();
     add("guard a guest's interfaces", &ruleset, table, &elements::of_ports(&ruleset, ports)?)
 }
 
-/// Takes the interfaces of a guest out of the guard. No error if they aren't there.
+/// Removes the interfaces of a guest from the guard. Does nothing if they are not there.
 pub fn remove_ports(table: &TableName, ports: &[GuestPort]) -> Result<(), FirewallError> {
     let ruleset = ruleset::guard();
     remove("end the guard of a guest's interfaces", &ruleset, table, &elements::of_ports(&ruleset, ports)?)
 }
 
-/// Removes our tables; `false` if there were none.
+/// Removes both tables. Returns `false` if there were none.
 pub fn ensure_firewall_absent(table: &TableName) -> Result<bool, FirewallError> {
     const WHAT: &str = "remove our firewall tables";
     let families = nft::list_own_tables(WHAT, table)?;
@@ -78,7 +81,7 @@ pub fn ensure_firewall_absent(table: &TableName) -> Result<bool, FirewallError> 
     Ok(true)
 }
 
-/// The chains of others that may cut our guests from the world.
+/// The chains of others that may cut guests off from the world.
 pub fn observe_forward_blockers(table: &TableName) -> Result<Vec<ForwardBlocker>, FirewallError> {
     let objects = nft::list("list the firewall's chains", &["list", "chains"])?;
     let blocks = |chain: &nft::Chain| {
@@ -91,7 +94,7 @@ pub fn observe_forward_blockers(table: &TableName) -> Result<Vec<ForwardBlocker>
     Ok(objects.into_iter().filter_map(|object| object.chain).filter(blocks).map(blocker).collect())
 }
 
-/// What there is of one of our tables.
+/// The present state of one of our tables.
 #[derive(Default)]
 struct Observed {
     chains: Vec<String>,
@@ -99,7 +102,7 @@ struct Observed {
     elements: Elements,
 }
 
-/// Changes what is not as it should be, in one transaction; `false` if all was.
+/// Corrects whatever is wrong in one transaction. Returns `false` if nothing was.
 fn ensure(
     what: &'static str,
     ruleset: &Ruleset,
@@ -125,7 +128,7 @@ fn ensure(
     Ok(true)
 }
 
-/// Sets that the rules fill by themselves can be long: they are left out.
+/// Sets that the rules fill by themselves are left out, because they can be long.
 fn observe(what: &'static str, ruleset: &Ruleset, table: &TableName) -> Result<Observed, FirewallError> {
     let mut found = Observed::default();
     let mut names = vec![];
@@ -154,7 +157,7 @@ fn add(
     }
 }
 
-/// To delete what isn't there is an error of nft, so it is added first, in the same transaction.
+/// nft refuses to delete what does not exist, so it is added first, in the same transaction.
 fn remove(
     what: &'static str,
     ruleset: &Ruleset,

@@ -1,4 +1,5 @@
-//! The network configuration that a guest finds: the same as what was set from outside before its init ran.
+//! The network configuration that a guest finds. It is the same as what was set from outside before
+//! its init ran.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -6,22 +7,23 @@ use std::path::PathBuf;
 
 use insula_types::{NetworkSpec, Nic, PlacedNic};
 
-/// A file for a guest.
+/// A file that is written for a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuestFile {
-    /// Where, below the guest's `/run`.
+    /// The path, below the guest's `/run`.
     pub path: PathBuf,
-    /// Its permissions.
+    /// The permissions, such as `0o644`.
     pub mode: u32,
-    /// What is in it.
+    /// The contents.
     pub contents: String,
 }
 
-/// The files for the guest's `/run` that tell of its interfaces, each with the network that it is plugged into: those of
-/// systemd-networkd (systemd.network(5)), and `insula/interfaces` for ifupdown (interfaces(5)), whose own file has to
-/// name it as a `source`.
+/// The files in the guest's `/run` that describe its interfaces, each with its network: those of
+/// systemd-networkd (systemd.network(5)), and `insula/interfaces` for ifupdown (interfaces(5)),
+/// whose own file has to name it as a `source`.
 ///
-/// They lie in `/run`: a guest's own file of the same name in `/etc` wins, and a full disk doesn't matter.
+/// They are in `/run` so that a guest's own file of the same name in `/etc` wins, and a full disk
+/// doesn't matter.
 pub fn render_guest_network(nics: &[(PlacedNic<'_>, &NetworkSpec)], host_dns: &[IpAddr]) -> Vec<GuestFile> {
     let ifupdown = GuestFile {
         path: "insula/interfaces".into(),
@@ -47,8 +49,8 @@ pub fn render_resolv_conf(nics: &[(&Nic, &NetworkSpec)], host_dns: &[IpAddr]) ->
     servers.iter().map(|server| format!("nameserver {server}\n")).collect()
 }
 
-/// The name servers that an interface leads to: the network's own. Where it has none, those of the host, through the
-/// interface with the default route.
+/// The name servers of an interface: those of its network. If the network has none, the interface
+/// with the default route gets those of the host.
 fn nameservers<'a>(nic: &Nic, network: &'a NetworkSpec, host_dns: &'a [IpAddr]) -> &'a [IpAddr] {
     match nic.default_route && network.dns.is_empty() {
         true => host_dns,
@@ -56,7 +58,7 @@ fn nameservers<'a>(nic: &Nic, network: &'a NetworkSpec, host_dns: &'a [IpAddr]) 
     }
 }
 
-/// One `.network` file.
+/// One `.network` file of systemd-networkd.
 fn render_networkd(placed: PlacedNic<'_>, network: &NetworkSpec, host_dns: &[IpAddr]) -> String {
     let PlacedNic { nic, addresses } = placed;
     let mut text = format!("[Match]\nName={}\n\n[Network]\n", nic.name);
@@ -81,8 +83,8 @@ fn render_networkd(placed: PlacedNic<'_>, network: &NetworkSpec, host_dns: &[IpA
     text
 }
 
-/// The part of interfaces(5). What the host has set before init ran is taken away first: ifup(8) fails on an address that is
-/// there already.
+/// The file for interfaces(5). It first removes what the host set before init ran, because ifup(8)
+/// fails on an address that exists already.
 fn render_ifupdown(nics: &[(PlacedNic<'_>, &NetworkSpec)], host_dns: &[IpAddr]) -> String {
     let mut text = String::from("# What the host has set before init ran, and sets at each start.\n");
     for (PlacedNic { nic, addresses }, network) in nics {
@@ -105,7 +107,7 @@ fn render_ifupdown(nics: &[(PlacedNic<'_>, &NetworkSpec)], host_dns: &[IpAddr]) 
     text
 }
 
-/// For resolvconf(8), which a guest may have.
+/// The option for resolvconf(8), which a guest may have.
 fn render_dns_option(servers: &[IpAddr]) -> String {
     let names: Vec<String> = servers.iter().map(ToString::to_string).collect();
     if names.is_empty() { String::new() } else { format!("    dns-nameservers {}\n", names.join(" ")) }
@@ -126,7 +128,7 @@ mod tests {
         }
     }
 
-    /// The one that is called `eth0` has the default route.
+    /// The interface called `eth0` has the default route.
     fn nic(name: &str) -> Nic {
         Nic {
             name: name.parse().unwrap(),
@@ -140,7 +142,7 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    /// The files of `eth0`, with two addresses, and `eth1`, with one, in a network.
+    /// The files for `eth0` with two addresses and `eth1` with one, in one network.
     fn files_of_two(first: &Nic, second: &Nic, network: &NetworkSpec, dns: &[IpAddr]) -> Vec<GuestFile> {
         let (two, one) = (addresses(&["10.64.3.2", "10.64.3.9"]), addresses(&["10.64.3.3"]));
         let first = PlacedNic { nic: first, addresses: &two };

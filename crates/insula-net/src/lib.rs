@@ -1,9 +1,10 @@
-//! The host's side of networks: bridges, ranges and addresses, NAT, protection against forged addresses, and the
-//! network configuration of guests.
+//! The host's side of networks: bridges, ranges and addresses, NAT, protection against forged
+//! addresses, and the network configuration of guests.
 //!
-//! What is decided is pure (`choose_*`, `next_*`, `check_*`, `render_*`); what acts is idempotent (`ensure_*`,
-//! `apply_*`) and works in the network namespace of the calling thread. A VPS's own veth pair is not made here but
-//! by its monitor, at each start, with [`insula_sys::netlink`]. Nothing here runs at the start of a VPS.
+//! Functions that decide are pure (`choose_*`, `next_*`, `check_*`, `render_*`). Functions that act
+//! are idempotent (`ensure_*`, `apply_*`) and work in the network namespace of the calling thread.
+//! A VPS's own veth pair is not created here, but by its monitor at each start, with
+//! [`insula_sys::netlink`]. Nothing here runs at the start of a VPS.
 
 mod address;
 mod bridge;

@@ -1,4 +1,4 @@
-//! Which range a network gets.
+//! Ranges of networks: what the host uses already, and which range is free.
 
 use std::net::Ipv4Addr;
 
@@ -11,10 +11,11 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::dns::observe_host_dns;
 
-/// Where ranges are taken from, in this order. First what others' defaults leave alone: libvirt has 192.168.122/24,
-/// Docker 172.17 to 172.31 and 192.168, Podman 10.88 and upwards, Kubernetes 10.42, 10.43, 10.96, 10.244, clouds
-/// and homes the low ends of 10/8 and 192.168/16. Then, for hosts with a route to all of 10/8, some of the other
-/// blocks; at last all that RFC 1918 has.
+/// Where ranges are taken from, in this order. First come blocks that others' defaults leave alone:
+/// libvirt has 192.168.122/24, Docker 172.17 to 172.31 and 192.168, Podman 10.88 and upwards,
+/// Kubernetes 10.42, 10.43, 10.96 and 10.244, clouds and homes the low ends of 10/8 and 192.168/16.
+/// For hosts with a route to all of 10/8, some of the other blocks follow. At last comes everything
+/// in RFC 1918.
 const SOURCES: [(Ipv4Addr, u8); 6] = [
     (Ipv4Addr::new(10, 64, 0, 0), 12),
     (Ipv4Addr::new(172, 16, 0, 0), 16),
@@ -24,14 +25,15 @@ const SOURCES: [(Ipv4Addr, u8); 6] = [
     (Ipv4Addr::new(192, 168, 0, 0), 16),
 ];
 
-/// A range is a /24: 253 VPSes.
+/// The prefix length of a range. A /24 has room for 253 VPSes.
 const PREFIX: u8 = 24;
 
-/// Routes shorter than this say nothing about who uses a range: the default route, or its two halves that VPNs use.
+/// Shorter routes say nothing about who uses a range: they are the default route, or its two halves
+/// that VPNs use.
 const SHORTEST_PREFIX: u8 = 8;
 
-/// A private /24 (RFC 1918) that collides with nothing occupied; `None` if there is none. The same seed and the
-/// same host give the same range.
+/// Chooses a private /24 (RFC 1918) that overlaps with nothing occupied. `None` if there is none.
+/// The same seed on the same host gives the same range.
 pub fn choose_subnet(occupied: &[IpNet], seed: u64) -> Option<IpNet> {
     let is_free =
         |subnet: &IpNet| !occupied.iter().any(|other| other.contains(subnet) || subnet.contains(other));
@@ -47,8 +49,9 @@ pub fn choose_subnet(occupied: &[IpNet], seed: u64) -> Option<IpNet> {
     })
 }
 
-/// What the host uses or has a route to, but for `own_bridge`: its addresses, its routes in all tables, and the
-/// servers that it resolves names with (they are reached by the default route, so no route of their own shows them).
+/// The ranges that the host uses or has a route to, except through `own_bridge`: its addresses, its
+/// routes in all tables, and its name servers, which may be behind the default route and so not
+/// visible in any other route.
 pub fn observe_occupied(own_bridge: &InterfaceName) -> Result<Vec<IpNet>, NetlinkError> {
     let socket = Socket::open()?;
     let own_index = socket.interface_index(own_bridge.as_str())?;
@@ -63,7 +66,7 @@ pub fn observe_occupied(own_bridge: &InterfaceName) -> Result<Vec<IpNet>, Netlin
     Ok(occupied)
 }
 
-/// Every IPv4 address of the host in its network, by the index of the interface that has it.
+/// Every IPv4 address of the host as a network, by the index of the interface that has it.
 pub(crate) fn observe_addresses(socket: &Socket) -> Result<Vec<(u32, IpNet)>, NetlinkError> {
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet;
@@ -94,7 +97,7 @@ fn observe_routes(socket: &Socket, own_index: Option<u32>) -> Result<Vec<IpNet>,
     Ok(routes.filter(|route| !is_own(route)).filter_map(|route| destination(&route)).collect())
 }
 
-/// Where the route leads to, unless it is too wide to tell.
+/// The destination of a route, unless it is too wide to say anything.
 fn destination(route: &RouteMessage) -> Option<IpNet> {
     let prefix_length = route.header.destination_prefix_length;
     route.attributes.iter().find_map(|attribute| match attribute {

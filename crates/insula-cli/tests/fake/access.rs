@@ -1,3 +1,5 @@
+//! The fake agent's `AccessService`: it knows the caller and the audit log, and creates tokens.
+
 use insula_api::v1::access_service_server::AccessService;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The fake agent's `EventService`: five events, on streams that break off.
+
 use insula_api::v1::event_service_server::EventService;
 
 use super::*;

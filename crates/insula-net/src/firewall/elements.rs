@@ -1,4 +1,4 @@
-//! What is in the sets of our tables: the networks and guests that there are.
+//! The elements of the tables' sets: the networks and guests that the firewall knows.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use super::terms::{FirewallError, GuestPort};
 /// Elements of the sets of one table.
 pub(super) type Elements = BTreeSet<Element>;
 
-/// A set's element: the set's name, and the element as nft writes it.
+/// An element of a set: the name of the set, and the element as nft writes it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Element {
     set: &'static str,
@@ -22,7 +22,7 @@ pub(super) struct Element {
 }
 
 impl Element {
-    /// The names of interfaces are quoted: they may have characters that nft reads otherwise.
+    /// Quotes names of interfaces, because nft would read some of their characters differently.
     fn new(set: &Set, parts: &[String]) -> Self {
         let part = |(kind, part): (&str, &String)| match kind {
             "ifname" => format!("\"{part}\""),
@@ -33,7 +33,7 @@ impl Element {
     }
 }
 
-/// What the ruleset's sets have of these networks.
+/// The elements that the ruleset's sets need for these networks.
 pub(super) fn of_networks<'a>(
     ruleset: &Ruleset,
     networks: impl IntoIterator<Item = &'a NetworkSpec>,
@@ -51,7 +51,7 @@ pub(super) fn of_networks<'a>(
     Ok(elements)
 }
 
-/// As nft lists it: an address alone has no prefix.
+/// A range as nft lists it: a single address has no prefix.
 fn range_text(subnet: Ipv4Net) -> String {
     match subnet.prefix_len() {
         32 => subnet.addr().to_string(),
@@ -59,7 +59,7 @@ fn range_text(subnet: Ipv4Net) -> String {
     }
 }
 
-/// What the ruleset's sets have of these guests.
+/// The elements that the ruleset's sets need for these guests.
 pub(super) fn of_ports(ruleset: &Ruleset, ports: &[GuestPort]) -> Result<Elements, FirewallError> {
     let mut elements = Elements::new();
     for port in ports {
@@ -80,7 +80,7 @@ pub(super) fn of_ports(ruleset: &Ruleset, ports: &[GuestPort]) -> Result<Element
     Ok(elements)
 }
 
-/// What is in the sets of a listing. Elements that are not of our making are left out.
+/// The elements of a listing. Those in a form that we do not write are left out.
 pub(super) fn of_listing(ruleset: &Ruleset, listed: &[nft::Set]) -> Elements {
     let ours = |listed: &nft::Set| ruleset.sets.iter().find(|set| set.name == listed.name);
     let elements = |listed: &nft::Set| {
@@ -91,7 +91,8 @@ pub(super) fn of_listing(ruleset: &Ruleset, listed: &[nft::Set]) -> Elements {
     listed.iter().filter_map(elements).flatten().collect()
 }
 
-/// The commands that add the elements, or delete them: one for each set. To add what is there is no error.
+/// The commands that add or delete the elements, one for each set. Adding an element that exists is
+/// no error.
 pub(super) fn render(verb: &str, ruleset: &Ruleset, table: &TableName, elements: &Elements) -> String {
     let command = |set: &Set| {
         let own: Vec<&str> =

@@ -1,17 +1,17 @@
-//! Which tables are ours.
+//! The name by which the firewall knows its own tables.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::Deserialize;
 
-/// The name of our tables: `insula`, or `insula_` and lower-case letters, digits and underscores, so that no
-/// setting can make us replace a table of others.
+/// The name of our tables: `insula`, or `insula_` followed by lower-case letters, digits and
+/// underscores. So no setting can make the agent replace a table of others.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct TableName(String);
 
-/// Why a text is no name for our tables.
+/// The text is not a name for our tables.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "invalid nftables table {0:?}: expected insula, or insula_ and lower-case letters, digits and underscores"
@@ -19,7 +19,7 @@ pub struct TableName(String);
 pub struct TableNameError(String);
 
 impl TableName {
-    /// The name.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! Talking to the program `nft`: transactions as its text, and what there is as its JSON (libnftables-json(5)).
+//! The program `nft`: transactions go in as text, listings come out as JSON (libnftables-json(5)).
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::name::TableName;
 use super::terms::FirewallError;
 
-/// Makes all of the commands' changes at once, or none.
+/// Runs all commands as one transaction: all of them take effect, or none.
 pub(super) fn run_transaction(what: &'static str, commands: String) -> Result<(), FirewallError> {
     run(what, Program::new("nft").args(["-f", "-"]).input(commands)).map(drop)
 }
@@ -21,7 +21,7 @@ fn run(what: &'static str, nft: Program) -> Result<Vec<u8>, FirewallError> {
     })
 }
 
-/// What a listing has, as far as we read it: each object is of one kind.
+/// An object of a listing, with only those fields that are read. Each object is of one kind.
 #[derive(Deserialize)]
 pub(super) struct Object {
     pub table: Option<Table>,
@@ -45,7 +45,7 @@ pub(super) struct Chain {
     pub policy: Option<String>,
 }
 
-/// That there is one is all that we want to know.
+/// A rule. Only its existence matters.
 #[derive(Deserialize)]
 pub(super) struct Rule {}
 
@@ -56,7 +56,7 @@ pub(super) struct Set {
     pub elem: Vec<Value>,
 }
 
-/// The objects of `nft -j list …`.
+/// The objects that `nft -j list …` prints.
 pub(super) fn list(what: &'static str, arguments: &[&str]) -> Result<Vec<Object>, FirewallError> {
     #[derive(Deserialize)]
     struct Listing {
@@ -68,7 +68,7 @@ pub(super) fn list(what: &'static str, arguments: &[&str]) -> Result<Vec<Object>
     Ok(listing.nftables)
 }
 
-/// The tables of our name, by family.
+/// The tables with our name, by family.
 pub(super) fn list_own_tables(
     what: &'static str,
     table: &TableName,
@@ -77,8 +77,9 @@ pub(super) fn list_own_tables(
     Ok(tables.filter(|found| found.name == table.as_str()).map(|found| found.family).collect())
 }
 
-/// The parts of a set's element, as a transaction would write them but for quotes: an interface's name, an address, or
-/// a range as its prefix. `None` for what is no element of our making.
+/// The parts of a set's element, as a transaction would write them, but without quotes: an
+/// interface's name, an address, or a range as its prefix. `None` for an element in a form that we
+/// do not write.
 pub(super) fn element_parts(element: &Value) -> Option<Vec<String>> {
     match element.get("concat").and_then(Value::as_array) {
         Some(parts) => parts.iter().map(element_part).collect(),

@@ -1,53 +1,55 @@
-//! What our tables are made of, whichever networks and guests there are: sets, counters, chains and rules.
+//! What each of our tables consists of, apart from its networks and guests: sets, counters, chains
+//! and rules.
 //!
-//! A [`Ruleset`] is made once. Its rules speak of sets, so that a network or a guest that comes or goes is a matter of
-//! elements ([`super::elements`]), and no rule changes. Rules have a version, the hash of their text, that is kept in the
-//! kernel as the name of an empty chain: when an agent brings others, they are exchanged in one transaction, in
-//! which sets, their elements, rate buckets and counters stay.
+//! A [`Ruleset`] is created once. Its rules refer to sets. When a network or a guest is added or
+//! removed, only elements ([`super::elements`]) change, and no rule does. The rules have a version,
+//! the hash of their text, which is kept in the kernel as the name of an empty chain. When an agent
+//! brings different rules, they are replaced in one transaction that keeps sets, their elements,
+//! rate buckets and counters.
 //!
-//! A set can't change its type under its name: another type wants another name, and what is left under the old one does
-//! no harm.
+//! A set can't change its type under the same name: a new type needs a new name. What remains under
+//! the old name does no harm.
 
 use std::fmt::Write;
 
 use super::name::TableName;
 use super::terms::{CONNECTIONS_AT_ONCE, CONNECTIONS_PER_SECOND};
 
-/// The begin of the name of the empty chain that tells the version of the rules.
+/// The prefix of the name of the empty chain that carries the version of the rules.
 const VERSION_PREFIX: &str = "version_";
 
-/// A table of ours. More families, more rulesets.
+/// The description of one of our tables. Each family has one of its own.
 #[derive(Debug)]
 pub(super) struct Ruleset {
-    /// The family of the table.
+    /// The family of the table, such as `ip`.
     pub family: &'static str,
-    /// The sets that are filled by element, and by nobody else.
+    /// The sets whose elements are added by the agent alone.
     pub sets: &'static [Set],
-    /// Objects that live on when the rules are exchanged: kind, name and definition.
+    /// Objects that are kept when the rules are replaced: kind, name and definition.
     objects: &'static [[&'static str; 3]],
     chains: Vec<Chain>,
 }
 
-/// A set that we fill.
+/// A set whose elements the agent adds.
 #[derive(Debug)]
 pub(super) struct Set {
     pub name: &'static str,
-    /// Its type, as nft writes it.
+    /// The set's type, as nft writes it.
     pub kind: &'static str,
-    /// Its elements are ranges.
+    /// Whether the set's elements are ranges.
     pub has_ranges: bool,
 }
 
 #[derive(Debug)]
 struct Chain {
     name: &'static str,
-    /// What makes it a base chain; empty for others.
+    /// The hook that makes it a base chain. Empty for other chains.
     hook: &'static str,
     rules: Vec<String>,
 }
 
-/// NAT, and the bound on what each address opens: what leaves a network's range for elsewhere bears the host's address.
-/// What the bound drops has not come into the table of connections yet.
+/// NAT, and the bound on new connections of each address. Packets that leave a network's range for
+/// elsewhere get the host's address. What the bound drops never enters the table of connections.
 pub(super) fn nat() -> Ruleset {
     const SETS: &[Set] = &[
         Set { name: "networks", kind: "ipv4_addr", has_ranges: true },
@@ -76,7 +78,7 @@ pub(super) fn nat() -> Ruleset {
     }
 }
 
-/// The guard: an interface that is in `guests` sends only what is in `addresses`.
+/// The guard: an interface in the set `guests` may send only from what is in `addresses`.
 pub(super) fn guard() -> Ruleset {
     const SETS: &[Set] = &[
         Set { name: "guests", kind: "ifname", has_ranges: false },
@@ -105,12 +107,12 @@ pub(super) fn guard() -> Ruleset {
 }
 
 impl Ruleset {
-    /// How many rules its chains have.
+    /// The number of rules in all its chains.
     pub(super) fn rule_count(&self) -> usize {
         self.chains.iter().map(|chain| chain.rules.len()).sum()
     }
 
-    /// The name of the chain that says that the rules are these.
+    /// The name of the empty chain that carries the version of these rules.
     pub(super) fn version(&self) -> String {
         // FNV-1a
         let hash = self.render_rules("").bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -119,8 +121,8 @@ impl Ruleset {
         format!("{VERSION_PREFIX}{hash:016x}")
     }
 
-    /// The commands that make the table, or put these rules into the one that is there: with them in one
-    /// transaction, no packet meets half of them. `chains` are those that there are.
+    /// The commands that create the table, or replace the rules of an existing one. They run in one
+    /// transaction, so no packet meets half of the rules. `chains` are the chains that exist.
     pub(super) fn render(&self, table: &TableName, chains: &[String]) -> String {
         let Self { family, .. } = self;
         let mut text = format!("add table {family} {table}\n");
@@ -164,7 +166,7 @@ mod tests {
         "insula".parse().unwrap()
     }
 
-    /// The text without the version, which is a hash of the rest.
+    /// The text of the table without the version, which is a hash of the rest.
     fn rendered(ruleset: &Ruleset, chains: &[&str]) -> String {
         let chains: Vec<String> = chains.iter().map(ToString::to_string).collect();
         ruleset.render(&table(), &chains).replace(&ruleset.version(), "version_0")

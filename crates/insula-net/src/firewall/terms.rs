@@ -1,4 +1,4 @@
-//! What the firewall is told and what it answers: ports of guests, bounds, errors.
+//! The firewall's inputs and results: ports of guests, bounds, errors.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,26 +6,26 @@ use std::net::IpAddr;
 use insula_sys::program::ProgramError;
 use insula_types::{InterfaceName, MacAddress};
 
-/// A guest's place on a bridge, and what may come from there.
+/// A guest's port on a bridge, and the addresses that it may send from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuestPort {
-    /// The host's end of its veth pair.
+    /// The name of the host's end of the guest's veth pair.
     pub veth: InterfaceName,
-    /// The Ethernet address of its own end.
+    /// The Ethernet address of the guest's end.
     pub mac: MacAddress,
-    /// Its addresses.
+    /// The guest's addresses.
     pub addresses: Vec<IpAddr>,
 }
 
-/// A base chain of others that drops what it doesn't know, and so may cut our guests from the world. We can't
-/// overrule it: a packet has to pass all chains.
+/// A base chain of others that drops packets which it does not know, and so may cut guests off from
+/// the world. We can't overrule it, because a packet has to pass all chains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardBlocker {
-    /// The family of its table: `ip`, `inet` or `bridge`.
+    /// The family of the chain's table: `ip`, `inet` or `bridge`.
     pub family: String,
-    /// Its table.
+    /// The name of the chain's table.
     pub table: String,
-    /// Its name.
+    /// The name of the chain.
     pub chain: String,
 }
 
@@ -40,47 +40,49 @@ impl fmt::Display for ForwardBlocker {
     }
 }
 
-/// Why the firewall is not as it should be.
+/// Why the firewall is not in the state that it should have.
 #[derive(Debug, thiserror::Error)]
 pub enum FirewallError {
-    /// The rules know IPv4 only.
+    /// An address or range is not an IPv4 one, and the rules support only IPv4.
     #[error("{what} is IPv6, and the firewall has rules for IPv4 only")]
     Family {
-        /// An address or a range.
+        /// The address or the range.
         what: String,
     },
-    /// There is no `nft`.
+    /// The program `nft` is missing.
     #[error("failed to {what}: the program nft is missing; install the package nftables")]
     NftMissing {
         /// What was being done.
         what: &'static str,
     },
-    /// `nft` failed.
+    /// The program `nft` failed.
     #[error("failed to {what}")]
     Nft {
         /// What was being done.
         what: &'static str,
-        /// What it said.
+        /// What `nft` said.
         #[source]
         source: ProgramError,
     },
-    /// `nft` wrote what we don't understand.
+    /// The program `nft` printed something unexpected.
     #[error("failed to {what}: the output of nft is not understood")]
     Output {
         /// What was being done.
         what: &'static str,
-        /// What is wrong with it.
+        /// What is wrong with the output.
         #[source]
         source: serde_json::Error,
     },
 }
 
-/// How many connections an address opens in a second, to the host and to the world, once [`CONNECTIONS_AT_ONCE`] are
-/// used up. The host has one table of them for all guests (`net.netfilter.nf_conntrack_max`, 262,144 on most hosts), and
-/// forgets within two minutes what nobody answers: one guest alone doesn't fill it. A bound on what is open would be
-/// better, but nft's `ct count` walks all of an address's connections for a new one: that would be an attack of its own.
-/// Guests among themselves are on a bridge, where nothing is counted.
+/// How many connections an address may open in a second, to the host and to the world, once
+/// [`CONNECTIONS_AT_ONCE`] are used up. The host has one table of connections for all guests
+/// (`net.netfilter.nf_conntrack_max`, 262,144 on most hosts) and forgets unanswered ones within two
+/// minutes. At this rate one guest alone can't fill it. A bound on open connections would be
+/// better. But nft's `ct count` walks all connections of an address for each new one, and that
+/// would be an attack of its own. Connections between guests stay on a bridge, where none are
+/// counted.
 pub const CONNECTIONS_PER_SECOND: u32 = 1_000;
 
-/// How many it may open at once.
+/// How many connections an address may open at once.
 pub const CONNECTIONS_AT_ONCE: u32 = 5_000;

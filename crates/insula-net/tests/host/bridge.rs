@@ -1,3 +1,5 @@
+//! A network's bridge is created, corrected and removed, and interfaces of others are left alone.
+
 use insula_net::{BridgeError, bridge_mac, ensure_bridge, ensure_bridge_absent, ensure_forwarding};
 use insula_sys::netlink::Socket;
 use insula_types::{Attachment, NetworkSpec};

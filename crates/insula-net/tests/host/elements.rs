@@ -1,4 +1,4 @@
-//! Networks and guests come and go by element: what is there of others stays as it is.
+//! Networks and guests are added and removed by element, and what belongs to others stays as it is.
 
 use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -28,28 +28,29 @@ fn port(veth: &str) -> GuestPort {
     }
 }
 
-/// Next to the network of these tests, without a gap.
+/// A network next to that of these tests, without a gap.
 fn office() -> NetworkSpec {
     NetworkSpec { name: "office".parse().unwrap(), subnet: "10.64.4.0/24".parse().unwrap(), ..network() }
 }
 
-/// How many packets the counter has seen.
+/// How many packets the counter has counted.
 fn counted(family: &str, counter: &str) -> u64 {
     let listing = nft(&format!("list counter {family} insula_test {counter}"));
     let mut words = listing.split_ascii_whitespace().skip_while(|word| *word != "packets");
     words.nth(1).unwrap_or_else(|| panic!("no count: {listing}")).parse().unwrap()
 }
 
-/// What is in the set, as nft writes it.
+/// The elements of the set, as nft writes them.
 fn set(family: &str, set: &str) -> String {
     nft(&format!("list set {family} insula_test {set}"))
 }
 
-/// Opens connections in the kernel's eyes: a datagram to each of so many ports. Gives how many were sent.
+/// Opens connections, as far as the kernel can tell: sends one datagram to each of so many ports.
+/// Returns how many were sent.
 fn knock(guest: &Namespace, address: IpAddr, ports: u16) -> u64 {
     let send = || {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-        // An error is the answer to an earlier one, and nothing was sent.
+        // An error belongs to an earlier datagram, and means that this one was not sent.
         (1..=ports).filter(|port| socket.send_to(b"?", (address, *port)).is_ok()).count()
     };
     u64::try_from(guest.within(send)).unwrap()
@@ -115,7 +116,7 @@ fn the_bound_of_a_guest_goes_on_while_others_come_and_go() {
         let refused = counted("ip", "refused");
         let sent = knock(&guest, gateway, 20_000);
         let admitted = sent - (counted("ip", "refused") - refused);
-        // What has come into the bucket since. A new one would hold CONNECTIONS_AT_ONCE more.
+        // What the bucket has gained since. A new bucket would hold CONNECTIONS_AT_ONCE more.
         let most = (emptied.elapsed().as_secs() + 1) * u64::from(CONNECTIONS_PER_SECOND);
         assert!(admitted <= most, "{admitted} connections instead of {most}");
         assert!(sent > most + u64::from(CONNECTIONS_AT_ONCE), "a new bucket would have been seen");
@@ -141,7 +142,7 @@ fn what_the_guard_has_dropped_is_counted_on() {
     });
 }
 
-/// The tables as agents made them that replaced them whole.
+/// The tables as they were created by agents that replaced them whole.
 const OLD_TABLES: &str = "
 table ip insula_test {
     set openers { type ipv4_addr; size 65536; flags dynamic,timeout; timeout 1m; }

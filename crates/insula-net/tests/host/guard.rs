@@ -1,3 +1,5 @@
+//! The guard against forged addresses: what a guest sends, and what of that reaches the host.
+
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::Duration;
 

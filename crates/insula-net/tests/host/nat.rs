@@ -1,3 +1,5 @@
+//! NAT and the bound on new connections, between a guest, the host and a server outside.
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};

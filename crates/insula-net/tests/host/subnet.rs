@@ -1,3 +1,5 @@
+//! The choice of a free range, among addresses and routes that the host really has.
+
 use insula_net::{choose_subnet, ensure_bridge, observe_occupied};
 use insula_types::{InterfaceName, NetworkSpec};
 

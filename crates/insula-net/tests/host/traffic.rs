@@ -1,3 +1,5 @@
+//! The traffic counters of interfaces, compared with what a guest really sends.
+
 use std::io::ErrorKind;
 use std::net::UdpSocket;
 

@@ -1,3 +1,5 @@
+//! Veth pairs: created with one end in a guest, removed, and refused with the kernel's words.
+
 use insula_sys::netlink::{Socket, VethPair};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags};
 use std::fs::File;

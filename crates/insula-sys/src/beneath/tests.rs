@@ -1,3 +1,5 @@
+//! Tests of how far a path may lead, against the kernel.
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
