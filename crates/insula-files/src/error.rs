@@ -1,4 +1,4 @@
-//! Why a file can't be read or written.
+//! Errors of reading and writing files.
 
 use std::io;
 
@@ -7,41 +7,42 @@ use serde::{Deserialize, Serialize};
 
 use crate::show::show;
 
-/// What a caller branches on.
+/// The kind of an error, for callers to branch on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FileErrorKind {
     /// There is no such file or directory.
     NotFound,
-    /// A directory where a file is expected, or the other way round; a pipe, a socket, a device.
+    /// There is a directory where a file is expected, or the other way round; or a pipe, socket or
+    /// device.
     WrongKind,
-    /// The file system, or a quota, has no room.
+    /// The file system is full, or a quota is reached.
     NoRoom,
-    /// What was asked for makes no sense: a path, an owner.
+    /// The request is invalid, such as a path or an owner.
     Invalid,
-    /// Whoever wants the data, or has it, has gone.
+    /// The other end of the transfer has gone.
     Gone,
-    /// Anything else that the kernel has refused.
+    /// Any other error of the kernel.
     Other,
 }
 
-/// Why a file can't be read or written. The message names it and the cause.
+/// Why a file can't be read or written. The message names the file and the cause.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct FileError {
-    /// What a caller branches on.
+    /// The kind of the error, for callers to branch on.
     pub kind: FileErrorKind,
-    /// What was being done to what, and the kernel's word.
+    /// What was being done to which file, and the kernel's error.
     pub message: String,
 }
 
 impl FileError {
-    /// An error of this kind.
+    /// Makes an error of this kind.
     pub fn new(kind: FileErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }
 
-    /// What the kernel refused: `what` was being done to `path`.
+    /// Makes an error from one of the kernel: `what` was being done to `path`.
     pub fn refused<E: Into<io::Error>>(what: &str, path: &[u8]) -> impl FnOnce(E) -> Self {
         move |error| {
             let error: io::Error = error.into();

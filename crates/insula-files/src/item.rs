@@ -1,41 +1,44 @@
-//! What a stream of files is made of.
+//! The items that a stream of files consists of.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{FileError, FileErrorKind};
 use crate::show::show;
 
-/// The most bytes of a file in one item.
+/// The maximum number of bytes of a file in one item.
 pub const MAX_CHUNK: usize = 128 << 10;
 
-/// The longest path: `PATH_MAX` of Linux, without the end.
+/// The maximum length of a path: `PATH_MAX` of Linux, without the final NUL.
 pub const MAX_PATH: usize = 4095;
 
-/// The longest name in a directory: `NAME_MAX` of Linux.
+/// The maximum length of a name in a directory: `NAME_MAX` of Linux.
 pub const MAX_NAME: usize = 255;
 
-/// A piece of a stream. A regular file is its entry, its data in order, and its end; everything else is an entry.
+/// A part of a stream. A regular file consists of its entry, its data in order, and its end.
+/// Everything else is only an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
-    /// A file, directory or link begins. Directories come before what is in them.
+    /// The start of a file, directory or link. A directory comes before what is in it.
     Entry(Entry),
-    /// Bytes of the file that has begun, at this place. What is left out between two of them is a hole.
+    /// Bytes of the current file, at this offset. What is left out between two of these items is a
+    /// hole.
     Data {
-        /// Their offset in the file, in bytes.
+        /// The offset of the bytes in the file.
         offset: u64,
-        /// At most [`MAX_CHUNK`].
+        /// The bytes, at most [`MAX_CHUNK`].
         bytes: Vec<u8>,
     },
-    /// The file is complete, and so long.
+    /// The current file is complete, and has this length.
     End {
-        /// In bytes; there may be a hole at the end.
+        /// The length in bytes. There may be a hole at the end.
         length: u64,
     },
-    /// This is not in the stream. If it is the file that has begun, it was not read to its end, and must be discarded.
+    /// This path is not in the stream. If it is the current file, it could not be read to its end,
+    /// and must not be created.
     Skipped {
-        /// Its path, as an entry would have it.
+        /// The path, in the form that its entry would have.
         path: Vec<u8>,
-        /// Why it is left out.
+        /// Why it was skipped.
         why: Skip,
     },
 }
@@ -43,25 +46,25 @@ pub enum Item {
 /// A file, directory or link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// From where the stream begins: `log`, `log/syslog`. Any bytes but NUL.
+    /// The path from where the stream begins: `log`, `log/syslog`. Any bytes but NUL.
     pub path: Vec<u8>,
-    /// The kind of the entry.
+    /// What kind of file it is.
     pub kind: EntryKind,
-    /// Permissions: the lowest twelve bits of `st_mode`.
+    /// The permissions: the lowest twelve bits of `st_mode`.
     pub mode: u32,
-    /// Its owner, as the guest has it.
+    /// The owner's user id, as seen in the guest.
     pub uid: u32,
-    /// Its group, as the guest has it.
+    /// The group id, as seen in the guest.
     pub gid: u32,
-    /// In bytes; of a file that changes, what it was.
+    /// The length in bytes. For a file that is being changed, the length that it had.
     pub length: u64,
-    /// When its contents were changed last: milliseconds since 1970, UTC.
+    /// When the contents were last changed, in milliseconds since 1970, UTC.
     pub modified_at_ms: i64,
-    /// Where a symbolic link points to.
+    /// The target of a symbolic link.
     pub target: Vec<u8>,
 }
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryKind {
@@ -79,13 +82,13 @@ pub enum EntryKind {
     Device,
 }
 
-/// Why something is not in the stream.
+/// Why something is left out of the stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Skip {
     /// It is a pipe, a socket or a device.
     Kind(EntryKind),
-    /// It is on another file system, such as `/proc`.
+    /// It is on another file system than the start of the stream, such as `/proc`.
     OtherFileSystem,
     /// There are too many directories above it, or its path is too long.
     TooDeep,
@@ -94,7 +97,7 @@ pub enum Skip {
 }
 
 impl Skip {
-    /// Whether something is missing that was asked for.
+    /// Whether something is missing that the caller asked for.
     pub fn is_failure(&self) -> bool {
         matches!(self, Self::TooDeep | Self::Failed(_))
     }
@@ -112,17 +115,17 @@ impl Skip {
     }
 }
 
-/// How much was written.
+/// How much was transferred.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
-    /// Files, directories and links.
+    /// The number of files, directories and links.
     pub entries: u64,
-    /// Bytes of files, holes not counted.
+    /// The number of bytes in files, without holes.
     pub bytes: u64,
 }
 
-/// The path of an entry in a stream: names with `/` between them, none of them `.` or `..`; or `.` alone, for the place
-/// itself. Whoever sends another is broken or hostile.
+/// Checks the path of an entry in a stream: names with `/` between them, none of them `.` or `..`;
+/// or `.` alone, for the target itself. A sender of anything else is broken or hostile.
 pub fn check_relative(path: &[u8]) -> Result<(), FileError> {
     let is_name = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && name.len() <= MAX_NAME;
     let is_good = path == b"."

@@ -1,4 +1,4 @@
-//! The one thing that a process does which was started to work with the files of a place.
+//! The one job of a process that was started to work with the files of a place.
 
 use std::io::{BufWriter, Read, Write};
 
@@ -11,35 +11,35 @@ use crate::read::{list, read};
 use crate::wire::{Decoder, Frame, read_frame, write_frame};
 use crate::write::{Target, TreeWriter, WriteOptions};
 
-/// What to do. Paths are those that processes in the place see.
+/// What to do. Paths are as seen from inside the place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Job {
-    /// Read files: frames of items come out.
+    /// Read files. The output is frames of items.
     Pull {
-        /// The file or directory to read.
+        /// The path to read.
         path: Vec<u8>,
-        /// What the entries' paths begin with.
+        /// The first component of the entries' paths.
         name: Vec<u8>,
-        /// Directories, too; links are links then.
+        /// Whether directories are read with their contents. Links are then sent as links.
         recursive: bool,
     },
-    /// Write files: frames of items go in, and [`Frame::Finish`] after them.
+    /// Write files. The input is frames of items, followed by [`Frame::Finish`].
     Push {
-        /// The place that the files are written to.
+        /// Where to write.
         target: Target,
-        /// How they are written.
+        /// How to treat owners and permissions.
         options: WriteOptions,
     },
-    /// List a directory: frames of entries come out.
+    /// List a directory. The output is frames of entries.
     List {
-        /// The directory or file to list.
+        /// The path to list.
         path: Vec<u8>,
     },
 }
 
-/// Does the job. The last frame that comes out is [`Frame::Done`] or [`Frame::Failed`]; an input that ends before it is
-/// finished leaves nothing of the file that it was in.
+/// Does the job. The last frame of the output is [`Frame::Done`] or [`Frame::Failed`]. If the input
+/// ends before [`Frame::Finish`], nothing is left of the file that was being written.
 pub fn serve(place: &Place, job: &Job, input: impl Read, output: impl Write) {
     let mut output = BufWriter::with_capacity(32 << 10, output);
     let result = match job {
@@ -55,7 +55,7 @@ pub fn serve(place: &Place, job: &Job, input: impl Read, output: impl Write) {
         Ok(totals) => Frame::Done(totals),
         Err(error) => Frame::Failed(error),
     };
-    // Who does not read any more has gone.
+    // A reader that no longer reads has gone.
     let _ = write_frame(&mut output, &last).and_then(|()| output.flush());
 }
 

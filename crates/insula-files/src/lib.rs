@@ -1,15 +1,18 @@
 //! Trees of files as a stream of [`Item`]s: read beneath one directory, written beneath another.
 //!
-//! Both sides of a transfer use it: `insula` for its caller's files, and a process inside the guest, or with the guest's
-//! root for its own, for files of the VPS. Trees may be hostile and may change meanwhile:
+//! Both sides of a transfer use this crate: `insula` for the caller's files, and for those of the
+//! VPS a process that runs inside the guest, or has the guest's root as its own. Trees may be
+//! hostile and may change meanwhile:
 //!
-//! * No path is looked up but from a descriptor, beneath it (openat2(2)). What is written goes through no symbolic link.
-//! * Only regular files are opened, and only after a look at what they are: no pipe, socket or device is.
-//! * A file appears whole or not at all: it has no name until it is complete (`O_TMPFILE`), or, on file systems that can't do
-//!   that, one that goes away with the [`TreeWriter`].
-//! * Nothing is held in memory but one chunk and the way down to it, however large a directory is.
+//! * A path is looked up only from a descriptor, and beneath it (openat2(2)). Writing follows no
+//!   symbolic link.
+//! * Only regular files are opened, and only after their type was checked. Pipes, sockets and
+//!   devices never are.
+//! * A file appears whole or not at all. It has no name until it is complete (`O_TMPFILE`) or, on
+//!   file systems that don't support this, a temporary one that is removed with the [`TreeWriter`].
+//! * Memory holds no more than one chunk and the way down to it, however large a directory is.
 //!
-//! It blocks. It knows no VPS, no user and no wire but a pipe ([`wire`]).
+//! The functions block. The crate knows no VPS, no user, and no transport but a pipe ([`wire`]).
 
 mod error;
 mod item;

@@ -1,4 +1,4 @@
-//! A directory and what is in it, and descriptors opened anew.
+//! A directory as a place to work in, and descriptors that are opened anew.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -6,19 +6,20 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use insula_sys::beneath::{self, Reach};
 use rustix::fs::{Mode, OFlags, open, openat};
 
-/// `/proc/self/fd` of the host's proc(5): the way to open what is known by an `O_PATH` descriptor, and to give a name to what
-/// has none. To be opened before a process leaves the host's mounts.
+/// `/proc/self/fd` of the host's proc(5). It serves to open what an `O_PATH` descriptor refers to,
+/// and to give a name to a file that has none. It must be opened before a process leaves the host's
+/// mounts.
 #[derive(Debug)]
 pub struct OpenDescriptors(OwnedFd);
 
 impl OpenDescriptors {
-    /// Opens it, for the calling process only.
+    /// Opens it, for use by the calling process only.
     pub fn open() -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self(open("/proc/self/fd", flags, Mode::empty())?))
     }
 
-    /// The path of a descriptor, which must be open for as long as that is used.
+    /// The path of a descriptor. The descriptor must stay open for as long as the path is used.
     pub(crate) fn name_of(fd: &impl AsFd) -> String {
         fd.as_fd().as_raw_fd().to_string()
     }
@@ -35,29 +36,30 @@ impl AsFd for OpenDescriptors {
     }
 }
 
-/// A directory that nothing leads out of.
+/// A directory that no path leads out of.
 #[derive(Debug)]
 pub struct Place {
     root: OwnedFd,
     pub(crate) descriptors: OpenDescriptors,
-    /// The id on disk of the place's own user 0.
+    /// The host id of user 0 in the place.
     pub(crate) first_id: u32,
 }
 
 impl Place {
-    /// A directory, as a descriptor of it.
+    /// Makes a place from a descriptor of its directory.
     pub fn new(root: OwnedFd, descriptors: OpenDescriptors) -> Self {
         Self { root, descriptors, first_id: 0 }
     }
 
-    /// The same, where files belong to ids from this on instead of from 0.
+    /// The same place, with files that belong to ids from `first_id` on instead of from 0.
     #[must_use]
     pub fn with_first_id(self, first_id: u32) -> Self {
         Self { first_id, ..self }
     }
 
-    /// What is at a path as processes in the place see it: absolute links begin at the place. An `O_PATH` descriptor; of
-    /// a link itself, where the last name is one and it is not followed.
+    /// Finds what is at a path as seen from inside the place, where absolute links start at its
+    /// root. Returns an `O_PATH` descriptor, which is that of a link itself if the path ends in one
+    /// and `follows_last` is false.
     pub(crate) fn find(&self, path: &[u8], follows_last: bool) -> rustix::io::Result<OwnedFd> {
         let path = if path.is_empty() { b"." } else { path };
         let flags = if follows_last { OFlags::PATH } else { OFlags::PATH | OFlags::NOFOLLOW };
@@ -65,7 +67,8 @@ impl Place {
     }
 }
 
-/// What is beneath a directory at a path without links. An `O_PATH` descriptor, of a link itself where the last name is one.
+/// Finds what is at a path without links beneath a directory. Returns an `O_PATH` descriptor, which
+/// may be that of a link at the end of the path.
 pub(crate) fn find_beneath(directory: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<OwnedFd> {
     beneath::open(directory, path, Reach::Beneath, OFlags::PATH | OFlags::NOFOLLOW)
 }

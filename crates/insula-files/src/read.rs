@@ -1,4 +1,4 @@
-//! From a tree to a stream.
+//! Reads a tree and turns it into a stream.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -11,20 +11,21 @@ use crate::item::{Entry, EntryKind, Item, MAX_CHUNK, MAX_PATH, Skip};
 use crate::place::Place;
 use crate::show::show;
 
-/// The deepest tree: each directory on the way down is a descriptor.
+/// The maximum depth of a tree. Each directory on the way down takes a descriptor.
 const MAX_DEPTH: usize = 200;
 
-/// Files of the kernel, as in `/proc`, say that they are empty. Nobody has more to say than this.
+/// Files of the kernel, as in `/proc`, report a length of 0. More than this is not read from one.
 const MAX_UNKNOWN_LENGTH: u64 = 64 << 20;
 
-/// Takes items; an error ends the reading.
+/// A function that takes items. An error ends the reading.
 pub type Sink<'a> = dyn FnMut(Item) -> Result<(), FileError> + 'a;
 
-/// Reads a file, or, if `recursive`, a file, link or directory and all that is in it. The entries' paths begin with
-/// `name`. Without `recursive` the file that a link leads to is meant.
+/// Reads a file or, if `recursive`, a file, link or directory with all that is in it. The entries'
+/// paths begin with `name`. Without `recursive`, a link is followed to its file.
 ///
 /// # Errors
-/// What was asked for can't be read. What is in a directory and can't be read is [`Item::Skipped`].
+/// The path itself can't be read. Anything in a directory that can't be read becomes
+/// [`Item::Skipped`].
 pub fn read(
     place: &Place,
     path: &[u8],
@@ -52,12 +53,12 @@ pub fn read(
     }
 }
 
-/// Lists a directory, or a file or link itself: an entry each, with the name alone as its path.
+/// Lists a directory, or a single file or link. Each entry's path is only its name.
 pub fn list(place: &Place, path: &[u8], sink: &mut Sink<'_>) -> Result<(), FileError> {
     let found = place.find(path, path.ends_with(b"/")).map_err(FileError::refused("open", path))?;
     let stat = fstat(&found).map_err(FileError::refused("look at", path))?;
     let name = path.rsplit(|byte| *byte == b'/').find(|name| !name.is_empty()).unwrap_or(b".");
-    // A link to a directory is that directory, as for ls(1).
+    // A link to a directory is listed as that directory, as by ls(1).
     let (found, stat) = match kind_of(&stat) {
         EntryKind::Link => match place.find(path, true).and_then(|fd| fstat(&fd).map(|stat| (fd, stat))) {
             Ok((target, stat)) if kind_of(&stat) == EntryKind::Directory => (target, stat),
@@ -96,7 +97,7 @@ pub fn list(place: &Place, path: &[u8], sink: &mut Sink<'_>) -> Result<(), FileE
 struct Reader<'a, 'b> {
     place: &'a Place,
     sink: &'a mut Sink<'b>,
-    /// The directories on the way down.
+    /// The directories on the way down to the current one.
     levels: Vec<Level>,
     buffer: Vec<u8>,
 }
@@ -107,7 +108,7 @@ struct Level {
 }
 
 impl Reader<'_, '_> {
-    /// Reads what is in the directories on the way, until none is left.
+    /// Reads the directories on the way down until none is left.
     fn walk(&mut self) -> Result<(), FileError> {
         while let Some(level) = self.levels.last_mut() {
             let next = match level.directory.read() {
@@ -149,7 +150,7 @@ impl Reader<'_, '_> {
         (self.sink)(Item::Skipped { path, why })
     }
 
-    /// Hands on one thing; why it can't be, where it can't.
+    /// Sends one file, directory or link. If it can't be sent, says why in the stream.
     fn visit(&mut self, found: &OwnedFd, stat: &Stat, path: &[u8]) -> Result<Option<Skip>, FileError> {
         if path.len() > MAX_PATH || self.levels.len() >= MAX_DEPTH {
             return Ok(Some(Skip::TooDeep));
@@ -193,7 +194,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// All data up to the limit; how long the file is.
+    /// Sends all data up to the limit. Returns the file's length.
     fn read_data(
         &mut self,
         file: BorrowedFd<'_>,
@@ -205,7 +206,7 @@ impl Reader<'_, '_> {
             if at >= data_until {
                 match next_data(file, at) {
                     Ok(Some((start, end))) => (at, data_until) = (start, end.min(limit)),
-                    // A hole up to the end, wherever that is now.
+                    // There is a hole up to the end, wherever the end is by now.
                     Ok(None) => return Ok(end_of(file).map(|end| end.min(limit)).map_err(failed)),
                     Err(errno) => return Ok(Err(failed(errno))),
                 }
@@ -227,7 +228,7 @@ impl Reader<'_, '_> {
     }
 }
 
-/// Where the next data is: lseek(2), `SEEK_DATA`. `None`: there is a hole up to the end.
+/// The offset of the next data: lseek(2), `SEEK_DATA`. `None` if there is a hole up to the end.
 fn next_data(file: BorrowedFd<'_>, from: u64) -> rustix::io::Result<Option<(u64, u64)>> {
     let start = match seek(file, SeekFrom::Data(from)) {
         Err(Errno::NXIO) => return Ok(None),
@@ -240,7 +241,7 @@ fn end_of(file: BorrowedFd<'_>) -> rustix::io::Result<u64> {
     seek(file, SeekFrom::End(0))
 }
 
-/// What is directly in a directory, and not mounted there.
+/// Opens an entry of a directory, unless another file system is mounted on it.
 fn find_in(directory: &Dir, name: &[u8]) -> rustix::io::Result<(OwnedFd, Stat)> {
     let found = beneath::open(directory.fd()?, name, Reach::BeneathInMount, OFlags::PATH | OFlags::NOFOLLOW)?;
     let stat = fstat(&found)?;
@@ -290,7 +291,7 @@ fn entry(place: &Place, path: Vec<u8>, stat: &Stat, target: Vec<u8>) -> Entry {
     }
 }
 
-/// The id as processes in the place see it: 65534, nobody, where it is none of theirs.
+/// The id as seen from inside the place: 65534, nobody, for ids that do not belong to it.
 fn id_in(place: &Place, id: u32) -> u32 {
     id.checked_sub(place.first_id).unwrap_or(65534)
 }

@@ -1,6 +1,7 @@
-//! Paths in messages: what a stream or a guest names must do nothing to the terminal that shows it.
+//! Paths in messages. A path from a stream or a guest must not affect the terminal that shows it.
 
-/// A path for people: quoted, with what is not text, and what does something to a terminal, written out.
+/// Formats a path for people: quoted, with escapes for whatever is not text or would affect a
+/// terminal.
 pub fn show(path: &[u8]) -> String {
     const LONGEST: usize = 300;
     let cut = &path[..path.len().min(LONGEST)];

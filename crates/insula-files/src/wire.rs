@@ -1,29 +1,30 @@
-//! A stream in a pipe: frames of a kind (one byte), a length (four, little-endian), and so many bytes.
+//! The form of a stream in a pipe: frames of a kind (one byte), a length (four bytes,
+//! little-endian), and the content.
 
 use std::io::{self, Read, Write};
 
 use crate::error::FileError;
 use crate::item::{Entry, EntryKind, Item, MAX_CHUNK, MAX_PATH, Skip, Totals};
 
-/// The longest frame: a chunk with its place, or an entry with two paths.
+/// The maximum length of a frame: a chunk with its offset, or an entry with two paths.
 const MAX_FRAME: usize = MAX_CHUNK + 64;
 
 const HEADER: usize = 5;
 
-/// A frame of the stream between `insula` and the process that works with files.
+/// A frame of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
-    /// A piece of the stream.
+    /// A part of the stream.
     Item(Item),
-    /// The stream is complete. Without it the sender has died.
+    /// The stream is complete. If this is missing, the sender has died.
     Finish,
-    /// All was read, or written.
+    /// Everything was read or written.
     Done(Totals),
-    /// The job has failed.
+    /// The job failed.
     Failed(FileError),
 }
 
-/// Bytes that are no frame.
+/// The bytes are not a frame.
 #[derive(Debug, thiserror::Error)]
 #[error("the bytes are no frame of a stream of files")]
 pub struct WireError;
@@ -35,7 +36,7 @@ impl From<WireError> for io::Error {
 }
 
 impl Frame {
-    /// The frame as bytes: kind, length, payload.
+    /// The frame as bytes.
     pub fn encode(&self) -> Vec<u8> {
         let (kind, payload) = match self {
             Self::Item(Item::Entry(entry)) => (1, encode_entry(entry)),
@@ -69,23 +70,23 @@ impl Frame {
     }
 }
 
-/// Frames out of bytes, however these come in.
+/// Decodes frames from bytes that arrive in pieces of any size.
 #[derive(Debug, Default)]
 pub struct Decoder {
     bytes: Vec<u8>,
-    /// Where the next frame begins.
+    /// The offset at which the next frame begins.
     at: usize,
 }
 
 impl Decoder {
-    /// Adds bytes that were received.
+    /// Adds bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.drain(..self.at);
         self.at = 0;
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next frame; `None`: more bytes are needed.
+    /// The next frame. `None` if more bytes are needed.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, WireError> {
         let bytes = &self.bytes[self.at..];
         let Some((header, rest)) = bytes.split_at_checked(HEADER) else { return Ok(None) };
@@ -100,7 +101,7 @@ impl Decoder {
     }
 }
 
-/// Reads a frame; `None` at the end.
+/// Reads the next frame. `None` at the end of the input.
 pub fn read_frame(from: &mut impl Read, decoder: &mut Decoder) -> io::Result<Option<Frame>> {
     let mut buffer = [0; 64 << 10];
     loop {
@@ -125,7 +126,7 @@ fn json(value: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default() // plain data: it can't fail
 }
 
-/// Behind their length in two bytes.
+/// Encodes bytes after their length, which takes two bytes.
 fn bytes(bytes: &[u8]) -> Vec<u8> {
     let cut = &bytes[..bytes.len().min(MAX_PATH)];
     [&u16::try_from(cut.len()).unwrap_or_default().to_le_bytes(), cut].concat()

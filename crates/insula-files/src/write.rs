@@ -1,4 +1,4 @@
-//! From a stream to a tree.
+//! Writes a stream into a tree.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -15,68 +15,70 @@ use crate::item::{Entry, EntryKind, Item, MAX_CHUNK, MAX_PATH, Totals, check_rel
 use crate::place::{OpenDescriptors, Place, find_beneath};
 use crate::show::show;
 
-/// Where a stream goes.
+/// The destination of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
-    /// A directory that what comes is put into; or else the name of the one file that comes.
+    /// A directory that receives the entries; otherwise the path of the one file that is written.
     pub path: Vec<u8>,
-    /// Whether it must be a directory.
+    /// Whether the path must be a directory.
     pub is_directory: bool,
-    /// Whether directories that are missing are made, for root.
+    /// Whether missing directories are created, owned by root.
     pub creates_directories: bool,
 }
 
-/// What becomes of owners and permissions.
+/// How owners and permissions are set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WriteOptions {
-    /// Whether files get their owner; otherwise they belong to the writing process.
+    /// Whether files keep the owner from the stream. Otherwise they belong to the writing user.
     pub keeps_owner: bool,
-    /// Instead of the owner that comes.
+    /// The user id to set instead of the one in the stream.
     pub uid: Option<u32>,
-    /// Instead of the group that comes.
+    /// The group id to set instead of the one in the stream.
     pub gid: Option<u32>,
-    /// Instead of the permissions that come, for regular files.
+    /// The permissions of regular files to set instead of those in the stream.
     pub mode: Option<u32>,
     /// The bits of permissions that may be set.
     pub mode_mask: u32,
-    /// How many ids there are; absent: all.
+    /// How many ids the place has. `None` if it has all.
     pub ids: Option<u32>,
 }
 
-/// Writes a stream beneath a directory. Dropped before it has finished, it leaves no part of a file.
+/// Writes a stream beneath a directory. If it is dropped before it has finished, it leaves no part
+/// of a file.
 #[derive(Debug)]
 pub struct TreeWriter<'a> {
     descriptors: &'a OpenDescriptors,
     base: OwnedFd,
-    /// The name of the one file that comes, instead of its own.
+    /// The name of the one file, which replaces the one in the stream.
     name: Option<Vec<u8>>,
     options: WriteOptions,
-    /// What is user 0.
+    /// The host id of user 0.
     first_id: u32,
     current: Option<Current>,
-    /// Directories that get their permissions at the end, because nothing could be put into them else.
+    /// Directories that get their permissions last, because with them nothing could be put into the
+    /// directories.
     late: Vec<(Vec<u8>, Mode)>,
     totals: Totals,
 }
 
-/// A file that is not complete.
+/// The file that is being written.
 #[derive(Debug)]
 struct Current {
     path: Vec<u8>,
     name: Vec<u8>,
     parent: OwnedFd,
     file: OwnedFd,
-    /// The name it has meanwhile, on file systems where it needs one.
+    /// The temporary name of the file, on file systems where it needs one.
     temporary: Option<String>,
     mode: u32,
     uid: u32,
     gid: u32,
-    /// Where its data ends.
+    /// The offset at which the file's data ends so far.
     end: u64,
 }
 
 impl<'a> TreeWriter<'a> {
-    /// Looks a target up.
+    /// Opens a target.
     pub fn open(place: &'a Place, target: &Target, options: WriteOptions) -> Result<Self, FileError> {
         let path = trim_end(&target.path);
         if target.path.len() > MAX_PATH || target.path.contains(&0) {
@@ -93,7 +95,7 @@ impl<'a> TreeWriter<'a> {
                 true => (make_directories(place, path, &options)?, None),
                 false => return Err(refused(errno)),
             },
-            // A file, a link that leads nowhere, or nothing: it is replaced, or made.
+            // A file, a link that leads nowhere, or nothing. It is replaced, or created.
             Ok(_) | Err(_) => {
                 let (parent, name) = split(path);
                 let found = match place.find(parent, true) {
@@ -113,7 +115,8 @@ impl<'a> TreeWriter<'a> {
         Ok(writer)
     }
 
-    /// Writes into a directory, by an `O_PATH` descriptor of it; with `name`, the one file that comes, under this name.
+    /// Writes into a directory, given by an `O_PATH` descriptor. With `name`, only one file is
+    /// expected, and gets this name.
     pub fn in_directory(
         descriptors: &'a OpenDescriptors,
         base: OwnedFd,
@@ -124,7 +127,7 @@ impl<'a> TreeWriter<'a> {
         Self { descriptors, base, name, options, first_id: 0, current, late, totals }
     }
 
-    /// Writes what comes next.
+    /// Writes the next item.
     pub fn take(&mut self, item: Item) -> Result<(), FileError> {
         match item {
             Item::Entry(entry) => self.begin(entry),
@@ -137,12 +140,12 @@ impl<'a> TreeWriter<'a> {
         }
     }
 
-    /// How much was written so far.
+    /// How much has been written so far.
     pub fn totals(&self) -> Totals {
         self.totals
     }
 
-    /// The end of the stream. How much was written.
+    /// Ends the stream. Returns how much was written.
     pub fn finish(mut self) -> Result<Totals, FileError> {
         if self.current.is_some() {
             return Err(broken("the stream ends within a file"));
@@ -209,7 +212,7 @@ impl<'a> TreeWriter<'a> {
         find_beneath(self.base.as_fd(), parent).map_err(FileError::refused("open the directory", parent))
     }
 
-    /// One that is there already keeps its owner and permissions.
+    /// Creates a directory. One that exists keeps its owner and permissions.
     fn make_directory(&mut self, entry: &Entry) -> Result<(), FileError> {
         let refused = || FileError::refused("make the directory", &entry.path);
         if entry.path == b"." {
@@ -249,7 +252,7 @@ impl<'a> TreeWriter<'a> {
         }
     }
 
-    /// The ids on disk.
+    /// The ids as they are stored on disk.
     fn stored(&self, uid: u32, gid: u32) -> (Uid, Gid) {
         let stored = |id: u32| id.wrapping_add(self.first_id);
         (Uid::from_raw(stored(uid)), Gid::from_raw(stored(gid)))
@@ -311,7 +314,7 @@ impl<'a> TreeWriter<'a> {
                 std::cmp::Ordering::Equal => {}
                 std::cmp::Ordering::Greater => ftruncate(&current.file, length)?,
             }
-            // In this order: a new owner takes set-user-ID away.
+            // In this order, because a change of the owner clears set-user-ID.
             self.give(current.file.as_fd(), current.uid, current.gid)?;
             fchmod(&current.file, Mode::from_raw_mode(current.mode))?;
             self.give_name(&current)
@@ -323,7 +326,7 @@ impl<'a> TreeWriter<'a> {
         result
     }
 
-    /// The moment that the file appears, and another of its name is gone.
+    /// Gives the file its name. At this moment it appears, and replaces another one of this name.
     fn give_name(&self, current: &Current) -> rustix::io::Result<()> {
         let Current { parent, name, .. } = current;
         if let Some(temporary) = &current.temporary {
@@ -366,7 +369,7 @@ fn discard(current: &Current) {
     }
 }
 
-/// A new file in a directory, without a name where that is possible.
+/// Creates a new file in a directory, without a name where that is possible.
 fn open_new(parent: BorrowedFd<'_>) -> rustix::io::Result<(OwnedFd, Option<String>)> {
     let mode = Mode::RUSR | Mode::WUSR;
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
@@ -386,7 +389,8 @@ fn temporary_name() -> rustix::io::Result<String> {
     Ok(format!(".insula-{:016x}", u64::from_ne_bytes(random)))
 }
 
-/// The directory of a path. A missing one is made, and belongs to root or to the owner that files are given.
+/// Opens the directory of a path. Missing ones are created, for root or for the owner that files
+/// are given to.
 fn make_directories(place: &Place, path: &[u8], options: &WriteOptions) -> Result<OwnedFd, FileError> {
     let refused = || FileError::refused("make the directory", path);
     match place.find(path, true) {
@@ -419,7 +423,7 @@ fn trim_end(path: &[u8]) -> &[u8] {
     &path[..end]
 }
 
-/// Splits a path into directory and name.
+/// Splits a path into its directory and its name.
 fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|byte| *byte == b'/') {
         Some(0) => (b"/", &path[1..]),

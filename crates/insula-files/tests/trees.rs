@@ -1,4 +1,4 @@
-//! Trees read and written, as they are and as somebody hostile makes them.
+//! Trees that are read and written, both ordinary ones and those that an attacker prepared.
 
 use std::ffi::OsStr;
 use std::fs;

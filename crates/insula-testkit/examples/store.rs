@@ -1,6 +1,8 @@
-//! Keeps the templates of images in a file, for tests on a machine that can't build them: `INSULA_TEST_STORE`.
+//! Puts templates of images into a file, for tests on a machine that can't build them:
+//! `INSULA_TEST_STORE`.
 //!
-//! `store DIRECTORY IMAGE…` says where the file is. It is made once for each set of definitions.
+//! `store DIRECTORY IMAGE…` prints the path of the file. It is created once for each set of
+//! definitions.
 
 use std::path::Path;
 

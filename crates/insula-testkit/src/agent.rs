@@ -1,4 +1,4 @@
-//! The agent of a scratch host.
+//! The agent of a scratch host: starts, stops and kills it.
 
 use std::fs::OpenOptions;
 use std::os::fd::OwnedFd;
@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use crate::paths::binary;
 use crate::process::{Command, Outcome, PATIENCE, Process};
 
-/// How an agent is run.
+/// An agent of a scratch host, running or not.
 #[derive(Debug)]
 pub struct Agent {
     config: PathBuf,
@@ -22,17 +22,17 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// An agent with these settings that does not run yet.
+    /// Makes an agent with these settings, which is not running yet.
     pub fn new(config: PathBuf, log: PathBuf) -> Self {
         Self { config, log, process: None }
     }
 
-    /// `insulad` with the settings, not yet run.
+    /// The program `insulad` with the settings, ready to run.
     pub fn command(&self) -> Command {
         Command::new(binary("insulad")).args(["--config"]).args([&self.config])
     }
 
-    /// Runs it until it serves.
+    /// Starts the agent, and waits until it serves.
     #[track_caller]
     pub fn start(&mut self) {
         assert!(self.process.is_none(), "the agent runs already");
@@ -47,7 +47,7 @@ impl Agent {
         assert!(is_ready, "the agent does not serve:\n{}", self.log_end());
     }
 
-    /// Ends it as a service manager does, and waits for its end.
+    /// Ends the agent as a service manager does, and waits until it has ended.
     #[track_caller]
     pub fn stop(&mut self) {
         let mut process = self.process.take().expect("an agent that runs");
@@ -56,38 +56,38 @@ impl Agent {
         assert!(status.success(), "the agent ended with {status}:\n{}", self.log_end());
     }
 
-    /// Kills it, if it runs.
+    /// Kills the agent, if it is running.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill();
         }
     }
 
-    /// Its process.
+    /// The agent's process. Panics if it is not running.
     #[track_caller]
     pub fn process(&self) -> &Process {
         self.process.as_ref().expect("an agent that runs")
     }
 
-    /// Takes everything of the host down but its data. The agent must not run.
+    /// Removes everything of the host but its data. The agent must not be running.
     pub fn tear_down(&self) -> Outcome {
         self.command().args(["--teardown"]).run()
     }
 
-    /// The end of its log.
+    /// The last part of the agent's log.
     pub fn log_end(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(80)..].join("\n")
     }
 
-    /// Where its log is.
+    /// The path of the agent's log.
     pub fn log(&self) -> &Path {
         &self.log
     }
 }
 
-/// Waits for the first message on the socket; says whether one came before the process ended.
+/// Waits for the first message on the socket. Returns whether one came before the process ended.
 fn wait_for_message(socket: &OwnedFd, process: &Process) -> bool {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -1,4 +1,4 @@
-//! Calls of the agent's methods, and what becomes of the operations that they begin.
+//! Calls of the agent's methods, and the operations that they start.
 
 use insula_api::{ApiError, Reason, v1};
 use tonic::Status;
@@ -6,7 +6,7 @@ use v1::operation::State;
 
 use crate::host::ScratchHost;
 
-/// Calls a method of a host's agent, as in `call!(host, vps.get_vps(request))`.
+/// Calls a method of a host's agent: `call!(host, vps.get_vps(request))`.
 #[macro_export]
 macro_rules! call {
     ($host:expr, $service:ident.$method:ident($request:expr)) => {{
@@ -15,7 +15,7 @@ macro_rules! call {
     }};
 }
 
-/// Calls a method that begins an operation, which must be done well; returns it.
+/// Calls a method that starts an operation. Returns the operation, which must succeed.
 #[macro_export]
 macro_rules! done {
     ($host:expr, $service:ident.$method:ident($request:expr)) => {{
@@ -25,7 +25,7 @@ macro_rules! done {
 }
 
 impl ScratchHost {
-    /// Waits until an operation is over.
+    /// Waits until an operation has ended.
     #[track_caller]
     pub fn over(&self, operation: Option<v1::Operation>) -> v1::Operation {
         let id = operation.expect("an answer with an operation").id;
@@ -34,7 +34,7 @@ impl ScratchHost {
         answer.unwrap_or_else(|status| panic!("{status}")).operation.expect("an operation")
     }
 
-    /// Waits until an operation is over, which must be done well.
+    /// Waits until an operation has ended, which must have succeeded.
     #[track_caller]
     pub fn succeeded(&self, operation: Option<v1::Operation>) -> v1::Operation {
         let operation = self.over(operation);
@@ -43,14 +43,14 @@ impl ScratchHost {
     }
 }
 
-/// Why a call was refused, or an operation failed: a reason of the error table.
+/// Why a call was refused or an operation failed: a reason of the table of errors.
 #[track_caller]
 pub fn reason<T: std::fmt::Debug>(result: Result<T, Status>) -> Reason {
     let status = result.expect_err("it was to be refused");
     ApiError::from(&status).reason().unwrap_or_else(|| panic!("no reason of ours: {status:?}"))
 }
 
-/// Why an operation has failed.
+/// Why an operation failed.
 #[track_caller]
 pub fn failure(operation: &v1::Operation) -> Reason {
     assert_eq!(operation.state(), State::Failed, "{operation:#?}");

@@ -1,3 +1,4 @@
-//! Frozen copies of what older versions of Insula say. Nothing here follows the present: that is the point of it.
+//! Frozen copies of the messages of older versions of Insula. They must never follow changes of the
+//! present ones.
 
 pub mod protocol_2;

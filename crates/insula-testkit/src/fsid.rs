@@ -1,11 +1,12 @@
-//! A new identity for the copy of a btrfs, so that copies can be mounted at the same time.
+//! Gives the copy of a btrfs a new identity, so that several copies can be mounted at the same
+//! time.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Where the superblocks are that fit into small file systems, and what of one is covered by its checksum.
+/// Where the superblocks of small file systems are, and which part of one its checksum covers.
 ///
 /// <https://btrfs.readthedocs.io/en/latest/dev/On-disk-format.html>
 const SUPERBLOCKS: [u64; 2] = [64 << 10, 64 << 20];
@@ -18,8 +19,8 @@ const INCOMPATIBLE_FLAGS: usize = 0xbc;
 const METADATA_UUID: usize = 0x23b;
 const HAS_METADATA_UUID: u64 = 1 << 10;
 
-/// Gives the unmounted btrfs in `file` a new UUID, as `btrfstune -m` does; that refuses what it does not know,
-/// which for Debian 12's is simple quotas.
+/// Gives the unmounted btrfs in `file` a new UUID, as `btrfstune -m` does. That program refuses
+/// features that it does not know, which for Debian 12's are simple quotas.
 pub fn renew(file: &Path) -> io::Result<()> {
     let file = OpenOptions::new().read(true).write(true).open(file)?;
     let mut uuid = [0; 16];
@@ -47,7 +48,7 @@ fn change(block: &mut [u8; SIZE], uuid: &[u8; 16]) {
     block[..4].copy_from_slice(&sum.to_le_bytes());
 }
 
-/// CRC-32C as of RFC 3720, appendix B.4.
+/// CRC-32C as in RFC 3720, appendix B.4.
 fn crc32c(bytes: &[u8]) -> u32 {
     let step = |crc: u32, _| (crc >> 1) ^ (0x82f6_3b78 * (crc & 1));
     !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))

@@ -1,4 +1,4 @@
-//! A host of its own for one test.
+//! A scratch host: a host with an agent of its own, for one test.
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -20,10 +20,12 @@ use crate::slot::Slot;
 use crate::traces::{self, Traces, remove_directory};
 use crate::{namespaces, store, template};
 
-/// A host with an agent that runs: network and mount namespaces, directories, cgroups and user ids of its own.
+/// A host with a running agent. It has its own namespaces for networks and mounts, directories,
+/// cgroups and user ids.
 ///
-/// The thread that made it lives in its namespaces from then on, and so does all that it starts. Dropped, it is taken
-/// down, and the test fails if anything of it is left on the machine.
+/// The thread that makes the host lives in its namespaces from then on, and so does everything that
+/// the thread starts. When the host is dropped, it is taken down, and the test fails if anything of
+/// it is left on the machine.
 #[derive(Debug)]
 pub struct ScratchHost {
     slot: Slot,
@@ -37,7 +39,7 @@ pub struct ScratchHost {
     _of_this_thread: PhantomData<*const ()>,
 }
 
-/// A host about to be made.
+/// The options of a host that is about to be made.
 #[derive(Debug, Default)]
 pub struct Builder {
     image: Option<Image>,
@@ -47,30 +49,30 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// With this image.
+    /// Gives the host this image.
     pub fn image(mut self, image: Image) -> Self {
         self.image = Some(image);
         self
     }
 
-    /// With a way to what this machine reaches.
+    /// Lets the host reach what this machine reaches.
     pub fn uplink(mut self) -> Self {
         self.has_uplink = true;
         self
     }
 
-    /// With a pool of plain directories.
+    /// Gives the host a pool of plain directories.
     pub fn plain_pool(self) -> Self {
         Self { has_plain_pool: true, ..self }.setting("pool", json!({ "driver": "dir" }))
     }
 
-    /// With one more key in the agent's settings.
+    /// Adds a key to the agent's settings.
     pub fn setting(mut self, key: &str, value: Value) -> Self {
         self.settings.insert(key.to_owned(), value);
         self
     }
 
-    /// Makes it, and starts its agent.
+    /// Makes the host, and starts its agent.
     #[track_caller]
     pub fn start(self) -> ScratchHost {
         let mut host = self.prepare();
@@ -78,7 +80,7 @@ impl Builder {
         host
     }
 
-    /// Makes it. Its agent does not run yet.
+    /// Makes the host. Its agent is not running yet.
     #[track_caller]
     pub fn prepare(self) -> ScratchHost {
         assert!(rustix::process::geteuid().is_root(), "the tests make hosts: run them as root");
@@ -89,7 +91,7 @@ impl Builder {
         let uplink = namespaces::enter(self.has_uplink);
         let directory = store::ensure_mounted().join(slot.name());
         let run_dir = Path::new("/run").join(slot.name());
-        // What a test that was killed has left.
+        // A test that was killed may have left it.
         remove_directory(&directory);
         remove_directory(&run_dir);
         std::fs::create_dir(&directory).expect("a directory");
@@ -133,64 +135,65 @@ impl Builder {
 }
 
 impl ScratchHost {
-    /// A host about to be made.
+    /// The options of a new host, at their defaults.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// A host with this image.
+    /// Makes a host with this image.
     #[track_caller]
     pub fn with(image: Image) -> Self {
         Self::builder().image(image).start()
     }
 
-    /// A program of the project, talking to this host's agent.
+    /// A program of the project that talks to this host's agent.
     pub fn command(&self, program: &str) -> Command {
         Command::new(binary(program)).env("INSULA_SOCKET", self.socket())
     }
 
-    /// The same without any privilege.
+    /// A program of the project that talks to this host's agent, without any privileges.
     pub fn command_as_nobody(&self, program: &str) -> Command {
         let original = binary(program);
-        // Not everybody may read what is below the target directory.
+        // Not every user may read what is below the target directory.
         let copy = self.for_everybody.path().join(program);
         std::fs::copy(original, &copy).expect("a copy of the program");
         let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "--"];
         Command::new("setpriv").args(nobody).args([copy]).env("INSULA_SOCKET", self.socket())
     }
 
-    /// Runs the command `insula`.
+    /// Runs `insula` with these arguments.
     #[track_caller]
     pub fn insula(&self, arguments: &[&str]) -> Outcome {
         self.command("insula").args(arguments).run()
     }
 
-    /// Runs the command `insula`, which must do what it is told; returns its output.
+    /// Runs `insula`, which must succeed, and returns its output.
     #[track_caller]
     pub fn insula_ok(&self, arguments: &[&str]) -> String {
         self.insula(arguments).expect_code(0).text()
     }
 
-    /// Runs the command `insula`, which must do what it is told; returns its output as JSON.
+    /// Runs `insula`, which must succeed, and returns its output as JSON.
     #[track_caller]
     pub fn insula_json(&self, arguments: &[&str]) -> Value {
         self.insula(&[arguments, &["-o", "json"]].concat()).expect_code(0).json()
     }
 
-    /// Runs a shell's line inside a VPS, which must succeed; returns its output.
+    /// Runs a line of shell inside a VPS, which must succeed, and returns its output.
     #[track_caller]
     pub fn sh(&self, vps: &str, line: &str) -> String {
         self.insula_ok(&["exec", vps, "--no-tty", "--", "sh", "-c", line])
     }
 
-    /// Makes a VPS of the image, with more arguments for `insula create`, and waits until it has booted.
+    /// Creates a VPS from the image, with further arguments for `insula create`, and waits until it
+    /// has booted.
     #[track_caller]
     pub fn create_ready(&self, name: &str, image: Image, arguments: &[&str]) {
         let create = ["create", name, "--image", image.alias(), "--wait", "ready"];
         self.insula_ok(&[&create, arguments].concat());
     }
 
-    /// Runs a shell's line inside a VPS through SSH, with the key of [`ssh_key`](Self::ssh_key).
+    /// Runs a line of shell inside a VPS over SSH, with the key of [`ssh_key`](Self::ssh_key).
     #[track_caller]
     pub fn ssh(&self, address: &str, line: &str) -> Outcome {
         let options =
@@ -205,7 +208,7 @@ impl ScratchHost {
             .run()
     }
 
-    /// The file of a public key that [`ssh`](Self::ssh) logs in with.
+    /// The file of the public key that [`ssh`](Self::ssh) logs in with.
     pub fn ssh_key(&self) -> String {
         let key = self.directory.join("key");
         if !key.exists() {
@@ -214,7 +217,7 @@ impl ScratchHost {
         format!("{}.pub", key.display())
     }
 
-    /// What the agent says of a VPS.
+    /// The agent's view of a VPS.
     #[track_caller]
     pub fn vps(&self, name: &str) -> v1::Vps {
         let request = v1::GetVpsRequest { vps: name.to_owned() };
@@ -222,7 +225,7 @@ impl ScratchHost {
         answer.unwrap_or_else(|status| panic!("no VPS {name}: {status}")).into_inner().vps.expect("a VPS")
     }
 
-    /// What a VPS uses.
+    /// The usage of a VPS.
     #[track_caller]
     pub fn usage(&self, name: &str) -> v1::VpsUsage {
         let request = v1::GetUsageRequest { vps: name.to_owned() };
@@ -237,14 +240,14 @@ impl ScratchHost {
         answer.unwrap_or_else(|status| panic!("no list: {status}")).into_inner().vpses
     }
 
-    /// A connection to the agent.
+    /// A connection to the agent, as root.
     #[track_caller]
     pub fn client(&self) -> Client {
         let connect = || self.block_on(Client::connect(Endpoint::Unix(self.socket()))).expect("an agent");
         self.client.get_or_init(connect).clone()
     }
 
-    /// Waits for what is asynchronous.
+    /// Waits for a future to complete.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.runtime.block_on(future)
     }
@@ -255,35 +258,36 @@ impl ScratchHost {
         self.agent.start();
     }
 
-    /// Ends the agent; guests run on.
+    /// Ends the agent. Guests go on running.
     #[track_caller]
     pub fn agent_stop(&mut self) {
         self.client = OnceCell::new();
         self.agent.stop();
     }
 
-    /// Kills the agent as a bug or the kernel would; guests run on.
+    /// Kills the agent, as a bug or the kernel would. Guests go on running.
     pub fn agent_kill(&mut self) {
         self.client = OnceCell::new();
         self.agent.kill();
     }
 
-    /// The agent.
+    /// The host's agent.
     pub fn agent(&self) -> &Agent {
         &self.agent
     }
 
-    /// The agent's socket.
+    /// The path of the agent's socket.
     pub fn socket(&self) -> PathBuf {
         self.run_dir.join("insulad.sock")
     }
 
-    /// The agent's state.
+    /// The agent's state directory.
     pub fn state_dir(&self) -> PathBuf {
         self.directory.join("state")
     }
 
-    /// The agent's sockets, and what else a boot of the host may lose.
+    /// The agent's run directory, with its sockets and other files that may be lost when the host
+    /// boots.
     pub fn run_dir(&self) -> &Path {
         &self.run_dir
     }
@@ -293,7 +297,7 @@ impl ScratchHost {
         self.slot.name()
     }
 
-    /// Where the pool is mounted.
+    /// The path at which the pool is mounted.
     pub fn pool(&self) -> PathBuf {
         self.state_dir().join("pools/default")
     }
@@ -303,24 +307,24 @@ impl ScratchHost {
         &self.directory
     }
 
-    /// What there is of it on the machine.
+    /// What the host has left on the machine so far.
     pub fn traces(&self) -> Traces {
         Traces::observe(&self.state_dir(), &self.run_dir, &self.slot.name())
     }
 
-    /// Its cgroups, which is less work to look for than all traces.
+    /// The host's cgroups, which are quicker to find than all traces.
     pub fn groups(&self) -> BTreeSet<PathBuf> {
         traces::groups(&self.slot.name())
     }
 
-    /// Takes it down and moves its state away, without what only speeds up the next build.
+    /// Takes the host down and moves its state away, without what only speeds up the next build.
     fn keep_state(mut self, destination: &Path) {
         self.tear_down();
         remove_directory(&self.state_dir().join("cache"));
         std::fs::rename(self.state_dir(), destination).expect("the state in its place");
     }
 
-    /// Ends the agent and everything that it cares for; then nothing may be left but data.
+    /// Ends the agent and everything that it manages. Then nothing but data may be left.
     fn tear_down(&mut self) {
         self.agent_kill();
         if self.state_dir().exists() {
@@ -330,7 +334,7 @@ impl ScratchHost {
         assert!(left.is_empty(), "the host has left on the machine: {left:#?}");
     }
 
-    /// For what a failed test has left: there is no other way any more.
+    /// Kills the guests that a failed test has left, when there is no other way any longer.
     fn kill_guests(&self) {
         for group in self.traces().groups {
             let processes = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
@@ -341,7 +345,7 @@ impl ScratchHost {
     }
 }
 
-/// Sees to it that hosts with this image can be made. To be called from a thread that reaches the network.
+/// Ensures that hosts with this image can be made. The calling thread must have network access.
 pub(crate) fn ensure_template(image: Image) {
     template::ensure(image, build_template);
 }
@@ -352,7 +356,7 @@ fn build_template(image: Image, template: &Path) {
     let host = ScratchHost::builder().uplink().start();
     let build = host.command("insula").args(["image", "build", "--quiet"]).args([image.definition()]);
     build.limit(LIMIT).run_ok();
-    // What was deleted on the way takes no room in the copies.
+    // Deleted volumes must take no space in the copies.
     let pool = host.pool();
     Command::new("btrfs").args(["subvolume", "sync"]).args([&pool]).run_ok();
     Command::new("fstrim").args([&pool]).run_ok();

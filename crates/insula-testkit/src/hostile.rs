@@ -1,15 +1,17 @@
-//! Hostile programs: what root inside of a VPS tries in order to get out, or to take what belongs to others.
+//! Hostile programs: what root inside a VPS tries in order to escape, or to take what belongs to
+//! others.
 //!
-//! An [`Attempt`] is data: a program in the shell's language or in Perl, which every Debian guest has and which can make any
-//! system call. It says itself how it went, in a line of its own: a program that says nothing is broken, not refused. What
-//! it needs to know of the host comes in its environment:
+//! An [`Attempt`] is data: a program in shell or in Perl, which every Debian guest has and which
+//! can make any system call. The program reports its result in a line of its own: one that reports
+//! nothing is broken, not refused. It learns what it needs to know about the host from its
+//! environment:
 //!
-//! * `CANARY`: the path of a file of the host's; a process that can see it is outside
-//! * `HOST_PID`: the number of a process of the host's
+//! * `CANARY`: the path of a file of the host; a process that can see it is outside
+//! * `HOST_PID`: the pid of a process of the host
 //! * `HOST_SOCKET`: the abstract name of a socket that the host listens on
 //! * `HOST_NAMES`: a regular expression for the names of the host's directories and groups
 //! * `GATEWAY`, `NEIGHBOUR`: addresses of the host and of another guest
-//! * `PROCESSES`, `MEMORY_MIB`, `DISK_MIB`: its limits
+//! * `PROCESSES`, `MEMORY_MIB`, `DISK_MIB`: the limits of the VPS
 
 mod attempt;
 mod bombs;
@@ -26,7 +28,7 @@ pub use files::FILES;
 pub use outside::{ENTERING, FORGED_NEIGHBOUR, FORGED_SOURCE};
 pub use processes::PROCESSES;
 
-/// The number of inotify_init1(2).
+/// The number of the system call inotify_init1(2).
 pub const INOTIFY_INIT1: i64 = libc::SYS_inotify_init1;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The images that tests take, by the names of their definitions.
+//! The images that tests use, by the names of their definitions.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,12 +7,13 @@ use insula_image::ImageDefinition;
 
 use crate::paths::project_file;
 
-/// An image that a scratch host has from the beginning, by the name of its file: one of `images/` or `tests/images/`.
+/// An image that a scratch host has from the start, by the name of its file in `images/` or
+/// `tests/images/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Image(&'static str);
 
 impl Image {
-    /// `images/debian-12.yaml`, which most tests take.
+    /// `images/debian-12.yaml`, which most tests use.
     #[expect(non_upper_case_globals, reason = "it reads as one of a kind")]
     pub const Debian12: Self = Self("debian-12");
     /// `images/debian-13.yaml`
@@ -22,29 +23,29 @@ impl Image {
     #[expect(non_upper_case_globals, reason = "it reads as one of a kind")]
     pub const Debian12Docker: Self = Self("debian-12-docker");
 
-    /// The one that is built from `images/<name>.yaml`.
+    /// The image that is built from `images/<name>.yaml`.
     pub const fn named(name: &'static str) -> Self {
         Self(name)
     }
 
-    /// Its alias.
+    /// The image's alias.
     pub fn alias(self) -> &'static str {
         self.0
     }
 
-    /// What it is made of.
+    /// The image's definition.
     pub fn read(self) -> ImageDefinition {
         let text = fs::read_to_string(self.definition()).expect("the definition");
         ImageDefinition::parse(&text).expect("the definition")
     }
 
-    /// Its definition's file.
+    /// The path of the image's definition.
     pub fn definition(self) -> PathBuf {
         let directory = if self == Self::Debian12Docker { "tests/images" } else { "images" };
         project_file(directory).join(format!("{}.yaml", self.alias()))
     }
 
-    /// The template's name in the store.
+    /// The name of the image's template in the store.
     pub fn template(self) -> String {
         let digest = self.read().digest().to_string();
         format!("template-{}-{}", self.alias(), &digest[..12])

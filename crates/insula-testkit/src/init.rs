@@ -1,37 +1,39 @@
-//! Guests that boot in no time: a shell script in the place of systemd.
+//! Guests that boot at once: a shell script in place of systemd.
 
 use std::os::unix::fs::PermissionsExt;
 
 use crate::host::ScratchHost;
 use crate::process::Command;
 
-/// An init that is ready at once and ends when it is told to: 37 is what systemd ends at, SIGRTMIN+3.
+/// An init that is ready at once, and ends when it is told to. Signal 37 is SIGRTMIN+3, at which
+/// systemd ends.
 pub const QUICK_INIT: &str = "#!/bin/sh
 trap 'exit 0' 37
 systemd-notify --ready
 while :; do sleep 3600 & wait $!; done
 ";
 
-/// An init that never says that it is ready, and does not care what it is told.
+/// An init that never reports to be ready, and ignores what it is told.
 pub const STUBBORN_INIT: &str = "#!/bin/sh
 trap '' 37
 while :; do sleep 3600 & wait $!; done
 ";
 
-/// An init that says something and reboots at once.
+/// An init that prints something and reboots at once.
 pub const REBOOTING_INIT: &str = "#!/bin/sh
 echo 'rebooting as ever' >/dev/console
 exec systemctl reboot --force --force
 ";
 
-/// An init that says something and ends with code 7.
+/// An init that prints something and exits with code 7.
 pub const CRASHING_INIT: &str = "#!/bin/sh
 echo 'something is broken' >/dev/console
 exit 7
 ";
 
 impl ScratchHost {
-    /// Has the VPSes that are made of this host's images from now on boot another init; others keep what they have.
+    /// Gives VPSes that are created from this host's images from now on another init. Existing ones
+    /// keep theirs.
     #[track_caller]
     pub fn replace_init(&self, script: &str) {
         let images = std::fs::read_dir(self.pool().join("images")).expect("the images");

@@ -1,8 +1,8 @@
-//! Helpers of the tests that see Insula from outside.
+//! Helpers for tests that use Insula from outside.
 //!
-//! A [`ScratchHost`] is a whole host for one test: namespaces, directories and an agent of its own. Its images come
-//! from templates that are built once. Everything that is waited for has a deadline; what goes wrong panics, with the
-//! agent's log.
+//! A [`ScratchHost`] is a whole host for one test, with namespaces, directories and an agent of its
+//! own. Its images come from templates that are built once. Every wait has a deadline, and a
+//! failure panics with the agent's log.
 
 pub mod agent;
 mod calls;

@@ -1,4 +1,5 @@
-//! The namespaces of a scratch host: what a test makes in them goes with its thread, however that ends.
+//! The namespaces of a scratch host. What a test creates in them ends with its thread, however that
+//! ends.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -10,10 +11,10 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 
 use crate::process::{Command, PATIENCE, Process, is_readable};
 
-/// Takes the calling thread, and what it will start, to a network namespace and a mount namespace of its own.
+/// Moves the calling thread, and what it will start, to network and mount namespaces of its own.
 ///
-/// Mounts propagate inside as on a host with systemd. With an uplink, the host reaches what this machine reaches,
-/// through a process that ends with the thread.
+/// Mounts propagate inside as on a host with systemd. With an uplink, the host reaches what this
+/// machine reaches, through a process that ends with the thread.
 pub fn enter(with_uplink: bool) -> Option<Process> {
     let network = new_network();
     let uplink = with_uplink.then(|| start_uplink(&network));
@@ -22,7 +23,7 @@ pub fn enter(with_uplink: bool) -> Option<Process> {
     uplink
 }
 
-/// Takes the calling thread to a mount namespace of its own.
+/// Moves the calling thread to a mount namespace of its own.
 pub fn enter_mounts() {
     unshare(CloneFlags::CLONE_NEWNS).expect("the tests make namespaces: run them as root");
     let all = |propagation| mount_change("/", MountPropagationFlags::REC | propagation).expect("propagation");
@@ -30,7 +31,7 @@ pub fn enter_mounts() {
     all(MountPropagationFlags::SHARED);
 }
 
-/// A network namespace that nobody is in.
+/// Creates a network namespace that no process is in.
 fn new_network() -> OwnedFd {
     let make = || {
         unshare(CloneFlags::CLONE_NEWNET).expect("the tests make namespaces: run them as root");
@@ -40,7 +41,8 @@ fn new_network() -> OwnedFd {
     std::thread::scope(|scope| scope.spawn(make).join().expect("a new namespace"))
 }
 
-/// Plugs the namespace into a network that slirp4netns(1) plays, in user space: nothing is changed on this machine.
+/// Connects the namespace to a network that slirp4netns(1) emulates in user space. Nothing changes
+/// on this machine.
 fn start_uplink(network: &OwnedFd) -> Process {
     let path = format!("/proc/{}/fd/{}", std::process::id(), network.as_raw_fd());
     let arguments =

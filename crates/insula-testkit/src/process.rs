@@ -1,4 +1,4 @@
-//! Programs as a test runs them: with an end, and with everything that they said.
+//! Programs that tests run, with a deadline and with all of their output.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-/// What anything may take on a busy machine. A test that works never waits for it. A machine that is slow has more of it:
-/// [`slowness`].
+/// The deadline for anything on a busy machine. A test that succeeds never waits so long. A slow
+/// machine gets a multiple of it: [`slowness`].
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How many times slower than usual this machine is, as `INSULA_TEST_SLOWNESS` says: every deadline is so many times later.
-/// A test that measures times multiplies what it holds for bearable.
+/// How many times slower than usual this machine is, from `INSULA_TEST_SLOWNESS`. Every deadline is
+/// extended by this factor. A test that measures times multiplies its bounds by it.
 pub fn slowness() -> u32 {
     static SLOWNESS: OnceLock<u32> = OnceLock::new();
     *SLOWNESS.get_or_init(|| match std::env::var("INSULA_TEST_SLOWNESS") {
@@ -27,7 +27,7 @@ pub fn slowness() -> u32 {
     })
 }
 
-/// A program about to be run.
+/// A program that is about to be run.
 #[derive(Debug, Clone)]
 pub struct Command {
     program: PathBuf,
@@ -37,20 +37,20 @@ pub struct Command {
     limit: Duration,
 }
 
-/// How a program ended and what it said.
+/// How a program ended, and its output.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What was run, for messages.
+    /// The command line, for messages.
     pub command: String,
     /// Its exit code, or 128 and the signal that killed it.
     pub code: i32,
-    /// What it wrote to its standard output.
+    /// What the program wrote to its standard output.
     pub stdout: Vec<u8>,
-    /// What it wrote to its standard error.
+    /// What the program wrote to its standard error.
     pub stderr: String,
 }
 
-/// A program that runs. Dropped, it is killed.
+/// A running program. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -58,7 +58,7 @@ pub struct Process {
 }
 
 impl Command {
-    /// The program; without a slash, out of the PATH.
+    /// A program by its path, or by a name that is looked up in PATH.
     pub fn new(program: impl Into<PathBuf>) -> Self {
         Self {
             program: program.into(),
@@ -69,34 +69,34 @@ impl Command {
         }
     }
 
-    /// More arguments.
+    /// Adds arguments.
     pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
         self.arguments.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
         self
     }
 
-    /// A variable of its environment, beside ours.
+    /// Sets a variable of the environment, in addition to those of the test.
     pub fn env(mut self, key: &str, value: impl AsRef<OsStr>) -> Self {
         self.environment.push((key.to_owned(), value.as_ref().to_owned()));
         self
     }
 
-    /// What it reads from its standard input, which is empty otherwise.
+    /// Sets the program's standard input, which is empty otherwise.
     pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = input.into();
         self
     }
 
-    /// How long it may take.
+    /// Sets how long the program may take.
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Runs it to its end.
+    /// Runs the program to its end.
     #[track_caller]
     pub fn run(self) -> Outcome {
-        // Files, not pipes: nobody has to read while it runs.
+        // Files instead of pipes: nothing has to read them while the program runs.
         let [mut input, mut stdout, mut stderr] =
             [(); 3].map(|()| tempfile::tempfile().expect("a temporary file"));
         input.write_all(&self.input).and_then(|()| input.rewind()).expect("input in a file");
@@ -119,17 +119,18 @@ impl Command {
         outcome
     }
 
-    /// Runs it to its end, which must be a good one.
+    /// Runs the program, which must succeed.
     #[track_caller]
     pub fn run_ok(self) -> Outcome {
         self.run().expect_code(0)
     }
 
-    /// Lets it run, with these streams. It is killed with the calling thread in any case.
+    /// Starts the program with these streams. It is killed when the calling thread ends, in any
+    /// case.
     #[track_caller]
     pub fn spawn_with(&self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Process {
         #[allow(clippy::disallowed_methods)]
-        // the one place: `Program` keeps what tests are to look at to itself
+        // Allowed only here: `Program` keeps to itself what tests have to look at.
         let mut command = std::process::Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(&self.program).args(&self.arguments);
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
@@ -153,32 +154,32 @@ fn exit_code(status: ExitStatus) -> i32 {
 }
 
 impl Process {
-    /// Its process id.
+    /// The program's process id.
     pub fn id(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 
-    /// What can be waited for: readable when it has ended.
+    /// A descriptor that becomes readable when the program has ended.
     pub fn pidfd(&self) -> &OwnedFd {
         &self.pidfd
     }
 
-    /// What was said to be piped of it.
+    /// The program with its streams that were set to be piped.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the program.
     pub fn signal(&self, signal: Signal) {
         pidfd_send_signal(&self.pidfd, signal).expect("a process that runs");
     }
 
-    /// Waits until it has ended; `None` if that takes too long.
+    /// Waits until the program has ended. `None` if that takes too long.
     pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         is_readable(&self.pidfd, limit).then(|| self.child.wait().expect("a child can be waited for"))
     }
 
-    /// Kills it, and waits until it is gone.
+    /// Kills the program, and waits until it has ended.
     pub fn kill(&mut self) {
         let _ = self.child.kill(); // it may have ended
         assert!(self.wait(PATIENCE).is_some(), "process {:?} can't be killed", self.id());
@@ -192,7 +193,7 @@ impl Drop for Process {
     }
 }
 
-/// Waits until a descriptor can be read, and says whether it came to that.
+/// Waits until a descriptor is readable. `false` if that takes too long.
 pub fn is_readable(fd: &OwnedFd, limit: Duration) -> bool {
     let deadline = Instant::now() + limit * slowness();
     loop {
@@ -206,7 +207,8 @@ pub fn is_readable(fd: &OwnedFd, limit: Duration) -> bool {
     }
 }
 
-/// Asks until there is an answer. For what has no event of its own: the agent's view of what a guest does by itself.
+/// Asks repeatedly until there is an answer. Only for things without an event of their own, such as
+/// the agent's view of what a guest does by itself.
 #[track_caller]
 pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
@@ -221,25 +223,25 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 }
 
 impl Outcome {
-    /// Its standard output as text, without spaces around it.
+    /// The standard output as text, without white space around it.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).trim().to_owned()
     }
 
-    /// Its standard output as JSON.
+    /// The standard output, parsed as JSON.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("no JSON ({error}): {self}"))
     }
 
-    /// Panics when it ended with another code.
+    /// Panics if the program ended with another code.
     #[track_caller]
     pub fn expect_code(self, code: i32) -> Self {
         assert_eq!(self.code, code, "the exit code is not {code}: {self}");
         self
     }
 
-    /// Panics when one of the texts is missing in what it complains of.
+    /// Panics if one of the texts is missing in the standard error.
     #[track_caller]
     pub fn expect_complaint(self, texts: &[&str]) -> Self {
         for text in texts {

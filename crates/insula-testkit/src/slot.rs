@@ -1,4 +1,5 @@
-//! What parallel tests must not share: a number for each, free again when its process has ended.
+//! Numbers for things that parallel tests must not share. A number is free again when its process
+//! has ended.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -6,16 +7,17 @@ use std::path::PathBuf;
 use insula_types::IdRange;
 use rustix::fs::{FlockOperation, flock};
 
-/// How many scratch hosts there may be on a machine at a time.
+/// How many scratch hosts a machine may have at a time.
 const SLOTS: u32 = 128;
 
-/// How many ranges of ids each has.
+/// How many ranges of ids each scratch host has.
 const RANGES: u32 = 128;
 
-/// Below the ranges of agents with default settings, above those of `useradd`(8).
+/// The first id of scratch hosts: below the ranges of agents with default settings, above those of
+/// `useradd`(8).
 const FIRST_ID: u32 = 700_000_000;
 
-/// A number that no other scratch host on this machine has now.
+/// A number that no other scratch host on this machine has at the moment.
 #[derive(Debug)]
 pub struct Slot {
     number: u32,
@@ -23,9 +25,10 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Takes the first that is free.
+    /// Takes the first free number.
     pub fn take() -> Self {
-        // Not below the target directory: another checkout's tests may run, too.
+        // Not below the target directory, because tests of another checkout may run at the same
+        // time.
         let directory = PathBuf::from("/run/lock/insula-test");
         std::fs::create_dir_all(&directory).expect("the tests make hosts: run them as root");
         let free = (0..SLOTS).find_map(|number| {
@@ -35,12 +38,12 @@ impl Slot {
         free.unwrap_or_else(|| panic!("{SLOTS} scratch hosts run on this machine already"))
     }
 
-    /// A name for directories and cgroups.
+    /// A name for the host's directories and cgroups.
     pub fn name(&self) -> String {
         format!("insula-test-{}", self.number)
     }
 
-    /// The ids for its guests.
+    /// The ids for the host's guests.
     pub fn ids(&self) -> IdRange {
         let length = RANGES * IdRange::DEFAULT_LENGTH;
         IdRange { start: FIRST_ID + self.number * length, length }

@@ -1,4 +1,4 @@
-//! A store filled with templates in one file, to be handed to a machine that can't build them.
+//! A file with a store full of templates, for a machine that can't build them.
 
 use std::path::Path;
 
@@ -7,8 +7,8 @@ use crate::image::Image;
 use crate::process::Command;
 use crate::{namespaces, store};
 
-/// Makes a store with the templates of these images in a new file, for `INSULA_TEST_STORE` on another machine. To be called
-/// from a thread that reaches the network.
+/// Makes a store with the templates of these images in a new file, for `INSULA_TEST_STORE` on
+/// another machine. The calling thread must have network access.
 pub fn make_store(file: &Path, images: &[Image]) {
     images.iter().for_each(|image| ensure_template(*image));
     let fill = || {
@@ -25,6 +25,6 @@ pub fn make_store(file: &Path, images: &[Image]) {
         Command::new("umount").args([directory.path()]).run_ok();
         std::fs::rename(new, file).expect("the file in its place");
     };
-    // A thread of its own, because mounts take their thread to another namespace.
+    // A thread of its own, because mounting moves the thread to another mount namespace.
     std::thread::scope(|scope| scope.spawn(fill).join()).expect("a store");
 }

@@ -1,6 +1,8 @@
-//! Templates: state directories of hosts on which an image was built once, and which other hosts begin with a copy of.
+//! Templates: state directories of hosts on which an image was built once. Other hosts start with a
+//! copy.
 //!
-//! How an image is built is not known here: that takes a host, and hosts are made of templates.
+//! This file does not know how to build an image, because that takes a host, and hosts are made
+//! from templates.
 
 use std::fs;
 use std::path::Path;
@@ -9,10 +11,10 @@ use crate::image::Image;
 use crate::process::Command;
 use crate::{fsid, namespaces, store};
 
-/// Sees to it that there is a template of the image. It is built again, by `build`, when the definition has changed. To be
-/// called from a thread that reaches the network.
+/// Ensures that there is a template of the image. `build` builds it again if the definition has
+/// changed. The calling thread must have network access.
 pub fn ensure(image: Image, build: fn(Image, &Path)) {
-    // A thread of its own, because mounts and hosts take their thread to other namespaces.
+    // A thread of its own, because mounts and hosts move their thread to other namespaces.
     let ensure = || {
         namespaces::enter_mounts();
         let template = store::ensure_mounted().join(image.template());
@@ -24,14 +26,15 @@ pub fn ensure(image: Image, build: fn(Image, &Path)) {
     std::thread::scope(|scope| scope.spawn(ensure).join()).expect("a template");
 }
 
-/// Makes `state_dir`, which is not there yet: the state of a host on which the image was built.
+/// Creates `state_dir`, which must not exist: the state of a host on which the image was built.
 pub fn copy_state(image: Image, state_dir: &Path) {
     let template = store::ensure_mounted().join(image.template());
     Command::new("cp").args(["--archive", "--reflink=always"]).args([&template, state_dir]).run_ok();
     fsid::renew(&state_dir.join("pools/default.btrfs")).expect("a new identity for the pool");
 }
 
-/// The same with the image in a pool of plain directories. The calling thread has a mount namespace of its own.
+/// Like [`copy_state`], with the image in a pool of plain directories. The calling thread must have
+/// a mount namespace of its own.
 pub fn copy_plain_state(image: Image, state_dir: &Path) {
     copy_state(image, state_dir);
     let (file, pool) = (state_dir.join("pools/default.btrfs"), state_dir.join("pools/default"));

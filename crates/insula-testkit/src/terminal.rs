@@ -1,4 +1,4 @@
-//! Programs at a terminal.
+//! Programs that run at a terminal.
 
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
@@ -8,7 +8,7 @@ use rustix::termios::{LocalModes, OptionalActions, Winsize, tcgetattr, tcsetattr
 
 use crate::process::{Command, PATIENCE, Process, is_readable};
 
-/// A program at a terminal of its own, 80 columns by 24 rows.
+/// A program at a terminal of its own, with 80 columns and 24 rows.
 #[derive(Debug)]
 pub struct Terminal {
     process: Process,
@@ -18,7 +18,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Runs the program.
+    /// Starts the program.
     #[track_caller]
     pub fn start(command: &Command) -> Self {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
@@ -35,17 +35,18 @@ impl Terminal {
         Self { process, master, slave, seen: String::new() }
     }
 
-    /// Types.
+    /// Types keys at the terminal.
     pub fn type_keys(&self, keys: &[u8]) {
         assert_eq!(rustix::io::write(&self.master, keys), Ok(keys.len()));
     }
 
-    /// Whether keys go to the program one by one.
+    /// Whether the program gets keys one by one.
     pub fn is_raw(&self) -> bool {
         !tcgetattr(&self.slave).expect("the modes").local_modes.contains(LocalModes::ICANON)
     }
 
-    /// Reads until the text comes, and returns what was before it; the rest is for the next time.
+    /// Reads until the text appears, and returns what came before it. The rest is kept for the next
+    /// call.
     #[track_caller]
     pub fn expect(&mut self, text: &str) -> String {
         while !self.seen.contains(text) {

@@ -1,4 +1,4 @@
-//! What a scratch host has on the machine. In the end: nothing.
+//! What a scratch host has on the machine. At its end that must be nothing.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,29 +6,29 @@ use std::path::{Path, PathBuf};
 
 use crate::process::Command;
 
-/// What is there of a host, each thing by its name; as seen from the calling thread's namespaces.
+/// What exists of a host, each thing by its name, as seen from the calling thread's namespaces.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Traces {
-    /// Mount points below its directories.
+    /// The mount points below the host's directories.
     pub mounts: BTreeSet<String>,
-    /// Files of its directories that are bound to loop devices.
+    /// The files in its directories that are bound to loop devices.
     pub loop_files: BTreeSet<String>,
-    /// Its cgroups.
+    /// The host's cgroups.
     pub groups: BTreeSet<PathBuf>,
-    /// Its namespaces of policies of AppArmor.
+    /// The host's AppArmor policy namespaces.
     pub policies: BTreeSet<PathBuf>,
-    /// Network interfaces that are not there from the beginning.
+    /// Network interfaces that did not exist at the start.
     pub interfaces: BTreeSet<String>,
-    /// nft tables.
+    /// The nft tables.
     pub tables: BTreeSet<String>,
-    /// Processes with a file of its directories open: agents and monitors.
+    /// Processes that have a file in its directories open: agents and monitors.
     pub processes: BTreeSet<String>,
-    /// What is in its run directory.
+    /// The files in its run directory.
     pub run_files: BTreeSet<String>,
 }
 
 impl Traces {
-    /// Looks for all.
+    /// Looks for traces of all kinds.
     pub fn observe(state_dir: &Path, run_dir: &Path, group: &str) -> Self {
         let is_below = |path: &str| [state_dir, run_dir].iter().any(|own| Path::new(path).starts_with(own));
         Self {
@@ -43,7 +43,7 @@ impl Traces {
         }
     }
 
-    /// Whether there is nothing.
+    /// Whether nothing was found.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -53,7 +53,7 @@ fn lines(command: Command) -> BTreeSet<String> {
     command.run_ok().text().lines().map(str::to_owned).collect()
 }
 
-/// Everything that is mounted (proc_pid_mountinfo(5)).
+/// All mounts (proc_pid_mountinfo(5)).
 fn mounts() -> Vec<String> {
     let mounts = fs::read_to_string("/proc/thread-self/mountinfo").expect("the mounts");
     mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(str::to_owned).collect()
@@ -65,7 +65,7 @@ fn loop_files() -> Vec<String> {
     devices.filter_map(file).map(|path| path.trim().trim_end_matches(" (deleted)").to_owned()).collect()
 }
 
-/// The group of this name in each hierarchy, and all below.
+/// The cgroup of this name in each hierarchy, and all groups below it.
 pub(crate) fn groups(name: &str) -> BTreeSet<PathBuf> {
     let hierarchies =
         entries(Path::new("/sys/fs/cgroup")).into_iter().chain([PathBuf::from("/sys/fs/cgroup")]);
@@ -79,7 +79,8 @@ pub(crate) fn groups(name: &str) -> BTreeSet<PathBuf> {
     groups
 }
 
-/// The namespace of policies of this name, and those below; none where the kernel has no AppArmor.
+/// The AppArmor policy namespace of this name, and those below it. Empty if the kernel has no
+/// AppArmor.
 fn policies(name: &str) -> BTreeSet<PathBuf> {
     let own = Path::new("/sys/kernel/security/apparmor/policy/namespaces").join(name);
     let below = entries(&own.join("namespaces"));
@@ -105,13 +106,13 @@ fn processes(is_ours: impl Fn(&str) -> bool) -> BTreeSet<String> {
     found
 }
 
-/// What is in a directory; nothing where there is none, or no longer.
+/// The entries of a directory. Empty if it does not exist, or no longer does.
 fn entries(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten();
     entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect()
 }
 
-/// Removes a directory with all that is in it, but never what is mounted there.
+/// Removes a directory with all that is in it, but nothing that is mounted there.
 pub fn remove_directory(directory: &Path) {
     let mounted: Vec<String> =
         mounts().into_iter().filter(|path| Path::new(path).starts_with(directory)).collect();

@@ -1,9 +1,10 @@
-//! A monitor of version 2 of the protocol, for the test that a newer agent gets along with one; or of version 1, which was
-//! the same without `set_limits`. The file `frozen-version` in the agent's run directory says which.
+//! A monitor of version 2 of the protocol, for the test that a newer agent works with it; or one of
+//! version 1, which was the same without `set_limits`. The file `frozen-version` in the agent's run
+//! directory says which.
 //!
-//! What boots and holds the guest is the present monitor behind it, out of the agent's reach. Every word between the two goes
-//! through the frozen messages: what version 2 did not know is refused as it did, or is not told. The plan has no field that
-//! plans did not have then.
+//! The present monitor boots and holds the guest behind it, out of the agent's reach. Every message
+//! between the two goes through the frozen messages. What version 2 did not know is refused in its
+//! words, or is not passed on. The plan has no field that plans did not have then.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -25,12 +26,12 @@ use serde_json::Value;
 
 type Message = (Vec<u8>, Vec<OwnedFd>);
 
-/// The fields of plans that came later.
+/// The fields of plans that were added later.
 const LATER: [&str; 6] =
     ["apparmor", "has_shifted_root", "lower_layers", "reboots", "restore", "writable_sysctls"];
 
 fn main() -> ExitCode {
-    // The agent waits for the first process only.
+    // The agent waits only for the first process.
     match clone_process(&CloneRequest::default(), || i32::from(live().is_err())) {
         Ok(_) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
@@ -64,14 +65,15 @@ fn serve() -> io::Result<()> {
     relay(&Sides { directory, behind, version }, &listener, vec![pair])
 }
 
-/// Standard error is the log in the run directory.
+/// Reads which version to be. Standard error is the log in the run directory, which tells where
+/// that is.
 fn frozen_version() -> io::Result<u32> {
     let log = std::fs::read_link("/proc/self/fd/2")?;
     let version = std::fs::read_to_string(log.with_file_name("frozen-version"))?;
     Ok(version.trim().parse().unwrap_or(VERSION))
 }
 
-/// What lies on both sides.
+/// What the monitor has on each of its two sides.
 struct Sides {
     directory: Directory,
     behind: Directory,
@@ -108,8 +110,8 @@ impl Directory {
     }
 }
 
-/// Runs the present monitor with the plan, in a run directory of its own. Its program is named by a link that the test has
-/// made beside the log, which is this one's standard error.
+/// Runs the present monitor with the plan, in a run directory of its own. The test has created a
+/// link to its program beside the log, which is this process's standard error.
 fn run_behind(layout: &[u8], mut plan: Value) -> io::Result<OwnedFd> {
     let run_dir = PathBuf::from(plan["run_dir"].as_str().expect("a run directory"));
     plan["run_dir"] = run_dir.join("behind").to_str().expect("UTF-8").into();
@@ -125,7 +127,7 @@ fn run_behind(layout: &[u8], mut plan: Value) -> io::Result<OwnedFd> {
     Ok(ours)
 }
 
-/// Carries messages between clients and the monitor behind, until that has ended.
+/// Passes messages between clients and the monitor behind, until that monitor has ended.
 fn relay(sides: &Sides, listener: &OwnedFd, mut pairs: Vec<(OwnedFd, OwnedFd)>) -> io::Result<()> {
     let Sides { directory, behind, .. } = sides;
     loop {
@@ -166,7 +168,7 @@ fn end(directory: &Directory) -> io::Result<()> {
     Ok(())
 }
 
-/// Passes a client's message on. `false`: the client has gone.
+/// Passes a client's message on. Returns `false` if the client has gone.
 fn pass_request(sides: &Sides, client: &OwnedFd, monitor: &OwnedFd) -> bool {
     let Ok(Some((message, fds))) = receive(client) else { return false };
     if message.first() == Some(&0) {
@@ -186,7 +188,7 @@ fn pass_request(sides: &Sides, client: &OwnedFd, monitor: &OwnedFd) -> bool {
     }
 }
 
-/// Passes an event on, if there was one like it. `false`: the monitor has gone.
+/// Passes an event on, if version 2 had it. Returns `false` if the monitor has gone.
 fn pass_event(sides: &Sides, client: &OwnedFd, monitor: &OwnedFd) -> bool {
     let Ok(Some((message, fds))) = receive(monitor) else { return false };
     if message.first() == Some(&0) {

@@ -1,12 +1,13 @@
-//! Version 2 of the protocol between agent and monitor: its messages as they were, and no field more.
+//! Version 2 of the protocol between agent and monitor: its messages as they were, without later
+//! fields.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The version.
+/// The number of the version.
 pub const VERSION: u32 = 2;
 
-/// What a monitor of version 2 could be asked.
+/// The requests that a monitor of version 2 understood.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -14,7 +15,7 @@ pub enum Request {
     Hello {
         version: u32,
     },
-    /// Plans have a version of their own, and pass through.
+    /// Plans have a version of their own, and pass through unchanged.
     Start {
         plan: Value,
     },
@@ -57,7 +58,7 @@ pub struct TerminalSize {
     pub columns: u16,
 }
 
-/// What a monitor of version 2 told.
+/// The events that a monitor of version 2 sent.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[allow(missing_docs)]

@@ -1,4 +1,4 @@
-//! What an attempt is, and what its program begins with.
+//! The form of an attempt, and the prelude of its program.
 
 use std::fmt::Write;
 
@@ -7,9 +7,9 @@ use super::numbers::NUMBERS;
 /// One thing that a hostile root tries.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt {
-    /// What it is called.
+    /// The attempt's name.
     pub name: &'static str,
-    /// What it tries, for people.
+    /// What the attempt tries to do, for people.
     pub tries: &'static str,
     program: Program,
 }
@@ -20,12 +20,12 @@ enum Program {
     Perl(&'static str),
 }
 
-/// How an attempt went, in its own words.
+/// The result of an attempt, as its program reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Everything that it tried was refused; the last of it.
+    /// Everything that it tried was refused. Says how the last try was.
     Refused(String),
-    /// It got what it wanted.
+    /// It got what it wanted. Says what.
     Succeeded(String),
 }
 
@@ -38,7 +38,7 @@ impl Attempt {
         Self { name, tries, program: Program::Perl(program) }
     }
 
-    /// What is executed in the guest.
+    /// The command that is executed in the guest.
     pub fn argv(&self) -> [String; 3] {
         match self.program {
             Program::Shell(text) => {
@@ -52,7 +52,7 @@ impl Attempt {
 }
 
 impl Verdict {
-    /// Out of what an attempt wrote; `None` if it did not get as far as to try something.
+    /// Parses the output of an attempt. `None` if the attempt ended before it could try anything.
     pub fn parse(output: &str) -> Option<Self> {
         let line = |word: &str| output.lines().find_map(|line| line.strip_prefix(word)).map(str::to_owned);
         match (line("succeeded: "), line("refused: ")) {
@@ -65,7 +65,7 @@ impl Verdict {
 
 const NOTHING: &str = "nothing was tried";
 
-/// What shell programs begin with. `try LINE`: the attempt has succeeded if the line does.
+/// The prelude of shell programs. `try LINE`: the attempt has succeeded if the line succeeds.
 const SHELL: &str = r#"
 last='nothing was tried'
 succeeded() { echo "succeeded: $*" | tr '\n' ' '; echo; exit 0; }
@@ -73,17 +73,20 @@ refused() { echo "refused: $*" | tr '\n' ' '; echo; exit 0; }
 try() { if said=$(eval "$1" 2>&1); then succeeded "$1"; else last="$1: $said"; fi; }
 "#;
 
-/// What Perl programs begin with.
+/// The prelude of Perl programs.
 ///
-/// * `call(NAME, ARGUMENT…)`: a system call
-/// * `try_call(…)`: the attempt has succeeded if the call does
-/// * `reach(…)`: … if the call is refused for another reason than that it is forbidden or missing
-/// * `try_write(PATH, TEXT)`, `try_open(PATH)`, `try_read(PATH)`: … if that works; nothing is made or cut
+/// * `call(NAME, ARGUMENT…)`: makes a system call
+/// * `try_call(…)`: the attempt has succeeded if the call succeeds
+/// * `reach(…)`: … or if the call fails for another reason than that it is forbidden or missing
+/// * `try_write(PATH, TEXT)`, `try_open(PATH)`, `try_read(PATH)`: … if that works; no file is
+///   created or truncated
 /// * `try_ioctl(FILE, NUMBER, ARGUMENT)`: … if that works
-/// * `hold(WHAT)`: says that it has what it wanted, and waits for the end of its input
-/// * `in_child(SUB)`: calls it in another process, which may be killed; how many bytes it wrote to its argument
-/// * `in_children(COUNT, SUB)`: the same in several, which stay; holds, and ends them
-/// * `walk(DIRECTORY, SUB)`: calls it with the path of every regular file, other file systems excepted
+/// * `hold(WHAT)`: reports that it has what it wanted, and waits for the end of its input
+/// * `in_child(SUB)`: calls it in another process, which may be killed; returns how many bytes that
+///   wrote to its argument
+/// * `in_children(COUNT, SUB)`: the same in several processes, which stay; holds, and ends them
+/// * `walk(DIRECTORY, SUB)`: calls it with the path of every regular file, other file systems
+///   excepted
 const PERL: &str = r#"
 use strict; use IO::Handle; use Errno qw(:POSIX); use Fcntl qw(:DEFAULT :mode); use Socket; use POSIX ();
 our $last = 'nothing was tried';
@@ -171,7 +174,7 @@ sub walk {
 }
 "#;
 
-/// The numbers of the calls that programs make by name: `%NR`.
+/// The numbers of the system calls that programs make by name: `%NR`.
 fn numbers() -> String {
     let mut text = String::from("our %NR = (");
     for (name, number) in NUMBERS {

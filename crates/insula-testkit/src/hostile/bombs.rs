@@ -1,9 +1,11 @@
-//! Bombs: taking all there is of something. They hold what they have until their input ends, so that others can be looked at
-//! meanwhile, and are bounded by themselves, in case nothing else bounds them.
+//! Bombs: attempts to use up all there is of something. They hold what they have until their input
+//! ends, so that others can be observed meanwhile. They also limit themselves, in case nothing else
+//! does.
 
 use super::attempt::Attempt;
 
-/// Those that a limit of the VPS stops, which is in `PROCESSES`, `MEMORY_MIB`, `DISK_MIB` of the environment.
+/// Bombs that a limit of the VPS stops. The limit is in `PROCESSES`, `MEMORY_MIB` or `DISK_MIB` of
+/// the environment.
 pub const LIMITED_BOMBS: &[Attempt] = &[
     Attempt::perl(
         "fork_bomb",
@@ -60,7 +62,7 @@ $last = "$mebibytes MiB, then signal $killed";
     DISK_FILLER,
 ];
 
-/// Of [`LIMITED_BOMBS`].
+/// The one of [`LIMITED_BOMBS`] that fills the disk.
 pub const DISK_FILLER: Attempt = Attempt::perl(
     "disk_filler",
     "writes more to the disk than it may",
@@ -81,7 +83,7 @@ $last = "$mebibytes MiB, then $last";
 "#,
 );
 
-/// Those that no limit of their own stops: others must not be short of the same.
+/// Bombs that no limit of their own stops. They must not make others run short.
 pub const BOMBS: &[Attempt] = &[
     Attempt::perl(
         "file_bomb",

@@ -1,8 +1,9 @@
-//! System calls that no guest needs, and what the host has only once: modules, clocks, the log, priorities.
+//! System calls that no guest needs, and things that the host has only once: modules, clocks, the
+//! log, priorities.
 
 use super::attempt::Attempt;
 
-/// All of this kind.
+/// All attempts of this kind.
 pub const CALLS: &[Attempt] = &[
     Attempt::perl(
         "load_module",

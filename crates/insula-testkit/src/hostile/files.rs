@@ -2,7 +2,7 @@
 
 use super::attempt::Attempt;
 
-/// All of this kind.
+/// All attempts of this kind.
 pub const FILES: &[Attempt] = &[
     Attempt::perl(
         "host_sysctls",

@@ -1,6 +1,6 @@
-//! The numbers of system calls, by name: Perl knows none.
+//! The numbers of system calls, by name, because Perl knows none.
 
-/// The calls that attempts make by name.
+/// The system calls that attempts make by name.
 #[rustfmt::skip] // a table
 pub(super) const NUMBERS: &[(&str, i64)] = &[
     ("acct", libc::SYS_acct),
@@ -60,7 +60,7 @@ pub(super) const NUMBERS: &[(&str, i64)] = &[
     ("userfaultfd", libc::SYS_userfaultfd),
 ];
 
-/// A call that other processors lack, whose kernels then say so.
+/// A system call that other processors lack. Their kernels then say so.
 const fn on_x86(number: i64) -> i64 {
     if cfg!(target_arch = "x86_64") { number } else { 1_000_000 }
 }

@@ -1,8 +1,10 @@
-//! Attempts whose success shows outside only: what is sent to others, and what waits for processes that enter.
+//! Attempts whose success shows only outside: packets to others, and traps for processes that enter
+//! the guest.
 
 use super::attempt::Attempt;
 
-/// Sends `forged` to port 4000 of the host with the neighbour's address for a source, then `honest` with its own.
+/// Sends `forged` to port 4000 of the host from the neighbour's address, then `honest` from its
+/// own.
 pub const FORGED_SOURCE: Attempt = Attempt::perl(
     "forged_source",
     "sends with the address of a neighbour",
@@ -18,7 +20,7 @@ refused('sent');
 "#,
 );
 
-/// Tells the neighbour that the host's address is where the attacker is.
+/// Tells the neighbour that the host's address is at the attacker.
 pub const FORGED_NEIGHBOUR: Attempt = Attempt::perl(
     "forged_neighbour",
     "tells a neighbour that it is the host (ARP)",
@@ -38,7 +40,7 @@ refused('sent');
 "#,
 );
 
-/// Wait for processes that enter, until their input ends.
+/// Traps that wait for processes that enter the guest, until their input ends.
 pub const ENTERING: &[Attempt] = &[
     Attempt::perl(
         "look_at_who_enters",
