@@ -1,4 +1,4 @@
-//! Clients over the network: how they get in, what they may do there, and how they are kept out.
+//! Clients over the network: how they enroll, what they may do, and how they lose their access.
 
 mod browser;
 pub mod client;
@@ -150,7 +150,7 @@ fn without_a_certificate_nothing_is_served_but_enrollment() {
     }
 }
 
-/// A certificate of this agent's CA, made behind its back.
+/// A certificate of this agent's CA that the agent does not know of.
 fn forged(host: &ScratchHost, params: CertificateParams) -> Remote {
     let pki = host.state_dir().join("pki");
     let read = |name: &str| std::fs::read_to_string(pki.join(name)).unwrap();
@@ -196,7 +196,7 @@ async fn watch(remote: &Remote) -> Events {
     remote.client().events().watch_events(v1::WatchEventsRequest::default()).await.unwrap().into_inner()
 }
 
-/// A program that runs inside of `web1` for long.
+/// A program that runs for a long time inside `web1`.
 async fn run_program(remote: &Remote) -> tonic::Streaming<v1::ExecVpsResponse> {
     let command = ["sleep", "1000"].map(str::to_owned).to_vec();
     let start = v1::exec_vps_request::Start { vps: "web1".into(), command, ..Default::default() };
@@ -207,7 +207,7 @@ async fn run_program(remote: &Remote) -> tonic::Streaming<v1::ExecVpsResponse> {
     output
 }
 
-/// Until the events tell of a change of somebody's access.
+/// Waits for the next event about a change of access.
 async fn access_event(events: &mut Events) -> v1::AccessEvent {
     loop {
         let event = events.message().await.unwrap().expect("it goes on").event;
@@ -278,7 +278,7 @@ fn the_server_gets_a_new_certificate_while_connections_live() {
     assert_eq!(shown(), before);
     host.agent().process().signal(Signal::HUP);
     eventually("a new certificate", || (shown() != before).then_some(()));
-    // The old connection has not noticed.
+    // The old connection has not noticed it.
     token(&host, "next", Role::Viewer, "");
     assert!(host.block_on(events.message()).unwrap().is_some());
 }

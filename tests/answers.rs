@@ -1,4 +1,4 @@
-//! The same answer in every format.
+//! The same answer in every output format.
 
 use insula_testkit::{Image, ScratchHost};
 

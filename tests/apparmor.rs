@@ -1,5 +1,5 @@
-//! Where the host has AppArmor, guests run under a policy that is gone with them; where it has none, it says so. Both kinds of
-//! hosts are tested: `tests/vm` has AppArmor.
+//! Where the host has AppArmor, guests run under a policy that is removed with them. Where it has
+//! none, `insula version` says so. Both kinds of hosts are tested: `tests/vm` has AppArmor.
 
 use std::fs;
 use std::io::Write;
@@ -8,7 +8,8 @@ use std::process::Stdio;
 use insula_api::v1::VpsState;
 use insula_testkit::{Image, PATIENCE, ScratchHost, eventually};
 
-/// What nothing but the policy refuses: files that would run a program on the host, were they the kernel's.
+/// Attempts that nothing but the policy refuses. They write files that would make the host run a
+/// program, if they were the kernel's.
 const ATTEMPTS: [&str; 3] = [
     "mkdir -p /root/proc/sys/kernel && echo x >/root/proc/sys/kernel/core_pattern",
     "touch /root/release_agent",
@@ -45,7 +46,7 @@ fn confined(host: &ScratchHost) {
     assert_ne!(host.insula(&["exec", "web1", "--", "sh", "-c", leave]).code, 0, "it can leave its policy");
     check_transfer(host, "web1");
     assert_eq!(host.sh("web1", "systemctl is-system-running --wait"), "running");
-    // The guest's own reboot, which the agent has no part in.
+    // The guest reboots itself, and the agent has no part in it.
     host.sh("web1", "systemctl reboot");
     eventually("the guest has rebooted by itself", || {
         let vps = host.vps("web1");
@@ -60,7 +61,7 @@ fn confined(host: &ScratchHost) {
     }
 }
 
-/// Init and a program that is brought in are under the VPS's own policy, and the host looks into both.
+/// Init and a program of an exec are under the VPS's own policy. The host can see both.
 #[track_caller]
 fn check_policy(host: &ScratchHost, name: &str) {
     let vps = host.vps(name);
@@ -70,7 +71,8 @@ fn check_policy(host: &ScratchHost, name: &str) {
     assert_eq!(host.sh(name, "cat /proc/self/attr/apparmor/current"), "guest (enforce)");
 }
 
-/// Who works with the guest's files is under its policy, too, and can still do so.
+/// The process that works with the guest's files is under the policy, too, and can still do its
+/// work.
 fn check_transfer(host: &ScratchHost, name: &str) {
     let id = host.vps(name).id;
     let group = host.groups().into_iter().find(|group| group.ends_with(&id)).expect("a group");

@@ -1,11 +1,12 @@
-//! Wrong requests: each gets a message that says what, which and why, the right exit code, and leaves nothing behind.
+//! Invalid requests. Each gets a message that says what is wrong and why, the right exit code, and
+//! leaves nothing behind.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use insula_testkit::{Image, ScratchHost};
 
-/// A command, its exit code, and what it must say.
+/// A command, its exit code, and the texts that its message must contain.
 type Case<'a> = (&'a [&'a str], i32, &'a [&'a str]);
 
 #[track_caller]
@@ -158,7 +159,7 @@ fn what_is_not_there_is_not_found() {
 #[test]
 fn the_socket_is_for_root() {
     let host = ScratchHost::builder().start();
-    // Whether the directory keeps them out, or the socket.
+    // Either the directory keeps the user out, or the socket does.
     for mode in [0o700, 0o711] {
         fs::set_permissions(host.run_dir(), fs::Permissions::from_mode(mode)).unwrap();
         let list = host.command_as_nobody("insula").args(["list"]).run();

@@ -1,4 +1,4 @@
-//! Hosts on which an agent can't begin, and says why.
+//! Hosts on which an agent can't start, and says why.
 
 use std::fs;
 
@@ -54,7 +54,7 @@ fn a_damaged_database_is_not_touched() {
     host.vps("web1");
 }
 
-/// Programs are looked for in fixed places: in this host's mounts they are covered.
+/// Programs are looked up in fixed places, which are covered in this host's mounts.
 #[test]
 fn a_missing_program_is_named() {
     let host = ScratchHost::builder().prepare();

@@ -1,4 +1,5 @@
-//! What `docs/api.md` says, done as it says: by a client that is enrolled as a billing panel, over the network.
+//! Runs what `docs/api.md` says as it says it, by a client that is enrolled as a billing panel,
+//! over the network.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,11 +10,11 @@ use serde_json::json;
 
 use crate::foreign_client::python_with_grpc;
 
-/// The host that the page speaks of, and its settings there.
+/// The host that the page names, and its settings.
 const HOST: &str = "vps1.example.net";
 const SETTINGS: &str = "listen: 0.0.0.0:8443\ntls:\n  names: [vps1.example.net]\n";
 
-/// The Python of the page, in one file.
+/// The page's Python code, in one file.
 const PROGRAM: &str = "page.py";
 
 #[test]
@@ -34,7 +35,7 @@ fn a_line_that_is_cut_at_every_call_changes_nothing() {
     panel.check_what_was_done();
 }
 
-/// Where a billing panel runs: a host whose agent it has a certificate of, and the program of the page.
+/// A billing panel: a host whose agent it is enrolled at, and the program of the page.
 struct Panel {
     host: ScratchHost,
     page: Page,
@@ -42,7 +43,7 @@ struct Panel {
 }
 
 impl Panel {
-    /// Does what the page says about connecting.
+    /// Enrolls as the page says.
     fn enroll() -> Self {
         let page = Page::read();
         assert_eq!(page.blocks("yaml"), [SETTINGS]);
@@ -63,7 +64,7 @@ impl Panel {
         panel
     }
 
-    /// A command in the panel's directory, which is its home, too.
+    /// A command in the panel's directory, which is also its home.
     fn in_its_place(&self) -> Command {
         let home = self.host.directory();
         let programs = binary("insula").parent().unwrap().display().to_string();
@@ -72,7 +73,7 @@ impl Panel {
         command.env("INSULA_SOCKET", self.host.socket())
     }
 
-    /// Runs Python, which has to print what the page shows.
+    /// Runs Python, which must print what the page shows.
     fn run(&self, arguments: &[&str]) -> Outcome {
         let outcome = self.in_its_place().args([&self.python]).args(arguments).run_ok();
         let shapes = |text: &str| text.lines().map(shape).collect::<Vec<_>>();
@@ -80,7 +81,8 @@ impl Panel {
         outcome
     }
 
-    /// One VPS, each thing done once, and all of it by the panel; the audit log says so, too.
+    /// There is one VPS, and everything was done once, all of it by the panel. The audit log
+    /// agrees.
     fn check_what_was_done(&self) {
         let [vps] = &self.everything()[..] else { panic!("not one VPS: {:#?}", self.everything()) };
         assert_eq!((vps.state(), &*vps.profile), (v1::VpsState::Deleted, "medium"));
@@ -101,14 +103,15 @@ impl Panel {
         self.host.block_on(self.host.client().vps().list_vpses(request)).unwrap().into_inner().vpses
     }
 
-    /// All operations but root's, who has built the image and made the token; oldest first.
+    /// All operations, oldest first, but those of root, which built the image and created the
+    /// token.
     fn operations(&self) -> Vec<v1::Operation> {
         let request = v1::ListOperationsRequest::default();
         let list = self.host.block_on(self.host.client().operations().list_operations(request)).unwrap();
         list.into_inner().operations.into_iter().rev().filter(|it| it.requester != "root").collect()
     }
 
-    /// How many lines of the audit log each of the panel's requests has that was accepted.
+    /// How many entries the audit log has for each of the panel's accepted requests.
     fn audited(&self) -> BTreeMap<String, usize> {
         let request = v1::ListAuditEntriesRequest { requester: "whmcs".into(), ..Default::default() };
         let audit = self.host.block_on(self.host.client().access().list_audit_entries(request)).unwrap();
@@ -128,7 +131,7 @@ impl Page {
         Self(std::fs::read_to_string(project_file("docs/api.md")).unwrap())
     }
 
-    /// The blocks of code in a language, as they are.
+    /// The blocks of code in a language, unchanged.
     fn blocks(&self, language: &str) -> Vec<String> {
         let blocks = self.0.split("\n```").skip(1).step_by(2);
         blocks
@@ -137,7 +140,7 @@ impl Page {
     }
 }
 
-/// A line without what is another each time: words with digits in them.
+/// A line without what differs from run to run: words with digits in them.
 fn shape(line: &str) -> String {
     let words =
         line.split(' ').map(|word| if word.contains(|c: char| c.is_ascii_digit()) { "#" } else { word });

@@ -1,4 +1,5 @@
-//! The agent may die at any moment: what was asked for is done whole or not at all, and nothing is given twice.
+//! The agent may die at any moment. Every request is done completely or not at all, and nothing is
+//! assigned twice.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -39,7 +40,7 @@ fn the_agent_may_die_at_any_moment() {
     check(&host, &mut given);
 }
 
-/// Some command about some VPS.
+/// Starts some command about some VPS.
 fn begin_something(
     host: &ScratchHost,
     dice: &mut Dice,
@@ -63,7 +64,8 @@ fn begin_something(
     host.command("insula").args(arguments).spawn_with(Stdio::null(), Stdio::null(), Stdio::null())
 }
 
-/// Kills the agent some time after the first of the clients has begun, or when one of them is done.
+/// Kills the agent some time after the first of the clients has started, or when one of them has
+/// ended.
 fn die(host: &mut ScratchHost, dice: &mut Dice, mut clients: Vec<Process>) {
     let index = dice.below(clients.len());
     let moment = Duration::from_millis(dice.below(1200) as u64);
@@ -81,7 +83,7 @@ fn wait_for_operations(host: &ScratchHost) {
     }
 }
 
-/// What every VPS so far was given, by its id.
+/// The ids and addresses that every VPS so far has been given, by the VPS's id.
 #[derive(Default)]
 struct Given(BTreeMap<String, (u32, String)>);
 

@@ -1,4 +1,4 @@
-//! The command from elsewhere, and when the line breaks.
+//! The command on another machine, and what it does when the connection breaks.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -9,7 +9,7 @@ use insula_testkit::{Command, Image, Outcome, PATIENCE, ScratchHost, eventually}
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// The command as somebody types it elsewhere: with a configuration, and without the host's socket.
+/// The command as typed on another machine: with a configuration, and without the host's socket.
 fn elsewhere(host: &ScratchHost, typed: &[&str]) -> Command {
     let command = host.command("insula").args(typed).env("INSULA_SOCKET", "/nonexistent");
     command.env("INSULA_CONFIG_DIR", host.directory().join("config"))
@@ -50,7 +50,8 @@ fn a_tenant_reaches_its_own_from_elsewhere() {
     refused.expect_complaint(&["hint:", "insula remote add"]);
 }
 
-/// The connections to the agent's socket by their inodes, those that it has not accepted yet included.
+/// The connections to the agent's socket by their inodes, including those that it has not accepted
+/// yet.
 fn connections(host: &ScratchHost) -> BTreeSet<String> {
     let socket = host.socket().display().to_string();
     let table = std::fs::read_to_string("/proc/thread-self/net/unix").unwrap();
@@ -79,7 +80,7 @@ fn a_request_that_the_agent_never_read_is_sent_again() {
     assert_eq!(out, "web1: started\n");
 }
 
-/// The cursors of events as JSON, a line for each.
+/// The cursors in events as JSON lines.
 fn cursors(lines: &str) -> Vec<u64> {
     let cursor = |line: &str| serde_json::from_str::<Value>(line).unwrap()["cursor"].as_str()?.parse().ok();
     lines.lines().map(|line| cursor(line).expect("a cursor")).collect()

@@ -1,4 +1,4 @@
-//! The console outlives who looks at it.
+//! A guest's console outlives the clients that watch it.
 
 use insula_testkit::{Image, ScratchHost, Terminal};
 

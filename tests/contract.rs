@@ -1,4 +1,4 @@
-//! The protos are a contract: they keep to the rules of style, and to what was released.
+//! The protos are a contract: they keep to the style rules, and to what was released.
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
-//! Chance that can be repeated, and how much of it.
+//! Random choices that can be repeated, and the scale of random tests.
 //!
-//! `INSULA_TEST_SEED` repeats what has happened once, as far as the machine plays along. `INSULA_TEST_SCALE=50x20` makes
-//! it 50 VPSes and 20 deaths of the agent.
+//! `INSULA_TEST_SEED` repeats an earlier run, as far as the machine's timing allows.
+//! `INSULA_TEST_SCALE=50x20` makes it 50 VPSes and 20 deaths of the agent.
 
 use std::time::SystemTime;
 
@@ -10,7 +10,7 @@ use std::time::SystemTime;
 pub struct Dice(u64);
 
 impl Dice {
-    /// New ones, or those of `INSULA_TEST_SEED`; says which.
+    /// A new sequence, or that of `INSULA_TEST_SEED`. Prints the seed.
     pub fn new() -> Self {
         let seed: Option<u64> =
             std::env::var("INSULA_TEST_SEED").ok().map(|seed| seed.parse().expect("a number"));
@@ -19,12 +19,12 @@ impl Dice {
         Self(seed | 1)
     }
 
-    /// Others, for somebody else.
+    /// Another sequence that depends on this one, for another user of it.
     pub fn split(&mut self) -> Self {
         Self((self.next() ^ 0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    /// Any number.
+    /// The next number.
     pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -32,12 +32,12 @@ impl Dice {
         self.0
     }
 
-    /// A number below this one.
+    /// The next number, below `end`.
     pub fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % end as u64).expect("it is below a usize")
     }
 
-    /// Once in so many times.
+    /// True once in so many times on average.
     pub fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
@@ -48,7 +48,7 @@ impl Dice {
     }
 }
 
-/// How many VPSes and deaths.
+/// The number of VPSes, and the number of deaths.
 pub fn scale() -> (usize, usize) {
     let scale = std::env::var("INSULA_TEST_SCALE").unwrap_or_else(|_| "8x6".to_owned());
     let numbers = scale.split_once('x').map(|(count, deaths)| (count.parse(), deaths.parse()));

@@ -1,4 +1,4 @@
-//! What `insula doctor` says of a host, and what it mends.
+//! What `insula doctor` finds on a host, and what it repairs.
 
 use insula_testkit::{Command, Image, Outcome, ScratchHost, binary};
 use serde_json::Value;
@@ -34,7 +34,7 @@ fn a_host_is_looked_at_with_an_agent_and_without() {
     assert_eq!(finding(&answer, "pool-quotas")["found"], "no agent answers");
 }
 
-/// As Docker makes it. This test lives in a network namespace of its own.
+/// Sets up a firewall like Docker's. This test lives in a network namespace of its own.
 fn a_foreign_firewall_is_found(host: &ScratchHost) {
     let nft = |line: &str| Command::new("nft").args([line]).run_ok();
     let state = || {
@@ -51,7 +51,8 @@ fn a_foreign_firewall_is_found(host: &ScratchHost) {
     nft("delete table ip filter");
 }
 
-/// The kernel's numbers are the whole machine's: in a mount namespace of its own, others are in their place.
+/// The kernel's numbers are those of the whole machine. In a mount namespace of its own, the test
+/// puts others in their place.
 #[test]
 fn numbers_that_are_too_low_are_raised_and_none_is_lowered() {
     let scratch = tempfile::tempdir().unwrap();
@@ -98,7 +99,7 @@ fn numbers_that_are_too_low_are_raised_and_none_is_lowered() {
     let again = doctor("--fix").expect_code(0);
     assert!(again.stderr.contains("nothing to fix"), "{again}");
     assert_eq!(file(), first);
-    // What was raised by hand since stays, in the file as in the kernel.
+    // What was raised by hand since then stays, in the file as in the kernel.
     std::fs::write(scratch.path().join("etc/60-insula.conf"), first.replace("65536", "70000")).unwrap();
     std::fs::write(number("kernel.pty.max"), "5").unwrap();
     doctor("--fix").expect_code(0);

@@ -1,4 +1,5 @@
-//! A machine whose agent is given the id of another host: it says whose its VPSes are, and their guests run on.
+//! A machine whose agent gets the id of another host. It says which host its VPSes belong to, and
+//! their guests run on.
 
 use insula_testkit::{Image, ScratchHost};
 

@@ -1,8 +1,10 @@
-//! What root inside of a VPS tries, and gets nowhere with: the attempts of the testkit, and traps for what the agent does.
+//! What root inside a VPS tries in vain: the attempts of the testkit, and traps for what the agent
+//! does.
 //!
-//! An attempt is refused when its program says so, and the host and its other guests are as they were ([`witness`]). While
-//! attempts run, a neighbour and the agent answer as before ([`pulse`]). That the attempts can succeed where a wall is missing is
-//! shown by `crates/insula-runtime/tests/weakened.rs`, and for the walls of storage and network here.
+//! An attempt counts as refused if its program says so, and if the host and its other guests are as
+//! they were ([`witness`]). During attempts, a neighbour and the agent answer as before
+//! ([`pulse`]). That attempts can succeed where a wall is missing is shown by
+//! `crates/insula-runtime/tests/weakened.rs`, and for the walls of storage and network here.
 
 mod arena;
 mod bombs;

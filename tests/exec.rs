@@ -1,4 +1,4 @@
-//! Programs inside a VPS.
+//! Programs that are run inside a VPS.
 
 use insula_testkit::{Image, ScratchHost, Terminal};
 

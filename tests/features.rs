@@ -1,4 +1,5 @@
-//! Features: what is closed to a guest without one, and open to a guest with it. `docs/features.md` says what each is for.
+//! Features: what a guest can do with each and can't without it. `docs/features.md` says what each
+//! is for.
 
 use std::fs;
 
@@ -7,7 +8,8 @@ use insula_testkit::hostile::{CALLS, Verdict};
 use insula_testkit::{Image, ScratchHost, eventually};
 use insula_types::IdRange;
 
-/// A feature, and a shell's line that works in a guest with it and in no other. Each takes away what it has made.
+/// A feature, and a line of shell that works in a guest with the feature and in no other. Each line
+/// removes what it has made.
 const OPENED: [(&str, &str); 5] = [
     (
         "fuse",
@@ -23,7 +25,7 @@ const OPENED: [(&str, &str); 5] = [
     ("nesting", "unshare --user --map-root-user --pid --fork --mount-proc true"),
 ];
 
-/// What a guest with any feature has as little as one without.
+/// Abilities that a guest with any feature lacks as much as one without.
 const CLOSED: [&str; 6] = [
     "mknod /root/disk b 254 0",
     "echo 1 >/proc/sys/kernel/sysrq",
@@ -59,7 +61,7 @@ fn a_feature_opens_what_it_says_to_its_guest_and_to_no_other() {
     nodes_are_made_again_at_the_guests_own_reboot(&host);
 }
 
-/// Whether the guest gets at keyrings.
+/// Whether the guest can use keyrings.
 fn keys(host: &ScratchHost, vps: &str) -> Option<Verdict> {
     let attempt = CALLS.iter().find(|attempt| attempt.name == "keys").unwrap();
     let argv = attempt.argv();
@@ -67,8 +69,8 @@ fn keys(host: &ScratchHost, vps: &str) -> Option<Verdict> {
     Verdict::parse(&host.insula_ok(&exec.collect::<Vec<_>>()))
 }
 
-/// The guest's nodes of the host's devices are its root's, who may give them to others. What it does with them is not
-/// seen on the host, and no path of the host's shows.
+/// The guest's nodes for devices of the host belong to its root, which may pass them on. The host
+/// sees nothing of that, and the guest sees no path of the host.
 fn no_node_is_the_hosts(host: &ScratchHost) {
     let before = fs::metadata("/dev/loop-control").unwrap();
     assert_eq!(host.sh("open", "stat -c '%u:%g %a' /dev/fuse /dev/net/tun"), "0:0 666\n0:0 666");
@@ -188,7 +190,7 @@ fn nesting_comes_with_ids_at_the_next_start() {
     host.sh("web1", "touch /root/far && chown 524287 /root/far && unshare --map-users=0,65536,65536 --map-root-user true || unshare --user true");
     host.create_ready("web3", Image::Debian12, &["--feature", "nesting"]);
     assert!(!ids("web3").overlaps(&after) && ids("web3").length == after.length);
-    // Without the feature it keeps its ids: files may belong to them.
+    // Without the feature the VPS keeps its ids, because files may belong to them.
     host.insula_ok(&["set", "web1", "features="]);
     host.insula_ok(&["restart", "web1", "--wait", "ready"]);
     assert_eq!((ids("web1"), &*host.sh("web1", "stat -c %u /root/far")), (after, "524287"));

@@ -1,4 +1,4 @@
-//! Files into a VPS and out of it, while it runs and while it does not.
+//! Files copied into a VPS and out of it, while it runs and while it is stopped.
 
 use std::io::Write as _;
 use std::os::unix::ffi::OsStringExt as _;
@@ -31,7 +31,7 @@ fn files_go_in_and_come_out() {
     assert_eq!(text, "plain\n1000:1001:640", "what went in while it was stopped belongs to the guest's ids");
 }
 
-/// Files of every kind that is copied, and some that are not.
+/// Creates files of every kind that is copied, and of some that are not.
 fn make_tree(here: &Path) -> PathBuf {
     let tree = here.join("tree");
     if tree.exists() {
@@ -119,7 +119,7 @@ fn wrong_paths_are_told(host: &ScratchHost, here: &Path) {
     host.insula(&["file", "list", "web1/no/such"]).expect_code(3);
 }
 
-/// The disk has 300 MiB: what does not fit is not there at all, and what was there stays.
+/// The disk has 300 MiB. A file that does not fit is not created at all, and existing ones stay.
 fn a_full_disk_leaves_no_half_file(host: &ScratchHost, here: &Path) {
     let big = here.join("big");
     if !big.exists() {
@@ -152,7 +152,7 @@ fn directories_are_listed(host: &ScratchHost) {
     assert!(host.insula_ok(&["file", "list", "web1/etc", "-o", "csv"]).starts_with("mode,"));
 }
 
-/// What a guest sees of it.
+/// Inside the guest, everything is as it was.
 fn inside_it_is_all_as_it_was(host: &ScratchHost) {
     host.insula_ok(&["file", "pull", "web1/proc/version", "-"]);
     let pulled = host.insula_ok(&["file", "pull", "web1/proc/1/comm", "-"]);
@@ -172,7 +172,7 @@ fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// Whoever dies in the middle leaves nothing: the client, the guest, the agent.
+/// When the client, the guest or the agent dies in the middle, nothing is left of the transfer.
 #[test]
 fn an_interrupted_transfer_leaves_nothing() {
     let mut host = ScratchHost::with(Image::Debian12);
@@ -196,12 +196,12 @@ fn an_interrupted_transfer_leaves_nothing() {
     }
 }
 
-/// A transfer in its middle: some of it has arrived, and more would come.
+/// Starts a transfer that stays in its middle: a part has arrived, and more would come.
 fn begin_push(host: &ScratchHost) -> Process {
     let command = host.command("insula").args(["file", "push", "-", "web1/root/half"]);
     let mut push = command.spawn_with(Stdio::piped(), Stdio::null(), Stdio::null());
     let stdin = push.child().stdin.as_mut().unwrap();
-    // More than fits into what is on the way.
+    // More than the buffers on the way can hold.
     stdin.write_all(&vec![7; 4 << 20]).unwrap();
     assert_eq!(workers(host), 1);
     push
@@ -214,7 +214,8 @@ fn assert_nothing_is_left(host: &ScratchHost) {
     assert!(!left.iter().any(|name| name.contains("half") || name.contains("insula")), "{left:?}");
 }
 
-/// How many processes work with files of the host's VPSes: in a guest's group, or in the root of one.
+/// How many processes work with files of the host's VPSes, in a guest's cgroup or in the root of
+/// one.
 fn workers(host: &ScratchHost) -> usize {
     let slot = host.cgroup_root();
     let is_worker = |process: &Path| {
@@ -225,7 +226,8 @@ fn workers(host: &ScratchHost) -> usize {
     std::fs::read_dir("/proc").unwrap().filter(|entry| is_worker(&entry.as_ref().unwrap().path())).count()
 }
 
-/// Keys come and go while the VPS runs and while it does not, and again when it is rebuilt.
+/// Keys are added and removed while the VPS runs, while it is stopped, and again when it is
+/// rebuilt.
 #[test]
 fn keys_let_in_and_no_more() {
     let host = ScratchHost::with(Image::Debian12);

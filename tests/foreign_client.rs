@@ -1,4 +1,5 @@
-//! A client in another language, which knows nothing of Insula but what the agent tells by reflection.
+//! A client in another language. It knows nothing of Insula but what the agent tells it by
+//! reflection.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ fn a_python_client_does_the_whole_story_by_reflection() {
     assert_eq!(host.vpses().len(), 0);
 }
 
-/// Python's gRPC as its package index has it, in an environment that is made once.
+/// Python with gRPC from its package index, in an environment that is created once.
 pub fn python_with_grpc() -> PathBuf {
     const LIMIT: Duration = Duration::from_secs(600);
     let requirements = project_file("tests/foreign_client/requirements.txt");

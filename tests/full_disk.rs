@@ -1,4 +1,4 @@
-//! Disks without room: a guest's, the pool, the host's.
+//! Disks that are full: a guest's, the pool's, the host's.
 
 use insula_testkit::{Command, Image, ScratchHost};
 use serde_json::json;
@@ -50,7 +50,7 @@ fn a_pool_that_does_not_fit_is_not_made() {
     std::fs::remove_dir_all(host.state_dir()).unwrap(); // nothing to take down
 }
 
-/// The pool's file is sparse: it can't grow when the host's disk has no room, whatever the pool says.
+/// The pool's file is sparse. It can't grow when the host's disk is full, whatever the pool says.
 #[test]
 fn a_full_host_disk_is_named_and_survived() {
     let mut host = ScratchHost::builder().image(Image::Debian12).prepare();
@@ -68,7 +68,7 @@ fn a_full_host_disk_is_named_and_survived() {
         host.insula(arguments).expect_code(4).expect_complaint(&["disk", "full", "hint:"]);
     }
     std::fs::remove_file(&filler).unwrap();
-    // The pool may have stopped to write meanwhile, and its guest with it: that takes a new beginning.
+    // The pool may have become read-only meanwhile, and its guest with it. Only a new start helps.
     host.agent_stop();
     host.agent().tear_down().expect_code(0);
     host.agent_start();
@@ -81,7 +81,7 @@ fn a_full_host_disk_is_named_and_survived() {
     std::fs::remove_dir(host.state_dir()).unwrap();
 }
 
-/// The state on an ext4 of one and a half GiB, where it was.
+/// Moves the state to an ext4 of one and a half GiB, at the same path.
 fn move_to_a_small_disk(host: &ScratchHost) {
     let (file, state) = (host.directory().join("small.ext4"), host.state_dir());
     let full = host.directory().join("full");

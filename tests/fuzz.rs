@@ -1,4 +1,5 @@
-//! Every method with requests that nobody should send: each is answered, none breaks the agent, and none is a fault of its.
+//! Sends every method requests that no client should send. Each is answered, none breaks the agent,
+//! and none counts as a fault of the agent.
 
 use std::time::{Duration, Instant};
 
@@ -15,16 +16,16 @@ use tonic::Code;
 use crate::access::client::{Raw, enroll, host};
 use crate::dice::Dice;
 
-/// How long it goes on.
+/// How long the test goes on.
 const TIME: Duration = Duration::from_secs(25);
 
-/// The most that the agent may hold behind it, in KiB.
+/// The most memory that the agent may use afterwards, in KiB.
 const MOST_MEMORY_KIB: u64 = 400 << 10;
 
 /// The longest message that the agent reads.
 const MOST_BYTES: usize = 4 << 20;
 
-/// Texts that look like what is meant, or lead elsewhere.
+/// Texts that look valid, or lead elsewhere.
 const TEXTS: [&str; 24] = [
     "",
     "web1",
@@ -71,13 +72,14 @@ fn no_request_breaks_the_agent() {
         let method = &methods[count % methods.len()];
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
         let message = bytes(&mut dice, &method.input(), &ids);
-        // Those that only end with the caller are left after a moment.
+        // Calls that only end with the caller are abandoned after a moment.
         let answer = raw.call_within(&host, &path, message.clone(), Duration::from_millis(500));
         if let Err(status) = answer {
             let shown = &message[..message.len().min(500)];
             let is_fault = matches!(status.code(), Code::Internal | Code::Unknown | Code::DataLoss);
             let is_explained = ApiError::from(&status).reason().is_some();
-            // What is no message, or too long for one, is refused by the transport, which calls that internal.
+            // The transport refuses what is no message, or too long for one, and calls that
+            // internal.
             let is_readable =
                 message.len() <= MOST_BYTES && DynamicMessage::decode(method.input(), &*message).is_ok();
             assert!(!is_readable || (!is_fault && is_explained), "{path}: {status:?} for {shown:?}");
@@ -92,14 +94,14 @@ fn no_request_breaks_the_agent() {
     assert!(memory_kib < MOST_MEMORY_KIB, "{memory_kib} KiB");
 }
 
-/// What a process holds: proc_pid_status(5).
+/// The memory of a process: proc_pid_status(5).
 fn memory_kib(pid: i32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// A message of the kind: plausible, absurd, cut, or no message at all.
+/// A message of this type: plausible, absurd, truncated, or no message at all.
 fn bytes(dice: &mut Dice, kind: &MessageDescriptor, ids: &[String]) -> Vec<u8> {
     let mut bytes = message(dice, kind, ids, 0).encode_to_vec();
     match dice.below(16) {
@@ -110,11 +112,11 @@ fn bytes(dice: &mut Dice, kind: &MessageDescriptor, ids: &[String]) -> Vec<u8> {
             bytes[at] ^= 1 << dice.below(8);
         }
         3 => {
-            // One more field, of any wire type, that is no UTF-8 where it is text.
+            // One more field, of any wire type, which is not UTF-8 where it is text.
             let key = u8::try_from((1 + dice.below(15)) << 3 | dice.below(8)).unwrap();
             bytes.extend([key, 2, 0xff, 0xfe]);
         }
-        // A field that nobody knows, and that is longer than what is read of a message: 5 MiB.
+        // An unknown field that is longer than what is read of a message: 5 MiB.
         4 if dice.once_in(16) => {
             bytes.extend([0xfa, 0x7f, 0x80, 0x80, 0xc0, 0x02]);
             bytes.resize(bytes.len() + (5 << 20), 0);
@@ -133,11 +135,11 @@ fn message(dice: &mut Dice, kind: &MessageDescriptor, ids: &[String], depth: usi
         let value = value(dice, &field, ids, depth);
         message.set_field(&field, value);
     }
-    // The VPS is to be there to the end, mostly.
+    // The VPS should exist to the end, in most cases.
     if let Some(field) = kind.get_field_by_name("validate_only") {
         message.set_field(&field, Value::Bool(!dice.once_in(8)));
     }
-    // What would end the test's own access, or take the host minutes to make.
+    // Leaves out what would end the test's own access, or keep the host busy for minutes.
     if kind.full_name().ends_with("RevokeClientRequest") || kind.full_name().ends_with("BuildImageRequest") {
         message.clear_field_by_name("client");
         message.clear_field_by_name("definition");

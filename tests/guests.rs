@@ -1,5 +1,5 @@
-//! Every init boots, is ready, is on the network, stops, reboots and powers off: each image of `images/`, and the page
-//! `docs/guests.md` that says so.
+//! Every init boots, is ready, is on the network, stops, reboots and powers off. There is a test
+//! for each image of `images/`, and one for the page `docs/guests.md` that promises this.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -9,14 +9,14 @@ use insula_runtime::plan::{InitPlan, ReadyMode, plan_init};
 use insula_testkit::{Image, ScratchHost, Terminal, eventually, project_file};
 use insula_types::InitKind;
 
-/// An image, and what is to be found in a guest of it.
+/// An image, and what is found in its guests.
 struct Guest {
     image: &'static str,
-    /// What process 1 executes.
+    /// The program that process 1 executes.
     program: &'static str,
-    /// What configures its network.
+    /// The program that configures the network.
     network: &'static str,
-    /// A shell's line that fails where that has not done it.
+    /// A line of shell that fails if that program has not configured it.
     has_network: &'static str,
 }
 
@@ -90,14 +90,14 @@ fn address(host: &ScratchHost) -> String {
     host.vps("web1").interfaces[0].ip_addresses[0].clone()
 }
 
-/// The lines of a console by which the programs of a boot say that something went wrong.
+/// The lines of a console in which programs report that something went wrong during the boot.
 fn complaints(log: &str) -> Vec<&str> {
     const WORDS: [&str; 7] = ["fail", "error", "warning", "cannot", "can't", "not permitted", "denied"];
     let complains = |line: &&str| WORDS.iter().any(|word| line.to_lowercase().contains(word));
     log.lines().filter(complains).collect()
 }
 
-/// At the console with a password, and in a shell.
+/// Logs in at the console with a password, and gets a shell.
 fn can_be_logged_in_to(host: &ScratchHost) {
     host.command("insula").args(["passwd", "web1"]).input("very secret\n").run_ok();
     let mut console = Terminal::start(&host.command("insula").args(["console", "web1"]));
@@ -130,7 +130,7 @@ fn stops_cleanly(host: &ScratchHost) {
     assert_eq!(host.sh("web1", "cat /root/file"), "kept");
 }
 
-/// What it is told before it listens is not lost.
+/// A stop is not lost if init does not listen yet.
 fn stops_while_it_boots(host: &ScratchHost) {
     host.insula_ok(&["stop", "web1", "--timeout", "60"]);
     host.insula_ok(&["start", "web1"]);
@@ -140,7 +140,7 @@ fn stops_while_it_boots(host: &ScratchHost) {
 
 fn reboots_by_itself(host: &ScratchHost) {
     let pid = host.vps("web1").init_pid;
-    // It may be ended before it has ended.
+    // The exec may be ended before it reports its own end.
     host.insula(&["exec", "web1", "--", "reboot"]);
     let vps = eventually("the guest has rebooted by itself", || {
         Some(host.vps("web1")).filter(|vps| vps.boots == 2 && vps.state() == VpsState::Ready)

@@ -1,4 +1,4 @@
-//! A hundred VPSes on a host whose sysctls are as they were: all boot, and none is degraded.
+//! A hundred VPSes on a host with default sysctls: all boot, and none is degraded.
 
 use std::time::Instant;
 
@@ -13,8 +13,8 @@ fn with_state(host: &ScratchHost, states: &[VpsState]) -> usize {
     host.vpses().iter().filter(|vps| states.contains(&vps.state())).count()
 }
 
-/// They are made first, and boot with the host: the kernel's defaults are for one user with a desktop (128 inotify instances,
-/// 200 keys), and end a host of others after 12 to 85 guests.
+/// They are created first, and boot with the host. The kernel's defaults are made for one user with
+/// a desktop (128 inotify instances, 200 keys), and other systems fail after 12 to 85 guests.
 #[test]
 fn a_hundred_vpses_boot_with_their_host() {
     let mut host = ScratchHost::with(Image::Debian12);
@@ -37,7 +37,7 @@ fn a_hundred_vpses_boot_with_their_host() {
     let started = Instant::now();
     power_cycle(&mut host);
     let mut most_at_once = 0;
-    // In parts, so that what stands still is noticed, however slow the machine is.
+    // In parts, so that a standstill is noticed, however slow the machine is.
     for part in 1..=COUNT / 10 {
         eventually("ten more are ready", || {
             most_at_once = most_at_once.max(with_state(&host, &[VpsState::Starting, VpsState::Running]));

@@ -1,11 +1,11 @@
-//! Building images, and failing to.
+//! Building images, successfully and not.
 
 use std::fs;
 use std::time::Duration;
 
 use insula_testkit::{Image, ScratchHost};
 
-/// A minute's work, on a machine with other things to do.
+/// The deadline of a build, which takes a minute on an idle machine.
 const LIMIT: Duration = Duration::from_secs(600);
 
 const SMALL: &str = r#"

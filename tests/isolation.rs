@@ -1,4 +1,4 @@
-//! What keeps VPSes from each other and from the host.
+//! The walls between VPSes, and between a VPS and the host.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -52,7 +52,7 @@ fn a_guest_can_do_nothing_to_the_host() {
     }
     let seen = host.sh("web1", "ps -e; env; cat /proc/self/cgroup /proc/self/mountinfo");
     assert!(!seen.contains("insula-test"), "nothing of the host's shows: {seen}");
-    // Mounts of a guest stay in it, although those of this host are shared.
+    // A guest's mounts stay inside it, although the mounts of this host are shared.
     host.sh("web1", "mount -t tmpfs none /mnt");
     assert!(!host.traces().mounts.iter().any(|mount| mount.ends_with("/mnt")));
 }

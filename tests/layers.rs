@@ -1,4 +1,4 @@
-//! The layers of docs/architecture.md: arrows go down only.
+//! The layers of docs/architecture.md: crates depend only on lower ones.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use insula_testkit::{Command, project_file};
 use serde_json::Value;
 
-/// Crates of tests: they may use everything, and nothing but tests uses them.
+/// Crates of tests. They may use everything, and nothing but tests uses them.
 const BESIDE: [&str; 2] = ["insula-testkit", "insula-tests"];
 
 #[test]
@@ -33,7 +33,8 @@ fn a_crate_uses_only_crates_below_it() {
     }
 }
 
-/// Processes of the monitor that close what they have inherited: whether anybody still uses that, only they know.
+/// Processes of the monitor that close the descriptors they have inherited, because only they know
+/// whether any of these is still in use.
 const CLOSING: [&str; 4] =
     ["src/monitor.rs", "src/monitor/child.rs", "src/monitor/enter.rs", "src/monitor/files.rs"];
 
@@ -60,7 +61,7 @@ fn layers() -> BTreeMap<String, u32> {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
         let [_, layer, crates, ..] = cells[..] else { continue };
         let Ok(layer) = layer.parse() else { continue };
-        // Programs are named in brackets.
+        // Names in brackets are programs.
         let crates =
             crates.split('(').flat_map(|part| part.split_once(')').map_or(part, |(_, rest)| rest).split('`'));
         let crates = crates.filter(|word| word.starts_with("insula-"));
@@ -70,7 +71,7 @@ fn layers() -> BTreeMap<String, u32> {
     layers
 }
 
-/// The workspace's packages, as cargo describes them.
+/// The packages of the workspace, as cargo describes them.
 fn packages() -> BTreeMap<String, Value> {
     let metadata = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--offline", "--format-version", "1", "--manifest-path"])

@@ -1,4 +1,5 @@
-//! The life of a VPS: made, booted, used, gone back to a snapshot, rebooted, powered off, removed.
+//! The life of a VPS: created, booted, used, rolled back to a snapshot, rebooted, powered off,
+//! removed.
 
 use insula_api::v1::VpsState;
 use insula_testkit::{Image, ScratchHost, eventually};
@@ -92,7 +93,7 @@ fn remove(host: &ScratchHost) {
     host.insula_ok(&["delete", "--now", &id]);
     host.insula(&["show", &id]).expect_code(3);
     assert_eq!(host.insula_json(&["network", "show", "default"])["assignedAddresses"], 0);
-    // The directory stays until its quota is gone, too.
+    // The directory stays until its quota has been removed as well.
     assert!(!host.pool().join("vps").join(&id).join("root").exists(), "its root is left");
     assert!(!host.pool().join("snapshots").join(&id).exists(), "its snapshots are left");
     assert!(!host.run_dir().join("vps").join(&id).exists(), "its run directory is left");

@@ -1,4 +1,4 @@
-//! Limits hold from the first instruction.
+//! Limits hold from a guest's first instruction.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -36,7 +36,7 @@ fn cpu_time_is_limited() {
     host.insula(&["exec", "web1", "--", "timeout", "3", "sh", "-c", "while :; do :; done"]).expect_code(124);
     let (milliseconds, used_ns) = (started.elapsed().as_millis(), u128::from(used() - before));
     let share = used_ns / 10_000 / milliseconds;
-    // A tenth of a second is the period of the limit: one more may have begun.
+    // The period of the limit is a tenth of a second, and one more may have begun.
     assert!((5..=56).contains(&share), "{share} % of a CPU in {milliseconds} ms");
 }
 
@@ -52,7 +52,7 @@ fn the_disk_is_limited() {
     );
     let bytes: u64 = host.sh("web1", "stat -c %s /root/fill").parse().unwrap();
     assert!((150 << 20..=200 << 20).contains(&bytes), "{bytes} bytes fitted into 200 MiB");
-    // The classic escape from btrfs's quotas.
+    // The classic way around btrfs's quotas.
     host.insula(&["exec", "web1", "--", "sh", "-c", "echo more >/root/more && sync /root/more"]);
     assert!(host.usage("web1").disk_bytes <= 201 << 20);
 }
@@ -84,7 +84,7 @@ fn who_takes_much_of_a_full_host_steps_back() {
     assert_eq!(weight(&host, &greedy), 400, "when an agent ends, nobody looks after that any more");
 }
 
-/// Programs in a VPS that want more than the host has, until whoever asked for them is gone.
+/// Programs in a VPS that want more CPU time than the host has, until their client is gone.
 fn fill_cpus(host: &ScratchHost, vps: &str) -> Process {
     let line = "for i in $(seq $(($(nproc) * 2))); do while :; do :; done & done; read end; kill 0";
     let exec = host.command("insula").args(["exec", "--no-tty", vps, "--", "sh", "-c", line]);
@@ -95,14 +95,14 @@ fn await_weight(host: &ScratchHost, id: &str, wanted: u32) {
     eventually(&format!("a weight of {wanted}"), || (weight(host, id) == wanted).then_some(()));
 }
 
-/// The share of CPU that the kernel gives a VPS: by version 2's measure, where 100 is usual.
+/// The weight that the kernel gives a VPS, in terms of cgroup2, where the default is 100.
 fn weight(host: &ScratchHost, id: &str) -> u32 {
     let (file, usual) = weight_file(host, id);
     let text = std::fs::read_to_string(file).expect("a weight");
     (text.trim().parse::<u32>().expect("a number") * 100).div_ceil(usual)
 }
 
-/// Where it is, and what is usual there.
+/// The file with the weight, and the default in its terms.
 fn weight_file(host: &ScratchHost, id: &str) -> (PathBuf, u32) {
     let groups: Vec<_> = host.groups().into_iter().filter(|group| group.ends_with(id)).collect();
     let find = |name, usual| {

@@ -1,5 +1,6 @@
-//! Insula seen from outside: whole hosts with agents, guests and clients. Each file is a story, each test has a host
-//! of its own. They need root, and what `scripts/test` looks for.
+//! Insula seen from outside: whole hosts with agents, guests and clients. Each file tells a story,
+//! and each test has a host of its own. They need root, and the programs that `scripts/test` checks
+//! for.
 
 mod access;
 mod answers;

@@ -1,8 +1,10 @@
-//! Several clients ask for hundreds of things at random while the agent dies again and again. A model knows what is to
-//! come of them: in the end all is as it says, everything was done once, and nothing is lost or left behind.
+//! Several clients send hundreds of random requests while the agent dies again and again. A model
+//! knows what the requests should lead to. In the end the host agrees with it, everything was done
+//! once, and nothing is lost or left behind.
 //!
-//! Each client has VPSes of its own, so that their states are known; they share addresses, ids, the pool and the agent,
-//! and somebody else gets into everybody's way. Most guests boot in no time, one is a whole Debian.
+//! Each client has VPSes of its own, so that their states are known. They share addresses, ids, the
+//! pool and the agent, and a meddler interferes with all of them. Most guests boot at once; one is
+//! a whole Debian.
 
 mod asking;
 mod client;
@@ -24,7 +26,8 @@ use client::{Owner, World, mark_file, meddle};
 use machine::{Fleet, Machine};
 use watcher::{Watcher, all_operations, check_audit};
 
-/// How many requests a client may send before the agent dies: there is an end, also when it doesn't.
+/// How many requests a client may send before the agent dies, so that the test ends even if the
+/// agent lives.
 const MOST_REQUESTS: usize = 10_000;
 
 #[test]
@@ -60,7 +63,7 @@ fn what_clients_ask_for_is_done_once_while_the_agent_dies() {
     check_audit(&host, &operations);
 }
 
-/// Lets the clients ask until the agent dies, or is told to end.
+/// Lets the clients send requests until the agent dies, or is told to end.
 fn live_and_die(
     host: &mut ScratchHost,
     dice: &mut Dice,
@@ -95,7 +98,7 @@ fn live_and_die(
     left
 }
 
-/// Starts the agent, which may die once more on the way.
+/// Starts the agent, which may die once more during its start.
 fn begin_again(host: &mut ScratchHost, dice: &mut Dice) {
     if dice.once_in(3) {
         let null = std::process::Stdio::null;
@@ -110,7 +113,8 @@ fn world(host: &ScratchHost) -> World {
     World { client: host.client(), ends: Arc::new(AtomicBool::new(false)), pool: host.pool() }
 }
 
-/// Lets all clients find out what became of their last requests, and waits for the meddler's.
+/// Lets all clients find out the results of their last requests, and waits for those of the
+/// meddler.
 fn settle(host: &ScratchHost, owners: Vec<Owner>) -> Vec<Owner> {
     let world = world(host);
     let owners = host.block_on(async {
@@ -129,7 +133,7 @@ fn settle(host: &ScratchHost, owners: Vec<Owner>) -> Vec<Owner> {
     owners
 }
 
-/// All VPSes are as the model says, and there are no others.
+/// Checks that all VPSes are as the model says, and that there are no others.
 fn check_fleets(host: &ScratchHost, owners: &[Owner], vpses: &[v1::Vps]) {
     let mut count = 0;
     for machine in owners.iter().flat_map(|owner| &owner.fleet.0) {
@@ -143,7 +147,7 @@ fn check_fleets(host: &ScratchHost, owners: &[Owner], vpses: &[v1::Vps]) {
 
 fn check_machine(host: &ScratchHost, machine: &Machine, vps: &v1::Vps) {
     let state = match vps.state() {
-        // Nobody has waited for it.
+        // No client has waited for it to become ready.
         VpsState::Running => VpsState::Ready,
         state => state,
     };
@@ -172,7 +176,7 @@ fn check_machine(host: &ScratchHost, machine: &Machine, vps: &v1::Vps) {
     }
 }
 
-/// The limit that the kernel enforces, by cgroup v1 or v2.
+/// The limit that the kernel enforces, in cgroup v1 or v2.
 fn kernel_memory_bytes(host: &ScratchHost, vps: &str) -> u64 {
     let group = format!("{}/{vps}", host.cgroup_root());
     let files = [format!("memory/{group}/memory.limit_in_bytes"), format!("{group}/memory.max")];

@@ -1,9 +1,10 @@
-//! The modules of a crate, as files, use each other in one direction: no circle of imports, however long. Those of the
-//! engine use only rooms that stand before their own in the table of docs/architecture.md.
+//! The files of a crate import each other in one direction only: there is no circle, however long.
+//! Files of the engine use only rooms that come before their own in the table of
+//! docs/architecture.md.
 //!
-//! What uses what is read from the sources: `use`, and paths that are written out. A name that is handed on by a re-export
-//! counts as its file's that defines it. What is compiled for tests only does not count, nor do methods: they belong to
-//! the type that has them, wherever they are written.
+//! The sources tell what uses what, by `use` and by paths that are written out. A re-exported name
+//! counts for the file that defines it. Code that is compiled only for tests does not count. Nor do
+//! methods, which belong to their type, wherever they are written.
 
 #[path = "modules/graph.rs"]
 mod graph;
@@ -72,7 +73,7 @@ fn every_file_of_the_engine_opens_with_what_it_is_for() {
     assert!(seen > 50, "only {seen} files");
 }
 
-/// The files of a crate, and which of them each uses.
+/// The files of a crate, and for each the files that it uses.
 fn graph_of_crate(root: &Path, within: &str) -> Graph {
     let directory = root.parent().unwrap();
     let read = |file: &str| std::fs::read_to_string(directory.join(file)).ok();
@@ -88,7 +89,7 @@ fn graph_of_crate(root: &Path, within: &str) -> Graph {
         .collect()
 }
 
-/// The graph of a crate whose files are given.
+/// The graph of a crate with these files.
 fn graph_of(files: &[(&str, &str)]) -> Graph {
     let files: BTreeMap<&str, &str> = files.iter().copied().collect();
     Sources::read("lib.rs", &|file: &str| files.get(file).map(|text| (*text).to_owned())).graph()
@@ -149,7 +150,7 @@ fn a_name_belongs_to_the_file_that_defines_it() {
         assert!(graph["user.rs"].contains("room/inner.rs"), "{user}: {graph:?}");
         assert!(!graph["user.rs"].contains("lib.rs"), "{user}: {graph:?}");
     }
-    // An exported macro is known at the root, and is its module's nevertheless.
+    // An exported macro is known at the root, but belongs to the module that defines it.
     let made = (
         "made.rs",
         "#[macro_export] macro_rules! make { () => {} } macro_rules! again { () => { $crate::make!() } }",
@@ -158,7 +159,7 @@ fn a_name_belongs_to_the_file_that_defines_it() {
         graph_of(&[("lib.rs", "mod made; mod user;"), made, ("user.rs", "fn f() { crate::make!() }")]);
     assert_eq!(graph["user.rs"], ["made.rs".to_owned()].into());
     assert!(graph["made.rs"].is_empty(), "{graph:?}");
-    // The same with a way back is a circle, though no file names the other.
+    // The same with a way back is a circle, although no file names the other.
     let back = ("room/inner.rs", "use crate::user::f; pub struct Thing;");
     let circle = circle_of(&[lib, room, back, ("user.rs", "use crate::Thing; pub fn f() {}")]);
     assert_eq!(circle.as_deref(), Some("room/inner.rs -> user.rs -> room/inner.rs"));

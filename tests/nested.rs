@@ -1,4 +1,5 @@
-//! Insula in a VPS of Insula: an agent that is root of a user namespace only makes, boots and removes VPSes.
+//! Insula in a VPS of Insula: an agent whose root is only that of a user namespace creates, boots
+//! and removes VPSes.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -10,10 +11,10 @@ use insula_testkit::{
 
 const IMAGE: Image = Image::Debian12;
 
-/// What a boot in a boot, and what has to be fetched for it, may take on a busy machine.
+/// The deadline for a boot inside a boot, and for what it has to fetch, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// A shell's line in the VPS `outer`.
+/// Runs a line of shell in the VPS `outer`.
 fn run(host: &ScratchHost, line: &str) -> Outcome {
     let exec = ["exec", "outer", "--no-tty", "--", "sh", "-c", line];
     host.command("insula").args(exec).limit(PATIENCE).run()
@@ -40,7 +41,7 @@ fn a_vps_in_a_vps_lives_its_life() {
         assert!(log.contains(said), "{log}");
     }
 
-    // What can't be held is refused, and said what can.
+    // Limits that can't be enforced are refused, and the error says which can.
     let refused = run(&host, "insula create web1 --image debian-12").expect_code(4);
     refused.expect_complaint(&["can't enforce", "hint:", "unlimited"]);
     sh(&host, "insula create web1 --image debian-12 --profile unlimited --wait ready");
@@ -61,7 +62,7 @@ fn a_vps_in_a_vps_lives_its_life() {
     assert_eq!(inside("cat /root/file"), "before");
     assert_eq!(sh(&host, "insula exec web2 -- sh -c \"cat /root/file; hostname\""), "before\nweb2");
 
-    // Its guests outlive its agent, too; and boots of the VPS around it are boots of their host.
+    // Its guests outlive its agent, too. A boot of the outer VPS is a boot of their host.
     sh(&host, "systemctl kill --signal=KILL insulad && systemctl reset-failed insulad");
     start_agent(&host, "another-agent");
     assert_eq!(inside("cat /root/file"), "before");
@@ -80,7 +81,7 @@ fn a_vps_in_a_vps_lives_its_life() {
     assert_eq!(run(&host, "test -e /sys/fs/cgroup/insula").code, 1);
 }
 
-/// As docs/features.md tells it.
+/// Builds an image as docs/features.md says.
 #[test]
 fn an_image_is_built_in_a_vps() {
     let host = ScratchHost::builder().image(IMAGE).uplink().start();
@@ -91,7 +92,7 @@ fn an_image_is_built_in_a_vps() {
     start_agent(&host, "insulad");
     sh(&host, "insula image build --quiet /root/debian-12.yaml");
     sh(&host, "insula create web1 --image debian-12 --profile unlimited --wait ready");
-    // The range that its agent has chosen is another than the one that it is in.
+    // Its agent has chosen another range than the one that it is in itself.
     sh(&host, "insula exec web1 -- ping -c 1 -W 5 $(ip route show default | cut -d' ' -f3)");
     sh(&host, "insula delete --force --now web1 && systemctl stop insulad && insulad --teardown");
 }
@@ -111,7 +112,7 @@ fn start_agent(host: &ScratchHost, unit: &str) {
     sh(host, &format!("{run} --unit={unit} insulad || {{ journalctl --unit={unit} --output=cat; false; }}"));
 }
 
-/// The VPS's root, as its host has it: its files have its own ids.
+/// The root of the outer VPS as the host sees it: its files have ids of its own.
 fn root_of(host: &ScratchHost) -> PathBuf {
     host.pool().join("vps").join(&host.vps("outer").id).join("root")
 }
@@ -126,10 +127,11 @@ fn install_programs(host: &ScratchHost) {
     }
 }
 
-/// The host's nft, and the state of a host with an image, so that nothing has to be fetched.
+/// Installs the host's nft, and the state of a host with an image, so that nothing has to be
+/// fetched.
 fn install_state(host: &ScratchHost) {
     let root = root_of(host);
-    // With all its libraries: those of the guest may be older.
+    // With all its libraries, because the guest's may be older.
     let directory = root.join("opt/nft");
     std::fs::create_dir_all(&directory).unwrap();
     copy("/usr/sbin/nft", directory.clone());
@@ -141,7 +143,7 @@ fn install_state(host: &ScratchHost) {
     let program = root.join("usr/sbin/nft");
     std::fs::write(&program, script).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    // The state is that of another host, which has chosen the range that this one is in.
+    // The state comes from another host, which had chosen the range that this one is in.
     std::fs::create_dir(root.join("etc/insula")).unwrap();
     std::fs::write(root.join("etc/insula/agent.yaml"), "network: {subnet: 10.213.72.0/24}\n").unwrap();
     let state = host.directory().join("inner");
@@ -149,7 +151,8 @@ fn install_state(host: &ScratchHost) {
     Command::new("cp").args(["--archive"]).args([&state, &root.join("var/lib/insula")]).run_ok();
 }
 
-/// On the machine they are some of the outer VPS's, and none of those that its own processes have.
+/// On the machine, its ids are some of the outer VPS's, and none that the outer VPS's own processes
+/// have.
 fn its_ids_are_its_own(host: &ScratchHost) {
     let map = sh(
         host,
@@ -161,7 +164,7 @@ fn its_ids_are_its_own(host: &ScratchHost) {
     assert!(numbers[1] >= 65_536 && numbers[1] + numbers[2] <= outer.id_range_length, "{map}");
 }
 
-/// Behind two NATs: its host, and the host of that.
+/// It is behind two NATs: that of its host, and that of the host's host.
 fn it_is_on_the_network(host: &ScratchHost, inside: impl Fn(&str) -> String) {
     let gateway = inside("ip route show default | cut -d\" \" -f3");
     inside(&format!("ping -c 1 -W 5 {gateway}"));

@@ -1,4 +1,5 @@
-//! Containers in a VPS with the feature `nesting`. Their images are made in the guest, of busybox: no registry is asked.
+//! Containers in a VPS with the feature `nesting`. Their images are built in the guest from
+//! busybox, without a registry.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -6,10 +7,10 @@ use std::time::Duration;
 
 use insula_testkit::{Image, Outcome, ScratchHost};
 
-/// What building, unpacking and starting may take on a busy machine.
+/// The deadline for building, unpacking and starting on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// A root file system that has busybox and nothing else, and an image definition for it.
+/// A root file system that has only busybox, and an image definition for it.
 const CONTEXT: &str = r#"
 mkdir -p /root/made/bin /root/made/usr /root/made/etc && cd /root/made && cp /bin/busybox bin/busybox
 cat >Dockerfile <<'END'
@@ -21,7 +22,7 @@ CMD cat /word; stat -c %u:%g /word; ls /bin/vi 2>&1; id -u
 END
 "#;
 
-/// Runs a shell's line in the VPS, which may take its time.
+/// Runs a line of shell in the VPS, with a long deadline.
 fn run(host: &ScratchHost, line: &str) -> Outcome {
     let exec = ["exec", "web1", "--no-tty", "--", "sh", "-c", line];
     host.command("insula").args(exec).limit(PATIENCE).run()
@@ -48,14 +49,14 @@ fn docker_builds_and_runs_what_it_has_built() {
     assert_eq!(sh(&host, "docker run --rm made"), said);
     sh(&host, "cd /root/made && tar --create bin | docker import - imported");
     assert_eq!(sh(&host, "docker run --rm imported /bin/busybox echo imported"), "imported");
-    // Layers are the overlay's, and what a container writes is not in the image.
+    // Layers belong to the overlay, and what a container writes is not in the image.
     sh(&host, "docker run --name writer made sh -c 'echo more >>/word; mount | grep -q \"^overlay on / \"'");
     assert_eq!(sh(&host, "docker diff writer"), "C /word");
     a_service_is_reached_from_outside(&host);
     it_outlives_a_restart(&host);
 }
 
-/// Through Docker's own bridge and NAT, in the VPS.
+/// Reaches a service through Docker's own bridge and NAT, in the VPS.
 fn a_service_is_reached_from_outside(host: &ScratchHost) {
     sh(host, "docker run --detach --restart always --name web --publish 8080:80 made httpd -f -p 80 -h /");
     let address = host.vps("web1").interfaces[0].ip_addresses[0].clone();
@@ -82,17 +83,17 @@ fn it_outlives_a_restart(host: &ScratchHost) {
 #[test]
 fn podman_and_nspawn_run_containers() {
     let host = host();
-    // Where the host keeps the controller of processes on v1, containers inside have no such limit.
+    // Where the host keeps the pids controller on v1, containers inside can't have that limit.
     let podman = "cd /root/made && podman build --tag made . >&2 && podman run --pids-limit 0 --rm made";
     assert!(sh(&host, podman).starts_with("of the build\n1000:1000"));
-    // It would take a tree without systemd for one that needs cgroup v1.
+    // systemd-nspawn would take a tree without systemd for one that needs cgroup v1.
     let nspawn = "systemd-run --quiet --wait --pipe --collect --property Delegate=yes \
                   --setenv SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn --quiet --register=no --keep-unit --directory /root/made";
     assert_eq!(sh(&host, &format!("{nspawn} /bin/busybox echo in a container")), "in a container");
     a_user_runs_containers(&host);
 }
 
-/// Of a user of the guest, whose containers have ids that are not the guest's first 65,536.
+/// Containers of a user of the guest, with ids that are not among the guest's first 65,536.
 fn a_user_runs_containers(host: &ScratchHost) {
     sh(host, "useradd --create-home user && cp -r /root/made /home/user/ && chown -R user: /home/user");
     sh(host, "mkdir -p /run/user/1000 && chown user: /run/user/1000");

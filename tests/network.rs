@@ -1,11 +1,12 @@
-//! A VPS on the network.
+//! A VPS on the network, with its addresses, NAT and guard.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
 
 use insula_testkit::{Command, Image, Process, ScratchHost};
 
-/// The host's address in the world, and a server there. Ranges for documentation (RFC 5737).
+/// The host's address in the outside world, and a server there. Ranges for documentation (RFC
+/// 5737).
 const HOST: &str = "198.51.100.1";
 const SERVER: &str = "198.51.100.2";
 
@@ -30,7 +31,8 @@ fn the_network_works_from_the_first_second() {
     an_address_can_be_chosen(&host, &gateway);
 }
 
-/// The guard and NAT are left as they are over an agent's end, by whatever way, and a VPS that comes adds its own elements.
+/// The guard and NAT stay as they are when an agent ends, in whatever way. A new VPS adds its own
+/// elements.
 #[test]
 fn an_agent_that_begins_touches_no_rule() {
     let mut host = ScratchHost::with(Image::Debian12);
@@ -70,12 +72,12 @@ fn address(host: &ScratchHost, name: &str) -> String {
     host.vps(name).interfaces[0].ip_addresses[0].clone()
 }
 
-/// A server that has no route to guests: it sees the host's address.
+/// A server that has no route to guests, so it sees the host's address.
 fn the_world_is_reached(host: &ScratchHost) {
     let server = Command::new("unshare").args(["--net", "sleep", "infinity"]);
     let server = server.spawn_with(Stdio::null(), Stdio::null(), Stdio::null());
     let ip = |arguments: &str| Command::new("ip").args(arguments.split(' ')).run();
-    // unshare(1) may not have come so far yet.
+    // unshare(1) may not have created it yet.
     insula_testkit::eventually("the server has a namespace", || {
         let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).unwrap();
         (of(&pid(&server)) != of("thread-self")).then_some(())

@@ -1,5 +1,5 @@
-//! The agent is killed in each phase of a create and of a delete, a hundred times: what the next one makes of it is done, or
-//! was never there.
+//! The agent is killed in each phase of a create and of a delete, a hundred times. The next agent
+//! either completes the operation or leaves nothing of it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::whole::check_whole;
 /// How often the agent is killed.
 const KILLS: usize = 100;
 
-/// How much longer, if a phase was not met by then.
+/// How many more times at most, if a phase was not met by then.
 const MOST_KILLS: usize = 300;
 
-/// What is interrupted.
+/// The operation that is interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Job {
     Create,
@@ -28,7 +28,7 @@ enum Job {
     Delete,
 }
 
-/// How many steps each has.
+/// How many steps each operation has.
 const STEPS: [(Job, u32); 3] = [(Job::Create, 6), (Job::Trash, 2), (Job::Delete, 4)];
 
 #[test]
@@ -60,7 +60,7 @@ fn a_vps_is_never_half_made_or_half_gone() {
     assert!(met.values().all(|count| *count > 0), "a phase was never met: {met:?}");
 }
 
-/// Has a VPS that runs and has a snapshot.
+/// Ensures a running VPS with a snapshot.
 fn prepare(host: &ScratchHost) {
     if host.vpses().is_empty() {
         done!(host, vps.create_vps(create("")));
@@ -102,8 +102,8 @@ impl Job {
     }
 }
 
-/// Begins the job, and kills the agent when it is at the step, or some time after it was asked. Returns the step that it died
-/// at, if it did.
+/// Starts the operation, and kills the agent at this step, or some time after the request. Returns
+/// the step at which the agent died, if it died during one.
 fn interrupt(host: &mut ScratchHost, dice: &mut Dice, job: Job, step: u32, id: &str) -> Option<u32> {
     let agent = host.agent().process().id();
     let client = host.client();
@@ -136,7 +136,7 @@ fn kill(agent: Pid) {
     kill_process(agent, Signal::KILL).expect("an agent that lives");
 }
 
-/// Waits until the operation is at the step, or over.
+/// Waits until the operation is at the step, or has ended.
 async fn reach(client: &Client, id: String, step: u32) {
     let watch = client.operations().watch_operation(v1::WatchOperationRequest { id }).await;
     let mut watch = watch.expect("an operation").into_inner();
@@ -147,14 +147,14 @@ async fn reach(client: &Client, id: String, step: u32) {
     }
 }
 
-/// The step of an operation that is not over, as the dead agent has journaled it.
+/// The step of an unfinished operation, as the dead agent has journaled it.
 fn journaled_step(host: &ScratchHost, request_id: &str) -> Option<u32> {
     let database = Connection::open(host.state_dir().join("insula.db")).expect("the database");
     let sql = "SELECT step FROM operation WHERE request_id = ? AND state = 'running'";
     database.query_row(sql, [request_id], |row| row.get(0)).optional().expect("the journal")
 }
 
-/// The job is done, or was never begun; nothing is half.
+/// Checks that the operation was completed or was never begun.
 fn check(host: &ScratchHost, job: Job, id: &str) {
     let unfinished = v1::ListOperationsRequest { unfinished: true, ..Default::default() };
     for operation in call!(host, operations.list_operations(unfinished)).unwrap().operations {
@@ -177,7 +177,7 @@ fn check(host: &ScratchHost, job: Job, id: &str) {
     }
 }
 
-/// For the next one.
+/// Removes what the next round must not find.
 fn clean_up(host: &ScratchHost) {
     let answer = call!(host, vps.delete_vps(delete(true, "")));
     match answer.is_err() {

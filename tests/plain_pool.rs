@@ -1,4 +1,4 @@
-//! A pool of plain directories: what a VPS lives in where there is no btrfs, and where the kernel maps no ids.
+//! A pool of plain directories, for hosts without btrfs and for those whose kernel can't map ids.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -27,13 +27,13 @@ fn a_vps_lives_where_the_kernel_maps_no_ids() {
     host.agent_start();
     assert!(host.agent().log_end().contains("the kernel maps no ids"), "{}", host.agent().log_end());
     live(&host, |start| start);
-    // Its guests are gone, and so is all that is in it.
+    // Its guests are gone, and with them everything in it.
     host.agent_stop();
     host.agent().tear_down().expect_code(0);
     Command::new("umount").args([&pool]).run_ok();
 }
 
-/// The life of a VPS, whose root has on disk the id that `owner` makes of its first one.
+/// The life of a VPS whose root is owned on disk by the id that `owner` makes of its first id.
 fn live(host: &ScratchHost, owner: impl Fn(u32) -> u32) {
     let create = ["create", "web1", "--image", IMAGE.alias()];
     let refused = host.insula(&create).expect_code(4);
@@ -54,7 +54,7 @@ fn live(host: &ScratchHost, owner: impl Fn(u32) -> u32) {
     let ids = |name: &str| host.vps(name).id_range_start;
     assert_eq!(std::fs::metadata(root("web1")).unwrap().uid(), owner(ids("web1")));
 
-    // What has more ids from now on must not have them on disk already.
+    // A range that grows must not have its new ids on disk already.
     let nesting = host.insula(&["set", "web1", "features=nesting"]);
     match owner(1) {
         0 => nesting.expect_code(0),
@@ -81,7 +81,8 @@ fn live(host: &ScratchHost, owner: impl Fn(u32) -> u32) {
     host.insula_ok(&["snapshot", "restore", "web1", "kept"]);
     host.insula_ok(&["start", "web1", "--wait", "ready"]);
     assert_eq!(host.sh("web1", "ls /root; stat -c %u /root/mine"), "mine\nsame\n33");
-    // A guest's own reboot, and an agent that was killed: the plan and the pool know whose the files are.
+    // The guest reboots itself, and the agent is killed: the plan and the pool know whose the files
+    // are.
     host.insula_ok(&["rebuild", "web1", "--image", IMAGE.alias(), "--force"]);
     host.insula_ok(&["start", "web1", "--wait", "ready"]);
     assert_eq!(host.sh("web1", "ls /root"), "");

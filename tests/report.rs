@@ -1,4 +1,4 @@
-//! What is told of a run: a test that passed only when it was repeated must not go unseen.
+//! The report of a run: a test that passed only when it was repeated must not go unnoticed.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use insula_testkit::{Command, project_file};
 use tempfile::TempDir;
 
-/// As nextest writes it: one test passed at once, one at the third try.
+/// A report as nextest writes it: one test passed at once, one at the third try.
 const NOTED: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 <testsuites name="nextest-run" tests="2" failures="0" timestamp="2026-11-30T21:50:29.160+00:00" time="9.5">
     <testsuite name="insula-net::host" tests="2" failures="0">
@@ -48,7 +48,7 @@ fn the_slowest_come_first() {
     );
 }
 
-/// A directory as nextest keeps one, with the notes of one run.
+/// A directory as nextest keeps it, with the report of one run.
 fn runs(noted: &str) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     std::fs::create_dir(directory.path().join("ci")).unwrap();

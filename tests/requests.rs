@@ -1,5 +1,5 @@
-//! What a billing system relies on: requests that may be repeated, changes that are whole or not at all, holds, the
-//! trash, copies, and operations that wait or are cancelled.
+//! What a billing system relies on: retries, changes that are made completely or not at all,
+//! suspension, the trash, copies, and operations that wait or are cancelled.
 
 mod copies;
 mod holds;
@@ -16,7 +16,7 @@ fn create(name: &str) -> v1::CreateVpsRequest {
     v1::CreateVpsRequest { name: name.into(), image: "debian-12".into(), ..Default::default() }
 }
 
-/// Makes VPSes that are not started.
+/// Creates VPSes that are not started.
 #[track_caller]
 fn make(host: &ScratchHost, names: &[&str]) {
     for name in names {
@@ -31,7 +31,7 @@ fn boot(host: &ScratchHost, vps: &str) {
     done!(host, vps.start_vps(request));
 }
 
-/// The names of the VPSes that a filter fits.
+/// The names of the VPSes that match a filter.
 #[track_caller]
 fn names(host: &ScratchHost, filter: &str) -> Vec<String> {
     let request = v1::ListVpsesRequest { filter: filter.into(), ..Default::default() };

@@ -1,4 +1,5 @@
-//! What Insula itself takes. The promises are for release builds, which `scripts/bench` looks at; this is the alarm.
+//! The memory and disk space of Insula itself. The targets are for release builds, which
+//! `scripts/bench` measures; this test is the alarm.
 
 use std::fs;
 
@@ -18,7 +19,7 @@ fn an_agent_and_a_monitor_are_small() {
     assert!(rss_kib <= 2 * 40 * 1024, "the agent has {rss_kib} KiB");
 }
 
-/// The number behind a word in a file of proc(5).
+/// The number after a word in a file of proc(5).
 fn field(path: &str, word: &str) -> u64 {
     let text = fs::read_to_string(path).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(word)).unwrap();

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::survival::{Watched, monitor_of};
 
-/// A host whose guests have this init, and these limits for their reboots.
+/// A host whose guests have this init, with these limits on their reboots.
 fn host_with(init: &str, reboots: Value) -> ScratchHost {
     let host = ScratchHost::builder().image(Image::Debian12).setting("reboots", reboots).start();
     host.replace_init(init);
@@ -18,7 +18,7 @@ fn host_with(init: &str, reboots: Value) -> ScratchHost {
     host
 }
 
-/// One whose guest is in a pause that nobody lives to see the end of.
+/// A host whose guest waits before its next boot, longer than any test runs.
 fn host_in_a_pause() -> ScratchHost {
     let host = host_with(REBOOTING_INIT, json!({ "at_once": 1, "first_pause_ms": 3_600_000 }));
     host.insula_ok(&["start", "web1"]);
@@ -53,7 +53,7 @@ fn a_boot_loop_gets_slower_and_fails_with_its_last_words() {
     }
     let events = host.insula_ok(&["events", "--vps", "web1"]);
     assert!(events.contains("waiting, was") && events.contains("failed, was"), "{events}");
-    // A start begins anew.
+    // A start resets the count.
     host.insula_ok(&["start", "web1"]);
     wait_for(&host, VpsState::Failed);
     let waited = host.insula(&["start", "web1", "--wait", "ready"]).expect_code(1);
@@ -76,7 +76,7 @@ fn who_is_in_a_pause_is_seen_and_stops_at_once() {
     host.insula_ok(&["stop", "web1"]);
     assert!(started.elapsed().as_secs() < 10);
     assert_eq!((host.vps("web1").state(), &*last_exit(&host).0), (VpsState::Stopped, "stopped"));
-    // Again, and gone for good.
+    // Once more, and the guest is given up.
     host.insula_ok(&["start", "web1"]);
     wait_for(&host, VpsState::Waiting);
     let started = Instant::now();
@@ -96,7 +96,7 @@ fn the_next_agent_knows_who_is_in_a_pause() {
         (after.state(), after.boots, after.next_boot_time, after.last_exit),
         (VpsState::Waiting, before.boots, before.next_boot_time, before.last_exit)
     );
-    // Somebody repairs it, and does not want to wait for an hour.
+    // An administrator repairs it, and does not want to wait for an hour.
     host.replace_init(QUICK_INIT);
     host.insula_ok(&["rebuild", "web1", "--image", "debian-12", "--force", "--yes"]);
     host.insula_ok(&["start", "web1", "--wait", "ready"]);
@@ -133,7 +133,7 @@ fn what_follows_a_crash_is_changed_while_the_guest_runs() {
     let mut host = host_with(QUICK_INIT, json!({ "at_once": 5 }));
     host.insula_ok(&["start", "web1", "--wait", "ready"]);
     host.insula_ok(&["set", "web1", "on-crash=restart"]);
-    // The monitor knows, and no agent is there.
+    // The monitor knows it, and no agent is running.
     let first = host.vps("web1").init_pid;
     host.agent_kill();
     kill(first);
@@ -141,13 +141,13 @@ fn what_follows_a_crash_is_changed_while_the_guest_runs() {
     let vps = eventually("it runs again", || Some(host.vps("web1")).filter(|vps| vps.boots == 2));
     assert_eq!(vps.state(), wait_for(&host, VpsState::Ready).state());
     assert_eq!(last_exit(&host), ("signal".into(), 9, host.vps("web1").last_exit.unwrap().detail));
-    // Taken away, it is the profile's again, and that says nothing.
+    // When it is unset, the profile's applies again, and that is not set either.
     host.insula_ok(&["set", "web1", "on-crash="]);
     kill(host.vps("web1").init_pid);
     assert_eq!(wait_for(&host, VpsState::Failed).last_exit.unwrap().code, 9);
 }
 
-/// Ends a process as a crash does.
+/// Kills a process, as a crash would.
 fn kill(process: u32) {
     kill_process(Pid::from_raw(process.cast_signed()).unwrap(), Signal::KILL).unwrap();
 }
@@ -176,7 +176,8 @@ fn a_profile_says_what_follows() {
     bad.expect_complaint(&["3601 s is longer than 3600 s"]);
 }
 
-/// The host goes down without a word and boots: nothing runs, `/run` is empty, and the boot id is another.
+/// The host goes down without warning and boots: nothing runs, `/run` is empty, and the boot id is
+/// new.
 pub fn power_cycle(host: &mut ScratchHost) {
     let running = host.vpses().into_iter().filter(|vps| vps.init_pid != 0);
     let running: Vec<_> = running.map(|vps| (monitor_of(&vps), Watched::new(vps.init_pid))).collect();
@@ -265,7 +266,8 @@ fn who_waits_for_its_turn_is_seen_and_can_be_stopped() {
     host.insula_ok(&["stop", "b"]);
     assert_eq!(waits(&host), [false, true]);
     assert!(!host.vps("b").starts_with_host, "it is not to run");
-    // The next agent goes on with what is left, without the delay that the one before has waited for.
+    // The next agent continues with the rest, without the delay that the agent before has already
+    // waited for.
     host.agent_kill();
     host.agent_start();
     wait_for_ready(&host, "c");

@@ -1,4 +1,4 @@
-//! Guests live without their agent, and the next one knows what they did.
+//! Guests run without their agent, and the next agent knows what they did.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime};
@@ -8,7 +8,7 @@ use insula_testkit::{Image, PATIENCE, ScratchHost, eventually};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
-/// A process that is not ours to wait for, but whose end can be seen.
+/// A process that is not a child of the test. Its end can be observed all the same.
 pub struct Watched(OwnedFd);
 
 impl Watched {
@@ -58,7 +58,7 @@ fn guests_run_on_without_their_agent() {
     assert_eq!(host.sh("web1", "cat /proc/1/comm"), "systemd");
     let log = host.insula_ok(&["log", "web1"]);
     assert!(log.contains("Multi-User System") && log.contains("said while nobody listened"), "{log}");
-    // The polite way is the same to guests.
+    // An ordered end of the agent is the same to guests.
     host.agent_stop();
     host.ssh(&address, "true").expect_code(0);
     host.agent_start();

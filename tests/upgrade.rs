@@ -1,13 +1,15 @@
-//! An upgrade of the agent restarts no guest: the new one gets along with monitors of older versions of the protocol.
+//! An upgrade of the agent restarts no guest: the new agent works with monitors of older protocol
+//! versions.
 //!
-//! The monitor here speaks version 2 of it, frozen (`insula-testkit/src/bin/frozen-monitor.rs`), and holds a real guest.
+//! The monitor in these tests speaks version 2, frozen
+//! (`insula-testkit/src/bin/frozen-monitor.rs`), and holds a real guest.
 
 use insula_api::v1::{self, VpsState};
 use insula_testkit::{Image, ScratchHost, binary, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-/// A host with a guest whose monitor is of a version, and the agent that came after it.
+/// A host with a guest whose monitor has this version, and the agent that came after it.
 fn upgraded(version: u32) -> ScratchHost {
     let frozen = json!(binary("frozen-monitor"));
     let mut host = ScratchHost::builder().image(Image::Debian12).setting("monitor", frozen).prepare();
@@ -51,13 +53,13 @@ fn a_newer_agent_gets_along_with_a_monitor_of_the_version_before() {
     host.sh("web1", "systemctl --no-block reboot");
     wait_for(&host, VpsState::Ready, 2);
     assert_eq!(host.usage("web1").memory_limit_bytes, 512 << 20, "the monitor knows of the new limit");
-    // What it does not know is said, and counts from the next start on.
+    // What the monitor does not know is reported, and applies from the next start on.
     let said = host.insula_ok(&["set", "web1", "on-crash=restart"]);
     assert!(said.contains("older monitor") && said.contains("next start"), "{said}");
     crash(&host);
     let exit = wait_for(&host, VpsState::Failed, 0).last_exit.unwrap();
     assert_eq!((&*exit.reason, exit.code), ("signal", 9));
-    // The next start has a monitor of this version.
+    // The next start gets a monitor of the present version.
     host.insula_ok(&["start", "web1", "--wait", "ready"]);
     crash(&host);
     wait_for(&host, VpsState::Ready, 2);

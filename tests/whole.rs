@@ -1,4 +1,5 @@
-//! Whether a host is whole: everything is given once, nothing is half, and nothing is left of what is gone.
+//! Checks that a host is consistent: everything is assigned once, nothing is half done, and nothing
+//! is left of what was removed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +8,8 @@ use std::path::Path;
 use insula_api::v1::{GetNetworkRequest, ListSnapshotsRequest, ListVpsesRequest, Vps, VpsState};
 use insula_testkit::{Command, ScratchHost, call};
 
-/// Looks at everything while nothing is under way; returns all VPSes, those in the trash too.
+/// Checks everything while no operation is running. Returns all VPSes, including those in the
+/// trash.
 #[track_caller]
 pub fn check_whole(host: &ScratchHost) -> Vec<Vps> {
     let request = ListVpsesRequest { show_deleted: true, ..Default::default() };
@@ -61,7 +63,7 @@ fn check_volumes(host: &ScratchHost, vpses: &[Vps]) {
     assert_eq!(found, expected);
 }
 
-/// What runs has an init, an interface, a group; what does not has none.
+/// A running VPS has an init, an interface and a cgroup. Others have none.
 #[track_caller]
 fn check_running(host: &ScratchHost, vpses: &[Vps]) {
     let traces = host.traces();
@@ -79,7 +81,8 @@ fn check_running(host: &ScratchHost, vpses: &[Vps]) {
     assert_eq!(names(&host.run_dir().join("vps")).len(), running, "run directories");
 }
 
-/// The guard against forged addresses knows the addresses of all VPSes and no others, where the kernel has one.
+/// The guard against forged addresses, where the kernel has one, knows the addresses of all VPSes
+/// and no others.
 #[track_caller]
 fn check_guard(vpses: &[Vps]) {
     let set = Command::new("nft").args(["-j", "list", "set", "bridge", "insula", "addresses"]).run();

@@ -1,4 +1,5 @@
-//! Programs, consoles and files over gRPC-Web, as a browser has them: HTTP/1.1, no stream from the client.
+//! Programs, consoles and files over gRPC-Web, as a browser uses them: HTTP/1.1, no stream from the
+//! client.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -17,13 +18,13 @@ use v1::send_exec_input_request::Input;
 
 use super::client::{Remote, enroll, host, reason, tls};
 
-/// How long anything may take that a test waits for.
+/// The deadline for anything that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A call whose answers come one by one, on a connection of its own.
 struct Call {
     line: TlsStream<TcpStream>,
-    /// What has come and is not read: of HTTP, and of the body.
+    /// The bytes that have arrived and have not been read: of HTTP, and of the body.
     raw: Vec<u8>,
     body: Vec<u8>,
 }
@@ -53,7 +54,7 @@ impl Call {
         assert_ne!(read, 0, "the connection ends in the middle");
     }
 
-    /// What comes before this, which is taken, too.
+    /// Reads up to and including `end`, and returns what comes before it.
     async fn until(&mut self, end: &[u8]) -> Vec<u8> {
         loop {
             if let Some(at) = self.raw.windows(end.len()).position(|part| part == end) {
@@ -65,7 +66,7 @@ impl Call {
         }
     }
 
-    /// Reads the body until it holds so much; it comes in chunks (RFC 9112, 7.1).
+    /// Reads the body, which comes in chunks (RFC 9112, 7.1), until it holds this many bytes.
     async fn fill(&mut self, length: usize) {
         while self.body.len() < length {
             let size = String::from_utf8(self.until(b"\r\n").await).unwrap();
@@ -78,7 +79,7 @@ impl Call {
         }
     }
 
-    /// The next answer; `None` when the call has ended well.
+    /// The next answer. `None` when the call has ended successfully.
     async fn next<A: Message + Default>(&mut self) -> Result<Option<A>, Status> {
         self.fill(5).await;
         let head: Vec<u8> = self.body.drain(..5).collect();
@@ -116,7 +117,7 @@ fn browsers() -> ScratchHost {
     host
 }
 
-/// Runs a program of the shell; returns the call and the id of its session.
+/// Runs a program of the shell. Returns the call and the id of its session.
 async fn run(remote: &Remote, script: &str) -> (Call, String) {
     let start = v1::exec_vps_request::Start {
         vps: "web1".into(),
@@ -137,7 +138,7 @@ async fn output(call: &mut Call) -> v1::exec_vps_response::Response {
     output.response.unwrap()
 }
 
-/// Gives input; the result is the reason of the refusal, if it was refused.
+/// Sends input. The error is the reason of a refusal.
 async fn send(remote: &Remote, id: &str, sequence: u64, input: Input) -> Option<Reason> {
     let request = v1::SendExecInputRequest { session_id: id.into(), sequence, input: Some(input) };
     let sent = unary::<v1::SendExecInputResponse>(remote, "VpsService/SendExecInput", &request).await;
@@ -200,7 +201,8 @@ fn a_browser_writes_more_than_a_program_reads() {
     let host = browsers();
     let panel = enroll(&host, "panel", Role::SuperAdmin, "");
     host.block_on(async {
-        // The pipe takes 64 KiB, the agent one message while it writes another; the rest has to wait for the reader.
+        // The pipe takes 64 KiB, and the agent one message while it writes another. The rest has to
+        // wait for the reader.
         let (mut call, id) = run(&panel, "read go; wc -c").await;
         assert_eq!(send(&panel, &id, 1, Input::Stdin("\n".into())).await, None);
         let part = vec![b'x'; 1 << 20];
@@ -240,7 +242,7 @@ fn a_browser_has_the_console() {
     });
 }
 
-/// A file in the pieces that a transfer has.
+/// A file as the items of a transfer.
 fn file(name: &str, content: &str) -> Vec<v1::FileItem> {
     use v1::file_item::Item;
     let size_bytes = content.len() as u64;

@@ -1,4 +1,4 @@
-//! Clients over the network, as the tests need them.
+//! Clients over the network, for the tests of access.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 use tonic::{Request, Status};
 
-/// Where the agents of these tests listen, each in a network of its own.
+/// The address at which the agents of these tests listen, each in a network of its own.
 pub const ADDRESS: &str = "127.0.0.1:8443";
 
 /// A host whose agent listens on the network.
@@ -73,7 +73,7 @@ impl Remote {
     }
 }
 
-/// A token for a new client, made by root.
+/// Has root create a token for a new client.
 #[track_caller]
 pub fn token(host: &ScratchHost, name: &str, role: v1::Role, tenant: &str) -> String {
     let request = v1::CreateAccessTokenRequest {
@@ -85,7 +85,7 @@ pub fn token(host: &ScratchHost, name: &str, role: v1::Role, tenant: &str) -> St
     host.block_on(host.client().access().create_access_token(request)).unwrap().into_inner().token
 }
 
-/// What becomes of somebody with a token.
+/// Enrolls with a token.
 pub fn enroll_with(host: &ScratchHost, token: &str, keys: &Keys) -> Result<Remote, Status> {
     let parsed: EnrollmentToken = token.parse().unwrap();
     host.block_on(async {
@@ -96,25 +96,25 @@ pub fn enroll_with(host: &ScratchHost, token: &str, keys: &Keys) -> Result<Remot
     })
 }
 
-/// A new client.
+/// Enrolls a new client.
 #[track_caller]
 pub fn enroll(host: &ScratchHost, name: &str, role: v1::Role, tenant: &str) -> Remote {
     enroll_with(host, &token(host, name, role, tenant), &Keys::new()).unwrap()
 }
 
-/// Takes a client's access away.
+/// Revokes a client's access.
 #[track_caller]
 pub fn revoke(host: &ScratchHost, client: &str) {
     let request = v1::RevokeClientRequest { client: client.into(), ..Default::default() };
     host.block_on(host.client().access().revoke_client(request)).unwrap();
 }
 
-/// The reason that a call was refused for.
+/// The reason that a call was refused with.
 pub fn reason(status: &Status) -> Option<Reason> {
     ApiError::from(status).reason()
 }
 
-/// A connection over which any method is called with any bytes; by tonic's own TLS.
+/// A connection with tonic's own TLS, over which any method is called with any bytes.
 #[derive(Debug, Clone)]
 pub struct Raw {
     channel: Channel,
@@ -126,7 +126,7 @@ impl Raw {
         Self::with(host, |tls| tls.identity(identity))
     }
 
-    /// Without a certificate.
+    /// Connects without a certificate.
     pub fn stranger(host: &ScratchHost) -> Self {
         Self::with(host, |tls| tls)
     }
@@ -138,8 +138,8 @@ impl Raw {
         Self { channel: host.block_on(endpoint.connect()).unwrap() }
     }
 
-    /// Posts a message to a method as a page can make a browser do it: with this type, or without one. Returns the status
-    /// of HTTP.
+    /// Posts a message to a method as a page can make a browser do it: with this content type, or
+    /// with none. Returns the HTTP status.
     pub fn post(
         &self,
         host: &ScratchHost,
@@ -161,12 +161,12 @@ impl Raw {
         })
     }
 
-    /// Calls a method of whatever kind with one message; returns the first of the answer, if there is one.
+    /// Calls a method of any kind with one message. Returns the first answer, if there is one.
     pub fn call(&self, host: &ScratchHost, path: &str, message: Vec<u8>) -> Result<Option<Vec<u8>>, Status> {
         self.call_within(host, path, message, Duration::from_secs(30))
     }
 
-    /// The same with another deadline.
+    /// The same call with another deadline.
     pub fn call_within(
         &self,
         host: &ScratchHost,
@@ -185,7 +185,7 @@ impl Raw {
     }
 }
 
-/// Messages as they are.
+/// A codec that passes messages as they are.
 #[derive(Debug, Clone, Copy)]
 struct Bytes;
 
@@ -223,7 +223,7 @@ impl Decoder for Bytes {
     }
 }
 
-/// A connection of this client from this address of the host itself, with these protocols (ALPN).
+/// A TLS connection of this client from this address of the host, with these protocols (ALPN).
 pub async fn tls(remote: &Remote, from: IpAddr, protocols: &[&str]) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(remote.ca.as_bytes()).unwrap()).unwrap();
@@ -240,7 +240,7 @@ pub async fn tls(remote: &Remote, from: IpAddr, protocols: &[&str]) -> TlsStream
     TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
 }
 
-/// A TCP connection from this address of the host itself.
+/// A TCP connection from this address of the host.
 pub async fn dial(from: IpAddr, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((from, 0).into()).unwrap();

@@ -1,4 +1,5 @@
-//! Connections that only take room, callers that ask too often, and calls that take too long.
+//! Connections that only occupy places, callers that send too many requests, and calls that take
+//! too long.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use v1::Role;
 
 use super::client::{ADDRESS, Remote, dial, enroll, host, reason, revoke, tls, token};
 
-/// An answer may take so long on a busy machine, and no longer because of others.
+/// How long an answer may take on a busy machine. Other callers must not make it longer.
 const SOON: Duration = Duration::from_secs(5);
 
 #[track_caller]

@@ -1,4 +1,4 @@
-//! Features are opened by those who decide over the host, and by nobody else.
+//! Features can be opened by roles that decide over the host, and by no others.
 
 use insula_api::{Reason, v1};
 use insula_testkit::Image;

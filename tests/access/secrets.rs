@@ -1,4 +1,4 @@
-//! What is secret stays so: in logs, in the database, in events, in the audit log, in errors.
+//! Secrets appear nowhere: not in logs, in the database, in events, in the audit log or in errors.
 
 use std::path::{Path, PathBuf};
 
@@ -33,10 +33,10 @@ fn planted_secrets_are_found_nowhere() {
     kept.iter().for_each(|(path, bytes)| assert_free_of(path, bytes, &secrets));
 }
 
-/// In all passwords.
+/// A text that is part of all passwords.
 const PLANTED: &str = "planted-4711";
 
-/// Gives passwords in every way, right and wrong; returns all answers.
+/// Passes passwords in every way, valid and invalid. Returns all answers.
 fn give_passwords(host: &ScratchHost) -> Vec<String> {
     let panel = enroll(host, "panel", Role::Billing, "");
     let create = v1::CreateVpsRequest {
@@ -71,7 +71,7 @@ fn give_passwords(host: &ScratchHost) -> Vec<String> {
     })
 }
 
-/// Uses one token twice, and the other not whole; returns the answers.
+/// Uses one token twice, and the other incompletely. Returns the answers.
 fn misuse_tokens(host: &ScratchHost, [used, unused]: &[String; 2]) -> Vec<String> {
     enroll_with(host, used, &Keys::new()).unwrap();
     let again = enroll_with(host, used, &Keys::new()).unwrap_err();
@@ -83,7 +83,7 @@ fn misuse_tokens(host: &ScratchHost, [used, unused]: &[String; 2]) -> Vec<String
     [again, cut].map(|status| format!("{status:?}")).to_vec()
 }
 
-/// What is said of an operation that must succeed.
+/// What an operation says, which must succeed.
 async fn done(remote: &Remote, operation: v1::Operation) -> String {
     let wait = v1::WaitOperationRequest { id: operation.id, timeout: None };
     let answer = remote.client().operations().wait_operation(wait).await.unwrap().into_inner();
@@ -91,7 +91,7 @@ async fn done(remote: &Remote, operation: v1::Operation) -> String {
     format!("{answer:?}")
 }
 
-/// The agent's log, and what it keeps: all but the pool, which is the guests'.
+/// The agent's log, and all files that it keeps outside of the pool, which belongs to the guests.
 fn kept_files(host: &ScratchHost) -> Vec<PathBuf> {
     let mut found = vec![host.agent().log().to_owned()];
     let mut directories = vec![host.state_dir(), host.run_dir().to_owned()];

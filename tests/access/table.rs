@@ -12,14 +12,14 @@ use tonic::Code;
 
 use super::client::{Raw, enroll, host};
 
-/// What a call is about.
+/// The object of a call.
 #[derive(Debug, Clone, Copy)]
 struct Target {
     vps: &'static str,
     operation: &'static str,
 }
 
-/// What there was to hear of a call.
+/// The result of a call.
 type Outcome = Result<Option<Vec<u8>>, ApiError>;
 
 #[test]
@@ -71,7 +71,7 @@ fn every_role_has_its_rights_and_no_more() {
     assert_eq!(host.vpses().len(), 2, "only looked at");
 }
 
-/// A VPS; the result is the id of the operation that made it.
+/// Creates a VPS. Returns the id of the operation that created it.
 fn create_vps(host: &ScratchHost, name: &str, tenant: &str) -> &'static str {
     let request = v1::CreateVpsRequest {
         name: name.into(),
@@ -92,7 +92,7 @@ fn call(host: &ScratchHost, caller: &Raw, method: &Method, target: Target) -> Ou
     caller.call(host, method.path, message(method.path, target)).map_err(|status| ApiError::from(&status))
 }
 
-/// Whether the table's right was given: whatever else was refused is another matter.
+/// Whether the table gave the right to call. Refusals for other reasons don't count.
 fn is_allowed(outcome: &Outcome) -> bool {
     let Err(error) = outcome else { return true };
     let refused = [Some(Reason::PermissionDenied), Some(Reason::Unauthenticated), Some(Reason::RateLimited)];
@@ -100,14 +100,14 @@ fn is_allowed(outcome: &Outcome) -> bool {
     !refused.contains(&error.reason())
 }
 
-/// Whether what the call is about was there for the caller.
+/// Whether the caller could see the object of the call.
 fn is_found(outcome: &Outcome) -> bool {
     let missing = [Some(Reason::VpsNotFound), Some(Reason::OperationNotFound)];
     let in_use = |error: &ApiError| error.message().ends_with("is not in the trash");
     outcome.as_ref().err().is_none_or(|error| !missing.contains(&error.reason()) || in_use(error))
 }
 
-/// An answer without what the caller has said itself, and without what grows with each call.
+/// An answer without what the caller has sent itself, and without what grows with each call.
 fn heard(outcome: &Outcome, target: Target) -> String {
     match outcome {
         Ok(_) => "answered".to_owned(),
@@ -115,14 +115,14 @@ fn heard(outcome: &Outcome, target: Target) -> String {
     }
 }
 
-/// Whether an answer is free of the VPS, by name and by tenant.
+/// Whether an answer mentions neither the name nor the tenant of the VPS.
 fn tells_nothing_of(outcome: &Outcome, target: Target) -> bool {
     let Ok(Some(answer)) = outcome else { return true };
     let holds = |text: &str| answer.windows(text.len()).any(|part| part == text.as_bytes());
     !holds(target.vps) && !holds(target.operation)
 }
 
-/// A plausible request, which changes nothing where that can be asked for.
+/// A plausible request. Where the method has `validate_only`, it changes nothing.
 fn message(path: &str, target: Target) -> Vec<u8> {
     static POOL: LazyLock<DescriptorPool> =
         LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap());

@@ -14,7 +14,7 @@ use super::client::{Raw, Remote, enroll, host, revoke, tls};
 
 const PATH: &str = "/insula.v1.AccessService/GetCaller";
 
-/// What comes back for an HTTP/1.1 request; nothing, where the server does not speak it.
+/// The answer to an HTTP/1.1 request. `None` if the server does not speak it.
 fn http(host: &ScratchHost, remote: &Remote, request: &str, body: &[u8]) -> String {
     host.block_on(async {
         let mut line = tls(remote, Ipv4Addr::LOCALHOST.into(), &[]).await;
@@ -25,7 +25,7 @@ fn http(host: &ScratchHost, remote: &Remote, request: &str, body: &[u8]) -> Stri
             line.write_all(&[head.as_bytes(), body].concat()).await?;
             line.read_to_end(&mut answer).await
         };
-        // Whoever is refused may be cut off instead of hung up on.
+        // A refused client may be cut off without a proper end.
         let _ = tokio::time::timeout(Duration::from_secs(30), exchange).await.expect("an end");
         String::from_utf8_lossy(&answer).to_lowercase()
     })
@@ -72,15 +72,15 @@ fn scripts_of_the_origins_that_are_named_may_call() {
     let answer = call(&host, &panel);
     assert!(answer.starts_with("http/1.1 200") && answer.contains("grpc-status:0"), "{answer}");
     assert!(answer.contains("panel"), "{answer}");
-    // The other protocol is served as before.
+    // The other protocol still works.
     host.block_on(panel.client().access().get_caller(v1::GetCallerRequest {})).unwrap();
     revoke(&host, "panel");
     let refused = call(&host, &panel);
     assert!(refused.contains("grpc-status: 16") || refused.contains("grpc-status:16"), "{refused}");
 }
 
-/// A page of any origin can make a browser send what a form can, and with it goes the certificate of the browser's user. What
-/// comes back stays hidden from the page, but the call would have been made.
+/// A page of any origin can make a browser send what a form can, together with the certificate of
+/// the browser's user. The answer stays hidden from the page, but the call would have been made.
 #[test]
 fn what_a_form_can_send_is_no_call() {
     const PATH: &str = "/insula.v1.AccessService/CreateAccessToken";
@@ -105,7 +105,8 @@ fn what_a_form_can_send_is_no_call() {
 fn a_deadline_ends_a_call_that_was_not_answered() {
     let host = host().setting("grpc_web", json!({ "enabled": true })).start();
     let panel = enroll(&host, "panel", Role::SuperAdmin, "");
-    // The first message never comes. Clients for gRPC have timers of their own; this one waits for the server's word.
+    // The first message never comes. Clients for gRPC have timers of their own; this one waits for
+    // the server's answer.
     let request = "POST /insula.v1.VpsService/ExecVps HTTP/1.1
 Content-Type: application/grpc-web+proto
 Grpc-Timeout: 300m

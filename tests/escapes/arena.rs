@@ -10,25 +10,25 @@ use insula_testkit::{Command, Image, Process, ScratchHost};
 use super::pulse::{Pulse, Samples};
 use super::witness::Witness;
 
-/// Who attacks.
+/// The name of the VPS that attacks.
 pub const ATTACKER: &str = "attacker";
-/// Who must not notice.
+/// The name of the VPS that must notice nothing.
 pub const NEIGHBOUR: &str = "neighbour";
 
-/// What a VPS of an arena may use: bombs are bounded.
+/// The limits of an arena's VPSes, so that bombs are bounded.
 const PROCESSES: u32 = 200;
 const MEMORY_MIB: u32 = 256;
 const DISK_MIB: u32 = 200;
 
-/// How often agent and neighbour are asked while nothing else happens.
+/// How many times agent and neighbour are asked while nothing else happens.
 const IDLE_SAMPLES: usize = 100;
 
-/// A host with its two guests, and what attempts look for on it.
+/// A host with its two guests, and the things on it that attempts look for.
 pub struct Arena {
     pub host: ScratchHost,
-    /// A process that an attacker would like to end.
+    /// A process of the host that an attacker would like to end.
     pub victim: Process,
-    /// How agent and neighbour answer when nothing happens.
+    /// How quickly agent and neighbour answer when nothing happens.
     pub idle: Samples,
     /// The host's address for its guests.
     pub gateway: String,
@@ -56,12 +56,12 @@ impl Arena {
         Self { host, victim, idle, gateway, neighbour, socket, _listener: listener }
     }
 
-    /// One more guest.
+    /// Creates one more guest.
     pub fn create(&self, name: &str) {
         create(&self.host, name);
     }
 
-    /// Makes the attempts, one after the other: none may succeed, and nobody else may notice.
+    /// Makes the attempts, one after the other. None may succeed, and no other guest may notice.
     pub fn run_all(&self, attempts: &[Attempt]) {
         let before = Witness::observe(self);
         let pulse = Pulse::start(&self.host, NEIGHBOUR);
@@ -89,14 +89,14 @@ impl Arena {
         if changes.is_empty() { Ok(()) } else { Err(format!("{name} ({tries}) has changed {changes}")) }
     }
 
-    /// An attempt that is about to be made in a VPS.
+    /// The command that makes an attempt in a VPS.
     pub fn command(&self, vps: &str, attempt: &Attempt) -> Command {
         let canary = self.host.directory().join("canary").display().to_string();
         let environment = [
             format!("CANARY={canary}"),
             format!("HOST_PID={}", self.victim.id()),
             format!("HOST_SOCKET={}", self.socket),
-            // Slots are numbered: what comes behind the number is another host's.
+            // Slots are numbered, so a longer number belongs to another host.
             format!("HOST_NAMES={0}\\b|{0}/", self.host.cgroup_root()),
             format!("GATEWAY={}", self.gateway),
             format!("NEIGHBOUR={}", self.neighbour),
@@ -116,7 +116,7 @@ fn create(host: &ScratchHost, name: &str) {
     host.create_ready(name, Image::Debian12, &limits);
 }
 
-/// Has the neighbour serve HTTP, on port 80.
+/// Lets the neighbour serve HTTP on port 80.
 fn serve(host: &ScratchHost) {
     const SERVER: &str = r#"
 use strict; use Socket;

@@ -1,4 +1,4 @@
-//! Bombs: whoever takes all there is takes it from himself.
+//! Bombs: a guest that takes everything takes it from itself.
 
 use std::process::Stdio;
 
@@ -9,7 +9,8 @@ use super::arena::{ATTACKER, Arena, NEIGHBOUR};
 use super::pulse::Pulse;
 use super::witness::Witness;
 
-/// What every guest may expect to get: a process, an instance of inotify, a terminal, a file on the disk, memory.
+/// What every guest may expect to get: a process, an inotify instance, a terminal, a file on the
+/// disk, memory.
 const NEEDS: &str = r#"
 use strict; use Fcntl;
 my $child = fork // die "fork: $!";
@@ -34,7 +35,7 @@ fn bombs_hit_nobody_else() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// Lets a bomb go off, looks after the neighbour while it holds what it has taken, and ends it.
+/// Sets off a bomb, checks on the neighbour while the bomb holds what it has taken, and ends it.
 fn explode(arena: &Arena, bomb: &Attempt, before: &Witness) -> Result<(), String> {
     let pulse = Pulse::start(&arena.host, NEIGHBOUR);
     let mut output = tempfile::NamedTempFile::new().unwrap();
@@ -65,7 +66,7 @@ fn explode(arena: &Arena, bomb: &Attempt, before: &Witness) -> Result<(), String
     if changes.is_empty() { Ok(()) } else { Err(format!("{name} ({tries}) has changed {changes}")) }
 }
 
-/// Waits until it holds what it has taken, or has ended.
+/// Waits until the bomb holds what it has taken, or has ended.
 pub fn wait_for_hold(process: &mut Process, output: &std::path::Path) {
     insula_testkit::eventually("the bomb has gone off", || {
         let text = std::fs::read_to_string(output).unwrap_or_default();
@@ -74,7 +75,7 @@ pub fn wait_for_hold(process: &mut Process, output: &std::path::Path) {
     });
 }
 
-/// Whether the neighbour gets what it needs.
+/// Checks that the neighbour gets what it needs.
 fn look_after(arena: &Arena) -> Result<(), String> {
     let number = format!("INOTIFY_INIT1={}", insula_testkit::hostile::INOTIFY_INIT1);
     let outcome =

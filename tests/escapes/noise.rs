@@ -1,4 +1,4 @@
-//! Three tenants at their worst, at once: what the fourth and the agent feel of it.
+//! Three tenants at their worst at the same time, and how much the fourth and the agent notice.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use insula_testkit::{Process, slowness};
 use super::arena::{ATTACKER, Arena, NEIGHBOUR};
 use super::pulse::{Pulse, percentile};
 
-/// For so long, in seconds: enough for hundreds of answers.
+/// How long they go on, in seconds: enough for hundreds of answers.
 const SECONDS: &str = "8";
 
-/// What the agent should take for a list at most, on a machine that does nothing else.
+/// How long the agent should take for a list at most, on a machine that does nothing else.
 const SOON: Duration = Duration::from_millis(50);
 
 const NOISES: [(&str, &str); 3] = [

@@ -1,4 +1,4 @@
-//! Whether a neighbour and the agent answer, and how soon: asked in turn from a thread of its own.
+//! Measures how soon a neighbour and the agent answer, by asking both in turn from a thread.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -10,47 +10,49 @@ use std::time::{Duration, Instant};
 use insula_api::{Client, Endpoint, v1};
 use insula_testkit::{PATIENCE, ScratchHost, slowness};
 
-/// Between two questions, so that asking is no load of its own; on a slow machine it takes longer, and so does the pause.
+/// The pause between two questions, so that asking causes no load of its own. A slow machine gets a
+/// longer one.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Tests of other hosts run beside this one, on few CPUs: what is longer than this is no matter of chance any more.
+/// Tests of other hosts run beside this one on few CPUs. An answer that takes longer than this is
+/// no longer due to chance.
 const BEARABLE: Duration = Duration::from_secs(1);
 
-/// How long answers took.
+/// The times that answers took.
 #[derive(Debug, Default, Clone)]
 pub struct Samples {
-    /// The agent's, to `ListVpses`.
+    /// The times of the agent's answers to `ListVpses`.
     pub list: Vec<Duration>,
-    /// The neighbour's, over HTTP.
+    /// The times of the neighbour's answers over HTTP.
     pub http: Vec<Duration>,
 }
 
-/// Somebody who asks until told to stop.
+/// A thread that asks until it is told to stop.
 pub struct Pulse {
     end: Sender<()>,
     thread: JoinHandle<Samples>,
 }
 
 impl Pulse {
-    /// Asks from now on.
+    /// Starts to ask.
     pub fn start(host: &ScratchHost, neighbour: &str) -> Self {
         let asker = Asker::new(host, neighbour);
         let (end, ended) = channel();
-        // A thread is born into the network namespace of its maker: the host's.
+        // A new thread is in the network namespace of the thread that made it: the host's.
         let thread = std::thread::spawn(move || {
             asker.ask_while(|_| ended.recv_timeout(PAUSE * slowness()) == Err(RecvTimeoutError::Timeout))
         });
         Self { end, thread }
     }
 
-    /// Asks so many times.
+    /// Asks a number of times.
     pub fn take(host: &ScratchHost, neighbour: &str, count: usize) -> Samples {
         let asker = Asker::new(host, neighbour);
         let ask = move || asker.ask_while(|samples| samples.list.len() < count);
         std::thread::spawn(ask).join().expect("agent and neighbour answer")
     }
 
-    /// Asks no more.
+    /// Stops asking.
     pub fn stop(self) -> Samples {
         drop(self.end);
         self.thread.join().expect("agent and neighbour answer")
@@ -58,7 +60,7 @@ impl Pulse {
 }
 
 impl Samples {
-    /// Panics when answers took very much longer than in idle times.
+    /// Panics if answers took very much longer than in idle times.
     pub fn assert_bearable(&self, idle: &Self) {
         for (what, busy, idle) in [("list", &self.list, &idle.list), ("HTTP", &self.http, &idle.http)] {
             let (busy_p99, idle_p99) = (percentile(busy, 99), percentile(idle, 99));
@@ -76,14 +78,14 @@ impl Samples {
     }
 }
 
-/// The sample that so many percent are not longer than.
+/// The smallest sample that this percentage of samples does not exceed.
 pub fn percentile(samples: &[Duration], percent: usize) -> Duration {
     let mut sorted = samples.to_vec();
     sorted.sort_unstable();
     sorted[(sorted.len() - 1) * percent / 100]
 }
 
-/// Whom to ask.
+/// The agent and the neighbour to ask.
 struct Asker {
     socket: PathBuf,
     neighbour: SocketAddr,

@@ -1,4 +1,4 @@
-//! Guests that are hostile to whoever copies their files or writes keys into them.
+//! Guests that attack processes which copy their files or write keys into them.
 
 use std::process::Stdio;
 
@@ -8,10 +8,10 @@ use super::arena::{ATTACKER, Arena, NEIGHBOUR};
 use super::pulse::Pulse;
 use super::witness::Witness;
 
-/// How often a race is run; on a slow machine less often.
+/// How often a race is run. A slow machine runs fewer.
 const ROUNDS: std::ops::RangeInclusive<u32> = 12..=60;
 
-/// How many files a directory has that holds many.
+/// How many files a large directory has.
 const MANY: u32 = 20_000;
 
 #[test]
@@ -28,7 +28,7 @@ fn nobody_is_led_out_through_files() {
     a_transfer_ends_with_its_guest(&arena);
 }
 
-/// Renames a directory and a link to the host's files into each other's place, without an end.
+/// Exchanges a directory and a link to the host's files for each other, endlessly.
 const RACE: &str = "mkdir -p /root/race/real && cd /root/race && echo mine >real/canary && \
     ln -s ../../../../../../../../../..$(dirname $CANARY) link && \
     exec perl -e 'while (1) { rename \"real\", \"at\"; rename \"at\", \"real\"; \
@@ -121,7 +121,8 @@ fn what_must_not_be_opened(arena: &Arena) {
     arena.host.sh(ATTACKER, "rm -rf /root/odd");
 }
 
-/// Nobody inside finds the process that works with the guest's files, sends it a signal, ends or freezes its group.
+/// No process in the guest can find, signal or end the process that works with the guest's files,
+/// or freeze its group.
 fn a_worker_is_out_of_reach(arena: &Arena) {
     const KILL: &str = "for p in $(cat /sys/fs/cgroup/.insula/cgroup.procs) $(ls /proc | grep '^[0-9]*$'); do \
         [ $p -le 1 ] || [ $p = $$ ] || grep -q systemd /proc/$p/comm || kill -KILL $p; done 2>/dev/null; true";
@@ -139,7 +140,7 @@ fn a_worker_is_out_of_reach(arena: &Arena) {
     arena.host.sh(ATTACKER, "rm /root/pushed");
 }
 
-/// And nothing is left of it.
+/// A transfer ends with its guest, and nothing is left of it.
 fn a_transfer_ends_with_its_guest(arena: &Arena) {
     let mut push = begin_push(arena);
     arena.host.insula_ok(&["restart", "--force", ATTACKER, "--wait", "ready"]);
@@ -148,7 +149,7 @@ fn a_transfer_ends_with_its_guest(arena: &Arena) {
     assert!(!left.contains("pushed") && !left.contains("insula"), "{left}");
 }
 
-/// A transfer in its middle.
+/// Starts a transfer that does not end by itself.
 fn begin_push(arena: &Arena) -> Process {
     let command =
         arena.host.command("insula").args(["file", "push", "-", &format!("{ATTACKER}/root/pushed")]);

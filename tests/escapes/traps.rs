@@ -1,4 +1,4 @@
-//! Traps: what a guest prepares for those who come from outside, and what it does to itself.
+//! Traps: what a guest prepares for processes that come from outside, and what it does to itself.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -10,14 +10,14 @@ use super::arena::{ATTACKER, Arena};
 use super::pulse::Pulse;
 use super::witness::Witness;
 
-/// Something that a guest prepares.
+/// A trap that a guest prepares.
 struct Trap {
     name: &'static str,
-    /// A line for the guest's shell. `$CANARY` is the path of a file of the host's.
+    /// A line for the guest's shell. `$CANARY` is the path of a file of the host.
     set: &'static str,
-    /// What is done to the VPS then, by the command: well or not, but soon.
+    /// The commands that are then run on the VPS. They may fail, but must end soon.
     acts: &'static [&'static [&'static str]],
-    /// A line that makes the guest a normal one again.
+    /// A line that makes the guest normal again.
     disarm: &'static str,
 }
 
@@ -138,7 +138,7 @@ fn traps_catch_nobody() {
     assert_eq!(left.len(), 1, "all copies and the attacker could be deleted: {left:?}");
 }
 
-/// What lies beside the canary.
+/// The files beside the canary.
 fn files_of_the_host(arena: &Arena) -> BTreeSet<String> {
     let entries = std::fs::read_dir(arena.host.directory()).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
@@ -183,7 +183,7 @@ fn whoever_enters_shows_nothing() {
     assert_eq!(Witness::observe(&arena).changes_since(&before), "");
 }
 
-/// A working directory that is a descriptor of the host's (CVE-2024-21626).
+/// A working directory that is a descriptor of the host (CVE-2024-21626).
 fn directories_lead_nowhere(arena: &Arena) {
     let canary = arena.host.directory().join("canary").display().to_string();
     let line = format!("test -e {}{canary} && echo outside; pwd", "../".repeat(40));
@@ -196,7 +196,8 @@ fn directories_lead_nowhere(arena: &Arena) {
     }
 }
 
-/// What a program pushes into its terminal's input (`TIOCSTI`) is not read by the shell of who ran it.
+/// What a program pushes into its terminal's input (`TIOCSTI`) is not read by the shell that ran
+/// the command.
 fn nobody_types_for_an_admin(arena: &Arena) {
     const TYPE: &str = r#"ioctl(STDIN, 0x5412, $_) for split //, "owned\n"; print "typed\n""#;
     let insula = arena.host.command("insula");

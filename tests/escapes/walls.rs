@@ -1,5 +1,5 @@
-//! Walls that are not in the plan of a start: the guard of the network, the limit of the disk. What they refuse succeeds without
-//! them.
+//! Walls that are not part of the plan of a start: the network's guard and the disk limit. What
+//! they refuse succeeds without them.
 
 use std::net::UdpSocket;
 
@@ -39,7 +39,7 @@ fn run(arena: &Arena, attempt: &Attempt) {
     assert!(outcome.text().contains("refused: sent"), "{outcome}");
 }
 
-/// Whether a datagram with the neighbour's address for a source comes from the attacker.
+/// Whether a datagram with the neighbour's source address arrives from the attacker.
 fn forges_source(arena: &Arena) -> bool {
     let socket = UdpSocket::bind((&*arena.gateway, 4000)).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -55,7 +55,7 @@ fn forges_source(arena: &Arena) -> bool {
     }
 }
 
-/// Which Ethernet address the neighbour has for the host's.
+/// The Ethernet address that the neighbour has learned for the host.
 fn learned_gateway(arena: &Arena) -> String {
     let line = format!(
         "ping -c 1 -W 2 {0} >/dev/null; ip neighbour show {0} | grep -o 'lladdr [^ ]*'",

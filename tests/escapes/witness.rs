@@ -1,4 +1,5 @@
-//! What must stay as it is, whatever a guest does: the host, its settings for guests, and the neighbour.
+//! What must stay as it is, whatever a guest does: the host, its settings for guests, and the
+//! neighbour.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,7 +36,7 @@ const KERNEL: [&str; 21] = [
     "/sys/kernel/kexec_loaded",
 ];
 
-/// Files of a VPS's groups that say what it may use.
+/// Files of a VPS's cgroups that hold its limits.
 const LIMITS: [&str; 13] = [
     "cgroup.freeze",
     "cgroup.max.descendants",
@@ -52,7 +53,7 @@ const LIMITS: [&str; 13] = [
     "pids.max",
 ];
 
-/// How all that is at a moment: what, and how it is.
+/// The state of all these things at one moment, by what they are.
 pub struct Witness(BTreeMap<String, String>);
 
 impl Witness {
@@ -62,7 +63,7 @@ impl Witness {
         seen.extend(limits(arena).iter().filter_map(|file| read(file)).map(forget_step_back));
         for (name, command) in [
             ("interfaces", &["ip", "-4", "-o", "address"][..]),
-            // Who opens connections is noted in a set: that is no rule.
+            // Addresses that open connections are noted in a set, which is not a rule.
             ("rules of the firewall", &["nft", "--stateless", "--terse", "list", "ruleset"]),
             ("guests that are guarded", &["nft", "--stateless", "list", "table", "bridge", "insula"]),
         ] {
@@ -80,7 +81,7 @@ impl Witness {
         Self(seen)
     }
 
-    /// What is not as it was; empty if all is.
+    /// What has changed. Empty if nothing has.
     pub fn changes_since(&self, before: &Self) -> String {
         let names = self.0.keys().chain(before.0.keys()).collect::<std::collections::BTreeSet<_>>();
         let changed = names.into_iter().filter(|name| self.0.get(*name) != before.0.get(*name));
@@ -93,7 +94,8 @@ fn read(path: &Path) -> Option<(String, String)> {
     Some((path.display().to_string(), fs::read_to_string(path).ok()?))
 }
 
-/// A weight that is its own, or less: who takes much of a full host steps back meanwhile.
+/// Replaces a weight that is the VPS's own or less, because a VPS that takes much of a full host
+/// steps back meanwhile.
 fn forget_step_back((file, value): (String, String)) -> (String, String) {
     let own = if file.ends_with("/cpu.shares") { 1024 } else { 100 };
     let is_weight = file.ends_with("/cpu.shares") || file.ends_with("/cpu.weight");
@@ -103,7 +105,7 @@ fn forget_step_back((file, value): (String, String)) -> (String, String) {
     }
 }
 
-/// The files of both guests' groups with what they may use.
+/// The files with limits in both guests' cgroups.
 fn limits(arena: &Arena) -> Vec<PathBuf> {
     let ids = [ATTACKER, NEIGHBOUR].map(|name| arena.host.vps(name).id);
     let groups = arena.host.groups().into_iter();
@@ -111,7 +113,7 @@ fn limits(arena: &Arena) -> Vec<PathBuf> {
     of_guests.flat_map(|group| LIMITS.map(|file| group.join(file))).collect()
 }
 
-/// When the machine was started, by its clock of the time of day: who sets that clock changes it.
+/// When the machine was started, by its wall clock: setting that clock changes it.
 fn hour_of_start() -> String {
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
     let up = clock_gettime(ClockId::Boottime).tv_sec.unsigned_abs();

@@ -1,14 +1,14 @@
-//! The model's acts as requests.
+//! Turns the model's acts into requests.
 
 use insula_api::{Client, v1};
 use tonic::Status;
 
 use super::machine::Act;
 
-/// What a guest has to end before it is killed: its init may not have set up its trap yet.
+/// How long a guest may take to end before it is killed. Its init may not have set up its trap yet.
 const STOP_TIMEOUT: prost_types::Duration = prost_types::Duration { seconds: 3, nanos: 0 };
 
-/// Asks for what is an operation: `ask!(client.service().method, Request { fields })`.
+/// Calls a method that starts an operation: `ask!(client.service().method, Request { fields })`.
 macro_rules! ask {
     ($client:ident.$service:ident.$method:ident($request:ident { $($fields:tt)* }), $id:ident) => {{
         #[allow(clippy::needless_update)] // some have no more fields
@@ -18,7 +18,7 @@ macro_rules! ask {
 }
 
 impl Act {
-    /// Sends it, and returns the operation that it has begun.
+    /// Sends the request, and returns the operation that it has started.
     pub async fn send(&self, client: &Client, id: &str) -> Result<v1::Operation, Status> {
         let operation = match self.clone() {
             Self::Create { .. } | Self::Clone { .. } | Self::Rebuild { .. } => {

@@ -1,4 +1,4 @@
-//! Clients that ask for things at random, and know what should have become of them.
+//! Clients that send random requests, and know what the results should be.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,21 +12,21 @@ use v1::operation::State;
 use super::machine::{Act, Fleet};
 use crate::dice::Dice;
 
-/// What clients have in common.
+/// What all clients share.
 #[derive(Debug, Clone)]
 pub struct World {
     pub client: Client,
-    /// Whether the agent is about to end: only then may a line be cut.
+    /// Whether the agent is about to end. Only then may a connection break.
     pub ends: Arc<AtomicBool>,
     pub pool: PathBuf,
 }
 
-/// The line was cut: nobody knows what became of the request.
+/// The connection broke, so the result of the request is unknown.
 #[derive(Debug)]
 pub struct Cut;
 
 impl World {
-    /// What a status is: a refusal with its reason, or the end of the agent.
+    /// The meaning of a status: a refusal with its reason, or the end of the agent.
     pub fn read(&self, status: &Status) -> Result<Reason, Cut> {
         match ApiError::from(status).reason() {
             None | Some(Reason::AgentUnreachable) => {
@@ -46,7 +46,7 @@ impl World {
     }
 }
 
-/// A request whose end is not known yet.
+/// A request whose result is not known yet.
 #[derive(Debug)]
 struct Pending {
     act: Act,
@@ -55,12 +55,13 @@ struct Pending {
     is_to_be_cancelled: bool,
 }
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Debug)]
 enum Outcome {
-    /// The id of the VPS that it was about.
+    /// It succeeded. The id of the VPS that it was about.
     Done(String),
-    /// The same, where an operation has failed.
+    /// It was refused, or its operation failed: the reason, and the id of the VPS, which is empty
+    /// after a refusal.
     Refused(Reason, String),
 }
 
@@ -73,17 +74,17 @@ pub struct Owner {
     pending: Option<Pending>,
     /// The operations of all requests so far, by their ids.
     pub asked: BTreeMap<String, String>,
-    /// How many of them were refused.
+    /// How many requests were refused.
     pub refused: usize,
 }
 
 impl Owner {
-    /// A client with these VPSes.
+    /// Makes a client with these VPSes.
     pub fn new(number: usize, dice: Dice, fleet: Fleet) -> Self {
         Self { number, dice, fleet, pending: None, asked: BTreeMap::new(), refused: 0 }
     }
 
-    /// Asks until the agent ends, or so often.
+    /// Sends requests until the agent ends, or until so many have been sent.
     pub async fn run(mut self, world: World, times: usize) -> Self {
         for _ in 0..times {
             let pending = self.pending.take().unwrap_or_else(|| self.choose());
@@ -94,7 +95,7 @@ impl Owner {
         self
     }
 
-    /// Asks once more for what nobody knows the end of.
+    /// Repeats the request whose result is unknown, if there is one.
     pub async fn settle(mut self, world: World) -> Self {
         if let Some(pending) = self.pending.take() {
             self.ask(&world, pending).await.expect("an agent that lives");
@@ -114,7 +115,7 @@ impl Owner {
         let act = &pending.act;
         match (outcome, expected) {
             (Outcome::Done(target), Ok(fleet)) => self.apply(world, act, fleet, &target),
-            // Somebody else has it.
+            // Another client's operation is working on the VPS.
             (Outcome::Refused(Reason::VpsBusy, _), _) => self.refused += 1,
             (Outcome::Refused(Reason::Cancelled, target), Ok(fleet)) if pending.is_to_be_cancelled => {
                 let is_there = world.pool.join("vps").join(&target).join("root").exists();
@@ -126,7 +127,7 @@ impl Owner {
                     _ => self.refused += 1,
                 }
             }
-            // Two in one second would have one name.
+            // Two snapshots within a second would have the same name.
             (Outcome::Refused(Reason::SnapshotExists, _), _) if matches!(act, Act::Rebuild { .. }) => {}
             (Outcome::Refused(reason, _), Err(expected)) => {
                 assert_eq!(reason, expected, "{act:?} of {:#?}", self.fleet);
@@ -180,7 +181,7 @@ impl Owner {
         })
     }
 
-    /// Keeps what has become of them, and marks a root now and then.
+    /// Keeps the new state of the VPSes, and marks a root now and then.
     fn apply(&mut self, world: &World, act: &Act, mut fleet: Fleet, target: &str) {
         for machine in fleet.0.iter_mut().filter(|machine| machine.id.is_empty()) {
             machine.id = target.to_owned();
@@ -254,12 +255,12 @@ impl Owner {
     }
 }
 
-/// The file of a root that is told apart by what stands in it.
+/// A file whose content tells one root from another.
 pub fn mark_file(pool: &std::path::Path, vps: &str) -> PathBuf {
     pool.join("vps").join(vps).join("root/root/mark")
 }
 
-/// Somebody who gets into everybody's way: sets passwords of VPSes of others, until the agent ends.
+/// A client that interferes with all others: it sets passwords of their VPSes until the agent ends.
 pub async fn meddle(world: World, mut dice: Dice, vpses: Vec<String>) -> Dice {
     while !vpses.is_empty() {
         let act = Act::Password { vps: dice.pick(&vpses).clone() };

@@ -1,11 +1,12 @@
-//! What VPSes are to be, said once more and shorter: what a request makes of them, or why it is refused.
+//! The expected states of VPSes, in a second and shorter implementation: what a request leads to,
+//! or why it is refused.
 
 use std::collections::BTreeMap;
 
 use insula_api::{Reason, v1};
 use v1::VpsState;
 
-/// What is asked of a VPS, which is meant by its id.
+/// What a client asks for. VPSes are given by their ids.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Act {
     Create { name: String, memory_mib: Option<u64>, start: bool },
@@ -30,7 +31,7 @@ pub enum Act {
 }
 
 impl Act {
-    /// The VPS that it is about; of a clone, the one that is cloned.
+    /// The VPS that the act is about. For a clone, the one that is cloned.
     pub fn vps(&self) -> Option<&str> {
         match self {
             Self::Create { .. } => None,
@@ -56,33 +57,33 @@ impl Act {
     }
 }
 
-/// A VPS as it is to be.
+/// A VPS as it should be.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Machine {
-    /// Empty until its operation is done.
+    /// The VPS's id. Empty until its operation has succeeded.
     pub id: String,
     pub name: String,
     pub is_on: bool,
     pub is_paused: bool,
-    /// The hold on it: whether it ran before.
+    /// Set while it is suspended: whether it ran before.
     pub suspension: Option<bool>,
     pub is_trashed: bool,
     pub profile: String,
     pub memory_mib: Option<u64>,
     pub label: Option<String>,
-    /// What stands in a file of its root.
+    /// The content of the file that marks its root.
     pub mark: Option<u64>,
     /// The same of its snapshots, by their names.
     pub snapshots: BTreeMap<String, Option<u64>>,
 }
 
 impl Machine {
-    /// One that was just made.
+    /// A VPS that was just created.
     pub fn new(name: &str, memory_mib: Option<u64>, is_on: bool) -> Self {
         Self { name: name.into(), profile: "small".into(), memory_mib, is_on, ..Self::default() }
     }
 
-    /// What it does.
+    /// The VPS's expected state.
     pub fn state(&self) -> VpsState {
         match self {
             Self { is_on: true, is_paused: true, .. } => VpsState::Paused,
@@ -93,7 +94,7 @@ impl Machine {
         }
     }
 
-    /// Its memory in bytes: its own limit, or its plan's.
+    /// The VPS's memory in bytes: its own limit, or that of its profile.
     pub fn memory_bytes(&self) -> u64 {
         self.memory_mib.unwrap_or(if self.profile == "small" { 1 << 10 } else { 4 << 10 }) << 20
     }
@@ -102,7 +103,7 @@ impl Machine {
         (self.is_on, self.is_paused) = (is_on, false);
     }
 
-    /// What it is behind an act that is about it.
+    /// The VPS after an act on it.
     fn after(mut self, act: &Act) -> Result<Self, Reason> {
         let state = self.state();
         let is_off = !self.is_on;
@@ -153,7 +154,7 @@ impl Machine {
                 unless(is_held, Reason::VpsSuspended)?;
                 unless(self.is_on && !force, Reason::VpsRunning)?;
                 self.power(*start);
-                // Its name has the time in it: whoever has asked fills it in.
+                // The name contains the time, so the client fills it in.
                 self.snapshots.insert(String::new(), self.mark.take());
             }
             Act::Trash { force, .. } | Act::Delete { force, .. } => {
@@ -178,17 +179,17 @@ impl Machine {
     }
 }
 
-/// The VPSes of one client, whose names nobody else uses.
+/// The VPSes of one client, whose names no other client uses.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Fleet(pub Vec<Machine>);
 
 impl Fleet {
-    /// The VPS of this id.
+    /// The VPS with this id.
     pub fn get(&self, id: &str) -> &Machine {
         self.0.iter().find(|machine| machine.id == id).expect("one of ours")
     }
 
-    /// The same, to be changed.
+    /// The VPS with this id, to be changed.
     pub fn get_mut(&mut self, id: &str) -> &mut Machine {
         self.0.iter_mut().find(|machine| machine.id == id).expect("one of ours")
     }
@@ -197,7 +198,7 @@ impl Fleet {
         self.0.iter().any(|machine| !machine.is_trashed && machine.name == name && machine.id != but)
     }
 
-    /// What becomes of them. A new one has no id yet.
+    /// The VPSes after an act. A new one has no id yet.
     pub fn after(&self, act: &Act) -> Result<Self, Reason> {
         let mut fleet = self.clone();
         match act {
@@ -239,7 +240,7 @@ impl Fleet {
     }
 }
 
-/// Whether the name is taken.
+/// Refuses a name that is taken.
 fn refuse(is_taken: bool) -> Result<(), Reason> {
     if is_taken { Err(Reason::VpsExists) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! Somebody who watches all events, and looks at the audit log in the end.
+//! A client that watches all events, and checks the audit log in the end.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use v1::VpsState;
 use v1::event::Payload;
 use v1::operation::State;
 
-/// The events that were seen so far.
+/// The events seen so far.
 #[derive(Debug)]
 pub struct Watcher {
     cursor: String,
@@ -16,12 +16,12 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// From the first event on.
+    /// A watcher that starts with the first event.
     pub fn new() -> Self {
         Self { cursor: "0".into(), events: vec![] }
     }
 
-    /// Watches until the line is cut.
+    /// Watches until the connection breaks.
     pub async fn run(mut self, client: Client) -> Self {
         let request = v1::WatchEventsRequest { cursor: self.cursor.clone(), ..Default::default() };
         let Ok(answer) = client.events().watch_events(request).await else { return self };
@@ -33,9 +33,11 @@ impl Watcher {
         self
     }
 
-    /// Everything was told once and in order, and tells what is.
+    /// Checks that every event came once and in order, and that the events agree with the present
+    /// state.
     pub fn check(&self, host: &ScratchHost) {
-        // The states of now may have to be written yet, and what boots becomes ready by itself.
+        // The latest states may not have been written yet, and a VPS that boots becomes ready by
+        // itself.
         let all = eventually("the last states are told", || {
             let all = all_events(host);
             let states = states(&all);
@@ -54,7 +56,8 @@ impl Watcher {
     }
 }
 
-/// The state of each VPS as the events tell it, each the one that the next says was before.
+/// The state of each VPS according to the events. Each event must name the state of the one before
+/// it.
 fn states(events: &[v1::Event]) -> BTreeMap<String, VpsState> {
     let mut states = BTreeMap::new();
     for event in events {
@@ -66,7 +69,7 @@ fn states(events: &[v1::Event]) -> BTreeMap<String, VpsState> {
     states
 }
 
-/// Each operation begins and ends once, or is over at once.
+/// Checks that each operation was accepted once and ended once, or ended at once.
 fn check_operations(events: &[v1::Event]) {
     let mut told: BTreeMap<&str, Vec<State>> = BTreeMap::new();
     for event in events {
@@ -96,7 +99,7 @@ fn all_events(host: &ScratchHost) -> Vec<v1::Event> {
     }
 }
 
-/// The operations of all requests by their ids; all of them are over.
+/// The operations of all requests, by the ids of the requests. All of them have ended.
 pub fn all_operations(host: &ScratchHost) -> BTreeMap<String, v1::Operation> {
     let (mut operations, mut page_token) = (BTreeMap::new(), String::new());
     loop {
@@ -115,7 +118,7 @@ pub fn all_operations(host: &ScratchHost) -> BTreeMap<String, v1::Operation> {
     }
 }
 
-/// The log is whole, and says of each operation once how it came out.
+/// Checks that the log is intact, and has the result of each operation once.
 pub fn check_audit(host: &ScratchHost, operations: &BTreeMap<String, v1::Operation>) {
     let verified = call!(host, access.verify_audit_log(v1::VerifyAuditLogRequest {})).unwrap();
     assert_eq!(verified.broken_at, None);
@@ -136,7 +139,7 @@ pub fn check_audit(host: &ScratchHost, operations: &BTreeMap<String, v1::Operati
         }
     }
     assert_eq!(entries, verified.entries);
-    // What was done when the image was built, for all tests, may be older than the log.
+    // Operations that built the image for all tests may be older than the log.
     for operation in operations.values().filter(|operation| !operation.request_id.is_empty()) {
         let result = results.get(&operation.id).map(String::as_str);
         let is_success = operation.state() == State::Succeeded;

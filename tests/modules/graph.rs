@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// The files, and which of them each uses.
+/// The files, and for each the files that it uses.
 pub type Graph = BTreeMap<String, BTreeSet<String>>;
 
-/// The circles, the shortest one through each file that is on any: the files in their order, the first once more at the
-/// end.
+/// The circles: for each file that is on any, the shortest one through it. A circle lists its files
+/// in order, and the first one again at the end.
 pub fn find_circles(graph: &Graph) -> Vec<Vec<String>> {
     let mut seen = BTreeSet::new();
     let mut circles: Vec<_> = graph.keys().filter_map(|file| find_way_back(graph, file)).collect();
@@ -14,7 +14,7 @@ pub fn find_circles(graph: &Graph) -> Vec<Vec<String>> {
     circles
 }
 
-/// The shortest way from a file to itself.
+/// The shortest way from a file back to itself.
 fn find_way_back(graph: &Graph, start: &str) -> Option<Vec<String>> {
     let mut ways = VecDeque::from([vec![start.to_owned()]]);
     let mut seen = BTreeSet::new();

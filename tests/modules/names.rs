@@ -1,4 +1,4 @@
-//! The names of a crate: which modules there are, what they define and import, and which file a path leads to.
+//! The names of a crate: its modules, what they define and import, and which file a path leads to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,22 +7,22 @@ use syn::visit::{self, Visit};
 
 use super::graph::Graph;
 
-/// The way to a module from the root of its crate; a path in the sources.
+/// The path of a module from the root of its crate, or a path in the sources.
 type Names = Vec<String>;
 
-/// A module, in a file of its own or not.
+/// A module, in a file of its own or inline.
 #[derive(Debug, Default)]
 struct Module {
     file: String,
-    /// What it defines, but for modules.
+    /// The names that it defines, without modules.
     defined: BTreeSet<String>,
-    /// What it imports, by the name that it has here.
+    /// The paths that it imports, by the name that each has in it.
     imported: BTreeMap<String, Names>,
-    /// What it imports all of.
+    /// The modules from which it imports everything.
     globs: Vec<Names>,
-    /// All paths that it has, imports included.
+    /// All paths that occur in it, imports included.
     paths: BTreeSet<Names>,
-    /// Its macros that the whole crate knows.
+    /// Its macros that are exported to the whole crate.
     exported: Vec<String>,
 }
 
@@ -33,7 +33,8 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Reads the crate whose root is this file; `read` finds files beneath the root's directory.
+    /// Reads the crate whose root is this file. `read` returns the text of a file, given relative
+    /// to the root's directory.
     pub fn read(root: &str, read: &dyn Fn(&str) -> Option<String>) -> Self {
         let mut sources = Self::default();
         let text = read(root).unwrap_or_else(|| panic!("there is no {root}"));
@@ -42,7 +43,7 @@ impl Sources {
         sources
     }
 
-    /// An exported macro is known at the root, whatever module defines it.
+    /// Adds exported macros to the root, whichever module defines them.
     fn export_macros(&mut self) {
         let all = self.modules.iter().flat_map(|(at, module)| {
             module.exported.iter().map(|name| (name.clone(), [&at[..], std::slice::from_ref(name)].concat()))
@@ -88,7 +89,7 @@ impl Sources {
         graph
     }
 
-    /// The file that defines what a path of a module leads to; `None` where that is of another crate.
+    /// The file that defines what a path in a module leads to. `None` if another crate does.
     fn resolve(&self, from: &Names, path: &[String], depth: usize) -> Option<&str> {
         const DEEPEST: usize = 16; // imports may go in a circle themselves
         let (first, rest) = path.split_first().filter(|_| depth < DEEPEST)?;
@@ -97,7 +98,7 @@ impl Sources {
             "crate" => (vec![], rest),
             "self" => (from.clone(), rest),
             "super" => (parent(from)?, rest),
-            // Of this module, or of another crate.
+            // A name of this module, or of another crate.
             name if self.knows(from, name) => (from.clone(), path),
             name => {
                 let globs = module.globs.iter().map(|glob| [&glob[..], path].concat());
@@ -126,7 +127,7 @@ impl Sources {
         self.modules.get(&at).map(|module| &*module.file)
     }
 
-    /// Like [`Self::resolve`], but only where the path's last module has that name itself.
+    /// Like [`Self::resolve`], but only if the last module of the path defines the name itself.
     fn resolve_exactly(&self, from: &Names, path: &[String], depth: usize) -> Option<&str> {
         let (name, way) = path.split_last()?;
         let file = self.resolve(from, way, depth)?;
@@ -242,7 +243,7 @@ impl Module {
         }
     }
 
-    /// Paths among the tokens of a macro's arguments: words with `::` between them.
+    /// Reads paths from the tokens of a macro's arguments: words with `::` between them.
     fn read_tokens(&mut self, tokens: TokenStream) {
         let (mut path, mut colons) = (Names::new(), 0);
         for token in tokens {
@@ -270,7 +271,8 @@ impl Module {
         self.note_tokens(path);
     }
 
-    /// One word alone is a variable or `pub(crate)`, say.
+    /// Notes a path. A single word is left out, because it may be a variable or part of
+    /// `pub(crate)`.
     fn note_tokens(&mut self, path: Names) {
         if path.len() > 1 {
             self.paths.insert(path);
@@ -286,7 +288,7 @@ fn parent(at: &Names) -> Option<Names> {
     at.split_last().map(|(_, parent)| parent.to_vec())
 }
 
-/// Whether something is compiled for tests only.
+/// Whether an item is compiled only for tests.
 fn is_of_tests(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| match &attribute.meta {
         syn::Meta::List(list) => list.path.is_ident("cfg") && list.tokens.to_string() == "test",

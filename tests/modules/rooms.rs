@@ -1,8 +1,8 @@
-//! The rooms of a crate, in the order of a table, and the files that use a room which stands later.
+//! The rooms of a crate in the order of a table, and the files that use a later room.
 
 use super::graph::Graph;
 
-/// The file that names all rooms, and is used by none.
+/// The file that names all rooms, and that no other file uses.
 const ROOT: &str = "lib.rs";
 
 /// The rooms of the table whose first column is called `room`: folders and files, in reading order.
@@ -13,7 +13,8 @@ pub fn read_rooms(text: &str) -> Vec<String> {
     cells.flat_map(|cell| cell.split(',')).map(|room| room.trim().trim_matches('`').to_owned()).collect()
 }
 
-/// What contradicts the table: files that use a room which stands later, files of no room, and rooms without files.
+/// What contradicts the table: files that use a later room, files in no room, and rooms without
+/// files.
 pub fn find_contradictions(graph: &Graph, rooms: &[String]) -> Vec<String> {
     let files = || graph.keys().filter(|file| *file != ROOT);
     let strays = files().filter(|file| place(file, rooms) == rooms.len());
@@ -26,7 +27,8 @@ pub fn find_contradictions(graph: &Graph, rooms: &[String]) -> Vec<String> {
     strays.chain(empty).chain(upward).collect()
 }
 
-/// Where the room of a file stands. A folder `room/` has the file `room.rs`, too; what is in no room stands last.
+/// The position of a file's room. The file `room.rs` belongs to the folder `room/`. A file in no
+/// room comes last.
 fn place(file: &str, rooms: &[String]) -> usize {
     let is_in = |room: &String| match room.strip_suffix('/') {
         Some(folder) => file.strip_suffix(".rs") == Some(folder) || file.starts_with(room.as_str()),

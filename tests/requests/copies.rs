@@ -1,4 +1,4 @@
-//! Machines that are made of others, and roots that are made anew.
+//! VPSes that are cloned from others, and roots that are rebuilt.
 
 use insula_api::v1;
 use insula_testkit::{Image, ScratchHost, call, done};

@@ -1,4 +1,4 @@
-//! A hold on a VPS, such as for an unpaid bill.
+//! Suspension: an administrative hold on a VPS, such as for an unpaid bill.
 
 use insula_api::{Reason, v1};
 use insula_testkit::{Image, QUICK_INIT, ScratchHost, call, done, reason};

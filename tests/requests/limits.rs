@@ -1,5 +1,5 @@
-//! What a VPS may use changes while it runs: whole or not at all, and for good. What it uses is counted, what it hits is
-//! told. And passwords.
+//! Limits of a VPS change while it runs, completely or not at all, and they last. Usage is counted,
+//! and limits that were hit are reported. Also passwords.
 
 use insula_api::{Reason, v1};
 use insula_testkit::{Image, PATIENCE, ScratchHost, call, done, eventually, failure};
@@ -20,7 +20,8 @@ fn limits_change_while_it_runs() {
     a_password_is_accepted(&host);
 }
 
-/// The values that the kernel has for the memory in bytes and for a tenth of a second of CPU time in µs, cgroup v1 or v2.
+/// The kernel's limits on memory, in bytes, and on CPU time in a tenth of a second, in µs, in
+/// cgroup v1 or v2.
 fn kernels(host: &ScratchHost) -> (u64, u64) {
     let id = host.vps("web1").id;
     let groups: Vec<_> = host.traces().groups.into_iter().filter(|group| group.ends_with(&id)).collect();
@@ -57,7 +58,7 @@ fn limits_outlive_the_guests_reboot(host: &ScratchHost) {
     assert_eq!(kernels(host), (400 * MIB, 50_000));
 }
 
-/// The guest's own reboot, which the agent has no part in.
+/// The guest reboots itself, and the agent has no part in it.
 fn reboot(host: &ScratchHost) {
     let before = host.vps("web1");
     host.sh("web1", "systemctl reboot");
@@ -67,7 +68,7 @@ fn reboot(host: &ScratchHost) {
     });
 }
 
-/// Memory that can't be taken back.
+/// A limit below the memory that the VPS holds is refused.
 fn a_refused_limit_changes_nothing(host: &ScratchHost) {
     host.sh("web1", "head -c 250M /dev/zero >/dev/shm/full");
     let before = host.vps("web1");
@@ -152,7 +153,8 @@ fn a_password_is_accepted(host: &ScratchHost) {
     };
     done!(host, vps.set_vps_password(request.clone()));
     done!(host, vps.set_vps_password(request.clone()));
-    // What PAM asks on behalf of programs that may not read the file: the password ends with a NUL, unix_chkpwd(8).
+    // PAM asks this helper for programs that may not read the file. The password ends with a NUL:
+    // unix_chkpwd(8).
     let check = |password: &str| {
         let line = format!("printf '%s\\0' '{password}' | unix_chkpwd root nonull");
         host.insula(&["exec", "web1", "--no-tty", "--", "sh", "-c", &line]).code

@@ -1,5 +1,5 @@
-//! One operation at a time works on a VPS: what an administrator must get done waits for it, what somebody does by hand
-//! is refused. What waits, or can be taken back, may be cancelled.
+//! One operation at a time works on a VPS. What an administrator must get done waits for it; what
+//! people do by hand is refused. Operations that wait, or that can be undone, may be cancelled.
 
 use insula_api::{Reason, v1};
 use insula_testkit::{Image, STUBBORN_INIT, ScratchHost, call, done, failure, reason};
@@ -9,7 +9,7 @@ use v1::operation::State;
 
 use super::{create, names};
 
-/// A VPS that runs and does not end when it is told to.
+/// A running VPS that does not end when it is told to.
 fn host_with_stubborn() -> ScratchHost {
     let host = ScratchHost::with(Image::Debian12);
     host.replace_init(STUBBORN_INIT);
@@ -17,7 +17,7 @@ fn host_with_stubborn() -> ScratchHost {
     host
 }
 
-/// Begins to stop it: nobody but `end` ends that.
+/// Starts to stop the VPS. Only `end` completes that.
 fn begin_stop(host: &ScratchHost) -> v1::Operation {
     let timeout = Some(prost_types::Duration { seconds: 3600, nanos: 0 });
     let request = v1::StopVpsRequest { vps: "web1".into(), timeout, ..Default::default() };
@@ -50,7 +50,7 @@ fn what_must_be_done_waits_and_what_may_be_done_is_refused() {
     assert_eq!(host.vps("web1").operation, stop.id);
     cancel(&host, &unwanted.id).unwrap();
     assert_eq!(failure(&host.over(Some(unwanted))), Reason::Cancelled);
-    // The next agent knows who waits.
+    // The next agent knows the operations that wait.
     host.agent_kill();
     host.agent_start();
     end(&host);
@@ -86,7 +86,7 @@ fn those_who_wait_come_in_their_order() {
     assert_eq!(names(&host, ""), [""; 0]);
 }
 
-/// It was accepted when it could be deleted, and its turn comes when it no longer can.
+/// A delete is accepted while the VPS can be deleted, and gets its turn when it no longer can.
 #[test]
 fn a_delete_that_waits_spares_what_was_protected_meanwhile() {
     let host = host_with_stubborn();
@@ -104,7 +104,7 @@ fn a_delete_that_waits_spares_what_was_protected_meanwhile() {
     assert_eq!(names(&host, ""), ["web1"]);
 }
 
-/// A queue has an end.
+/// The length of the queue is limited.
 #[test]
 fn too_many_who_wait_are_refused() {
     let host = host_with_stubborn();
@@ -130,7 +130,7 @@ fn a_create_that_waits_for_a_boot_can_be_cancelled() {
     cancel(&host, &created.id).unwrap();
     let over = host.over(Some(created.clone()));
     assert_eq!(failure(&over), Reason::Cancelled);
-    // It was made and started, and only the waiting is given up.
+    // It was created and started. Only the waiting is given up.
     assert_eq!(host.vps("web1").state(), VpsState::Running);
     assert_eq!(reason(cancel(&host, &created.id)), Reason::NotCancellable);
 
@@ -143,7 +143,7 @@ fn a_create_that_waits_for_a_boot_can_be_cancelled() {
     assert_eq!(names(&host, ""), [""; 0]);
 }
 
-/// Waits until an operation does this.
+/// Waits until an operation reports this message.
 fn watch_until(host: &ScratchHost, id: &str, message: &str) {
     let mut watch =
         call!(host, operations.watch_operation(v1::WatchOperationRequest { id: id.into() })).unwrap();

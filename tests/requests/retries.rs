@@ -1,5 +1,5 @@
-//! A request that is sent again is done once; what somebody else has changed is not overwritten; what is only to be
-//! validated is not done; lists come in pages.
+//! A request that is sent again is done once. A change that somebody else made is not overwritten.
+//! A request that is only validated does nothing. Lists come in pages.
 
 use std::collections::BTreeMap;
 
@@ -63,7 +63,7 @@ fn twenty_that_ask_at_once_get_one_vps() {
         }
         answers
     });
-    // Whoever came first, the others got the same or were told.
+    // Whichever came first, the others got the same operation, or a refusal.
     let mut operations: BTreeMap<String, usize> = BTreeMap::new();
     let mut refused = 0;
     for answer in answers {
@@ -80,7 +80,7 @@ fn twenty_that_ask_at_once_get_one_vps() {
     assert_eq!(names(&host, ""), ["web1"]);
 }
 
-/// The answer to a client that is gone is lost, its request is not.
+/// A client that is gone gets no answer, but its request is still done.
 #[test]
 fn a_retry_to_the_next_agent_meets_what_the_dead_one_began() {
     let mut host = ScratchHost::with(Image::Debian12);
@@ -239,7 +239,7 @@ fn lists_are_filtered_and_come_in_pages() {
     pages(&host);
 }
 
-/// The trash is shown only to who asks; names may be there twice.
+/// The trash is listed only on request, where names may occur twice.
 fn pages(host: &ScratchHost) {
     let (mut shown, mut sizes, mut page_token) = (vec![], vec![], String::new());
     loop {

@@ -1,4 +1,4 @@
-//! Names, and the trash.
+//! Names of VPSes, and the trash.
 
 use insula_api::{Reason, v1};
 use insula_testkit::{Image, ScratchHost, call, done, eventually, reason};
@@ -66,7 +66,7 @@ fn what_is_in_the_trash_can_be_taken_out() {
     let list = v1::ListSnapshotsRequest { vps: "old".into() };
     assert_eq!(call!(host, snapshots.list_snapshots(list)).unwrap().snapshots.len(), 1);
 
-    // Of two that had the name, the one deleted last is meant.
+    // If two VPSes had the name, the one deleted last is meant.
     for vps in ["old", "web1"] {
         done!(host, vps.delete_vps(delete(vps)));
     }
@@ -87,7 +87,7 @@ fn what_is_long_enough_in_the_trash_is_gone() {
     }
     host.agent_stop();
     let database = Connection::open(host.state_dir().join("insula.db")).unwrap();
-    // A test can't wait for days: it was deleted long ago.
+    // A test can't wait for days, so the time of the deletion is set back.
     let spec: String =
         database.query_one("SELECT spec FROM vps WHERE id = ?", [&id], |row| row.get(0)).unwrap();
     let mut spec: Value = serde_json::from_str(&spec).unwrap();
