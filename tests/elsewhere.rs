@@ -15,7 +15,10 @@ fn an_agent_leaves_vpses_of_another_host_alone_and_says_so() {
     host.agent_stop();
     std::fs::write(&file, "0193a1b2-c3d4-7e5f-8a9b-0123456789ab\n").unwrap();
     host.agent_start();
-    assert_eq!(host.insula_ok(&["list", "--columns", "name,state", "-o", "csv"]), "name,state\nweb1,elsewhere");
+    assert_eq!(
+        host.insula_ok(&["list", "--columns", "name,state", "-o", "csv"]),
+        "name,state\nweb1,elsewhere"
+    );
     let shown = host.insula_ok(&["show", "web1"]);
     assert!(shown.contains(own.trim()), "{shown}");
     for refused in [&["stop", "web1"][..], &["exec", "web1", "--", "true"], &["delete", "web1", "--force"]] {

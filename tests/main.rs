@@ -14,6 +14,7 @@ mod console;
 mod contract;
 mod dice;
 mod doctor;
+mod elsewhere;
 mod escapes;
 mod exec;
 mod features;

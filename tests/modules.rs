@@ -56,6 +56,19 @@ fn a_room_of_the_engine_uses_only_those_before_it() {
 }
 
 #[test]
+fn every_file_of_tests_is_run() {
+    let main = std::fs::read_to_string(project_file("tests/main.rs")).unwrap();
+    let directory = std::fs::read_dir(project_file("tests")).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<_> = directory.filter(|path| path.extension().is_some_and(|is| is == "rs")).collect();
+    assert!(files.len() > 30, "only {} files", files.len());
+    for file in files {
+        let name = file.file_stem().unwrap().to_str().unwrap();
+        let is_root = ["main", "modules"].contains(&name); // tests/Cargo.toml
+        assert!(is_root || main.contains(&format!("\nmod {name};\n")), "tests/{name}.rs is in no program");
+    }
+}
+
+#[test]
 fn every_file_of_the_engine_opens_with_what_it_is_for() {
     let mut directories = vec![project_file("crates/insula-engine/src")];
     let mut seen = 0;
