@@ -79,8 +79,13 @@ fn has_booted(host: &ScratchHost, guest: &Guest, init: InitKind) {
     assert_eq!(addresses, format!("inet {address}/24"));
     let gateway = host.insula_json(&["network", "show", "default"])["gateway"].as_str().unwrap().to_owned();
     host.sh("web1", &format!("ping -c 1 -W 10 {gateway} && ip route show default | grep -w {gateway}"));
+    let mut refusal = String::new();
     let name = eventually("the SSH server answers", || {
         let outcome = host.ssh(&address, "hostname");
+        if outcome.code != 0 && outcome.stderr != refusal {
+            eprintln!("ssh: {}", outcome.stderr.trim());
+            refusal.clone_from(&outcome.stderr);
+        }
         (outcome.code == 0).then(|| outcome.text())
     });
     assert_eq!(name, "web1");
