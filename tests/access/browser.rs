@@ -205,11 +205,13 @@ fn a_browser_writes_more_than_a_program_reads() {
         // wait for the reader.
         let (mut call, id) = run(&panel, "read go; wc -c").await;
         assert_eq!(send(&panel, &id, 1, Input::Stdin("\n".into())).await, None);
-        let part = vec![b'x'; 1 << 20];
-        for sequence in 2..8 {
+        let too_long = Input::Stdin(vec![b'x'; 1 << 20]);
+        assert_eq!(send(&panel, &id, 2, too_long).await, Some(Reason::InvalidArgument));
+        let part = vec![b'x'; 192 << 10];
+        for sequence in 2..34 {
             assert_eq!(send(&panel, &id, sequence, Input::Stdin(part.clone())).await, None);
         }
-        assert_eq!(send(&panel, &id, 8, Input::StdinEof(true)).await, None);
+        assert_eq!(send(&panel, &id, 34, Input::StdinEof(true)).await, None);
         let counted = v1::exec_vps_response::Response::Stdout(format!("{}\n", 6 << 20).into());
         assert_eq!(output(&mut call).await, counted);
     });
