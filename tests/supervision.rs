@@ -173,7 +173,7 @@ fn a_profile_says_what_follows() {
     let all = host.vps("web1").supervision.unwrap();
     assert_eq!((all.on_crash(), all.autostart()), (v1::CrashPolicy::Stop, v1::Autostart::AsItWas));
     let bad = host.insula(&["set", "web1", "autostart-delay=3601"]);
-    bad.expect_complaint(&["3601 s is longer than 3600 s"]);
+    bad.expect_complaint(&["3601 s is too long: at most 3600 s"]);
 }
 
 /// The host goes down without warning and boots: nothing runs, `/run` is empty, and the boot id is
