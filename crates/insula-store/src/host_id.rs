@@ -50,19 +50,31 @@ impl HostIds {
         })
     }
 
-    /// Writes the host's id wherever it is still missing. The database must have the newest schema
-    /// by now.
-    pub(crate) fn keep(&self, connection: &Connection, database: &Path) -> Result<(), StoreError> {
-        let (file, id) = (file_beside(database), self.own.to_string());
-        if !self.is_filed {
-            write_whole(&file, format!("{id}\n").as_bytes())
-                .map_err(|source| StoreError::HostId { path: file, source })?;
+    /// Writes the host's id into its file, if it is missing there. This comes before a migration
+    /// gives the id to VPSes: an agent that ended in between would generate another one, and take
+    /// all VPSes for another host's.
+    pub(crate) fn keep_in_file(&self, database: &Path) -> Result<(), StoreError> {
+        let file = file_beside(database);
+        if self.is_filed {
+            return Ok(());
         }
-        if !self.is_kept {
-            let sql = "INSERT OR REPLACE INTO setting (key, value) VALUES (?1, ?2)";
-            connection.execute(sql, [KEY, &id]).map_err(|error| StoreError::at_open(database, error))?;
+        write_whole(&file, format!("{}\n", self.own).as_bytes())
+            .map_err(|source| StoreError::HostId { path: file, source })
+    }
+
+    /// Writes the host's id into the database, if it is missing there. The database must have the
+    /// newest schema by now.
+    pub(crate) fn keep_in_database(
+        &self,
+        connection: &Connection,
+        database: &Path,
+    ) -> Result<(), StoreError> {
+        if self.is_kept {
+            return Ok(());
         }
-        Ok(())
+        let sql = "INSERT OR REPLACE INTO setting (key, value) VALUES (?1, ?2)";
+        let written = connection.execute(sql, [KEY, &self.own.to_string()]);
+        written.map(drop).map_err(|error| StoreError::at_open(database, error))
     }
 }
 
@@ -114,6 +126,18 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::remove_file(&file).unwrap();
         assert_ne!(Store::open(&path).unwrap().host_id(), id);
+    }
+
+    #[test]
+    fn the_id_is_in_its_file_before_vpses_are_given_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, file) = (directory.path().join("insula.db"), directory.path().join("host-id"));
+        // A migration that ends before it has begun, as by a crash.
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 1_000_000).unwrap();
+        assert!(matches!(Store::open(&path), Err(StoreError::TooNew { .. })));
+        let filed = read(&file).unwrap().expect("an id");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(Store::open(&path).unwrap().host_id(), filed);
     }
 
     #[test]

@@ -26,8 +26,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Damaged`] if SQLite's own check finds the file damaged, [`StoreError::TooNew`]
-    /// if a newer agent has written it, and others if it can't be migrated. The file then stays as
-    /// it was.
+    /// if a newer agent has written it, and others if it can't be migrated. The database then stays
+    /// as it was.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let at_open = |error| StoreError::at_open(path, error);
         ensure_private(path).map_err(|source| StoreError::Protect { path: path.to_owned(), source })?;
@@ -35,8 +35,9 @@ impl Store {
         configure(&connection).map_err(at_open)?;
         check(&connection, path)?;
         let ids = HostIds::observe(&connection, path)?;
+        ids.keep_in_file(path)?;
         migrate(&mut connection, path, ids.writer)?;
-        ids.keep(&connection, path)?;
+        ids.keep_in_database(&connection, path)?;
         Ok(Self {
             host_id: ids.own,
             secret: ensure_secret(&connection).map_err(at_open)?,
