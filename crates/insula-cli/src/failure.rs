@@ -76,10 +76,10 @@ pub const REMOTE_IS_AWAY: &str =
 
 /// What to do without a certificate that the agent takes.
 pub const ENROLL_AGAIN: &str = "ask an administrator of the agent for a new token (`insula access token create`); then run `insula remote \
-remove` and `insula remote add`";
+    remove` and `insula remote add`";
 
 const CHECK_THE_AGENT: &str = "check the address: its name must be one of `tls.names` in the agent's settings. An agent that was set up \
-again has a new CA: run `insula remote add` again";
+    again has a new CA: run `insula remote add` again";
 
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {

@@ -27,7 +27,7 @@ pub enum Operation {
     Show(Show),
     /// Wait until operations are done; fails if one of them fails
     Wait(Wait),
-    /// Cancel operations and undo what they have done; refused past the point of no return
+    /// Cancel an operation and undo what it has done; refused past the point of no return
     Cancel(Cancel),
 }
 

@@ -58,7 +58,7 @@ const RESUME_FIRST: &str = "resume it first: insula resume NAME";
 const BOOT_LOOP: &str = "it will boot again after a pause; see why: insula log NAME";
 const FORCE: &str = "stop it first, or add --force";
 const OTHER_HOST: &str = "send the request to that host (insula show NAME); if it is this one, restore its id: docs/configuration.md, \
-The host's id";
+    The host's id";
 const UNSUSPEND: &str = "a client that may unsuspend it must do that first: insula unsuspend NAME";
 
 /// Whether the request is allowed in the state.
