@@ -53,8 +53,17 @@ const LIMITS: [&str; 13] = [
     "pids.max",
 ];
 
-/// The state of all these things at one moment, by what they are.
-pub struct Witness(BTreeMap<String, String>);
+/// The most that the start of the machine may seem to have moved, in seconds: clocks are read one
+/// after the other, and are slewed. Setting the clock moves it by more.
+const TOLERANCE_SECONDS: u64 = 60;
+
+/// The state of all these things at one moment.
+pub struct Witness {
+    /// What must be the same, by name.
+    seen: BTreeMap<String, String>,
+    /// When the machine was started, in seconds since 1970: setting its wall clock changes it.
+    started: u64,
+}
 
 impl Witness {
     pub fn observe(arena: &Arena) -> Self {
@@ -77,16 +86,18 @@ impl Witness {
             let vps = arena.host.vps(name);
             seen.insert(name.into(), format!("{:?}, init {}, boot {}", vps.state(), vps.init_pid, vps.boots));
         }
-        seen.insert("hour of the start".into(), hour_of_start());
-        Self(seen)
+        Self { seen, started: start_of_machine() }
     }
 
     /// What has changed. Empty if nothing has.
     pub fn changes_since(&self, before: &Self) -> String {
-        let names = self.0.keys().chain(before.0.keys()).collect::<std::collections::BTreeSet<_>>();
-        let changed = names.into_iter().filter(|name| self.0.get(*name) != before.0.get(*name));
-        let change = |name: &String| format!("{name}: {:?} → {:?}", before.0.get(name), self.0.get(name));
-        changed.map(change).collect::<Vec<_>>().join("; ")
+        let (old, new) = (&before.seen, &self.seen);
+        let names = new.keys().chain(old.keys()).collect::<std::collections::BTreeSet<_>>();
+        let changed = names.into_iter().filter(|name| new.get(*name) != old.get(*name));
+        let change = |name: &String| format!("{name}: {:?} → {:?}", old.get(name), new.get(name));
+        let moved = self.started.abs_diff(before.started);
+        let clock = (moved > TOLERANCE_SECONDS).then(|| format!("the wall clock, by {moved} s"));
+        changed.map(change).chain(clock).collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -113,9 +124,7 @@ fn limits(arena: &Arena) -> Vec<PathBuf> {
     of_guests.flat_map(|group| LIMITS.map(|file| group.join(file))).collect()
 }
 
-/// When the machine was started, by its wall clock: setting that clock changes it.
-fn hour_of_start() -> String {
+fn start_of_machine() -> u64 {
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let up = clock_gettime(ClockId::Boottime).tv_sec.unsigned_abs();
-    ((now - up + 1800) / 3600).to_string()
+    now - clock_gettime(ClockId::Boottime).tv_sec.unsigned_abs()
 }
