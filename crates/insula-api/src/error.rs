@@ -148,19 +148,36 @@ impl ApiError {
         }
     }
 
-    /// Shortens the chain until it fits into the headers of HTTP/2, which carry the status of a
-    /// call.
+    /// Shortens the error until it fits into the headers of HTTP/2, which carry the status of a
+    /// call. What it quotes of a request may be long.
     fn cut_for_headers(mut self) -> Self {
         /// The chain is sent three times, once percent-encoded, and gRPC's default limit is 8 KiB.
-        const MAX_CHAIN_BYTES: usize = 1200;
-        let mut left = MAX_CHAIN_BYTES;
-        for text in &mut self.chain {
-            cut(text, left);
-            left -= text.len().min(left);
-        }
-        let whole = self.chain.iter().position(|text| text == "…").map_or(self.chain.len(), |cut| cut + 1);
-        self.chain.truncate(whole);
+        const MAX_CHAIN_BYTES: usize = 1000;
+        /// All else together. It is sent once, in Base64.
+        const MAX_FACTS_BYTES: usize = 1400;
+        let mut room = Room(MAX_CHAIN_BYTES);
+        self.chain.retain_mut(|text| room.take([text]));
+        let mut room = Room(MAX_FACTS_BYTES);
+        self.fields.retain_mut(|wrong| room.take([&mut wrong.field, &mut wrong.description]));
+        self.preconditions
+            .retain_mut(|unmet| room.take([&mut unmet.r#type, &mut unmet.subject, &mut unmet.description]));
+        self.metadata.retain(|_, value| room.take([value]));
         self
+    }
+}
+
+/// How many bytes of text still fit.
+struct Room(usize);
+
+impl Room {
+    /// Takes room for texts that belong together, and cuts them to it. False if no room was left.
+    fn take<const N: usize>(&mut self, texts: [&mut String; N]) -> bool {
+        let was_left = self.0 > 0;
+        for text in texts {
+            cut(text, self.0);
+            self.0 = self.0.saturating_sub(text.len());
+        }
+        was_left
     }
 }
 
@@ -182,7 +199,7 @@ impl std::fmt::Display for ApiError {
 impl std::error::Error for ApiError {}
 
 impl From<ApiError> for Status {
-    /// Cuts chains that are longer than the headers of HTTP/2 can hold.
+    /// Cuts what is longer than the headers of HTTP/2 can hold.
     fn from(error: ApiError) -> Status {
         let error = error.cut_for_headers();
         Status::with_error_details(error.code, error.message(), error.details())
@@ -253,13 +270,34 @@ mod tests {
         assert_eq!(ApiError::from(&Status::from(newer)).exit_code(), exit::REFUSED);
     }
 
+    /// An upper bound of what a status takes in headers: percent-encoded text, and Base64.
+    fn bytes_on_the_wire(status: &Status) -> usize {
+        status.message().len() * 3 + status.details().len() * 4 / 3
+    }
+
     #[test]
     fn a_long_chain_fits_into_the_headers() {
         let error = full_error().with_causes((0..100).map(|n| format!("{n}: {}", "é".repeat(100))));
         let status = Status::from(error);
-        let on_the_wire = status.message().len() * 3 + status.details().len() * 4 / 3;
-        assert!(on_the_wire < 8000, "{on_the_wire}");
+        assert!(bytes_on_the_wire(&status) < 8000, "{}", bytes_on_the_wire(&status));
         assert!(status.message().starts_with("failed to delete VPS web1: it is running: pid 4711: 0: é"));
         assert!(status.message().ends_with('…'));
+    }
+
+    #[test]
+    fn what_is_quoted_of_a_request_fits_into_the_headers() {
+        let long = "é".repeat(1 << 20);
+        for error in [
+            ApiError::invalid_field(format!("environment.{long}"), format!("{long} is not a name")),
+            ApiError { fields: vec![FieldViolation::new("user", &*long); 20], ..full_error() },
+            full_error().with_precondition("STATE", &long, long.clone()).with_hint(long.clone()),
+            full_error().with_metadata("name", long.clone()).with_causes([long.clone()]),
+        ] {
+            let before = (error.code, error.reason());
+            let status = Status::from(error);
+            assert!(bytes_on_the_wire(&status) < 8000, "{}", bytes_on_the_wire(&status));
+            let after = ApiError::from(&status);
+            assert_eq!((after.code, after.reason()), before);
+        }
     }
 }
