@@ -1,11 +1,9 @@
-//! Ids that never change, and the names of kernel objects that are derived from them.
+//! Ids that never change.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 use uuid::Uuid;
-
-use crate::InterfaceName;
 
 /// Why a text is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,12 +75,6 @@ impl VpsId {
     /// names, btrfs qgroups.
     pub fn short(&self) -> u64 {
         self.0.as_u64_pair().1 & 0xffff_ffff_ffff
-    }
-
-    /// The name of the host's end of the VPS's first veth pair: `ins` and twelve hexadecimal
-    /// digits, 15 characters.
-    pub fn veth_name(&self) -> InterfaceName {
-        format!("ins{:012x}", self.short()).parse().expect("15 letters and digits")
     }
 }
 
@@ -190,9 +182,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn interface_names_fit_the_kernel() {
+    fn a_short_id_is_the_random_end() {
         let id: VpsId = "0193a1b2-c3d4-7e5f-8a9b-0123456789ab".parse().unwrap();
-        assert_eq!(id.veth_name().as_str(), "ins0123456789ab");
         assert_eq!(id.short(), 0x0123_4567_89ab);
     }
 

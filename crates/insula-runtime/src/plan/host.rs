@@ -132,12 +132,12 @@ fn plan_nics(id: &VpsId, nics: usize, attachments: &[Attachment]) -> Result<Vec<
     attachments.iter().enumerate().map(plan).collect()
 }
 
-/// The name of the host's end of a VPS's veth pair: `ins…` for the first, then `int…` up to `inz…`, because the
-/// kernel's 15 characters have no room for a number after the id.
+/// The name of the host's end of a VPS's veth pair: `ins` and twelve hexadecimal digits for the
+/// first, then `int…` up to `inz…`, because the kernel's 15 characters have no room for a number
+/// after the id.
 pub fn host_interface_name(id: &VpsId, index: usize) -> Option<InterfaceName> {
-    let first = id.veth_name();
     let letter = ('s'..='z').nth(index)?;
-    format!("in{letter}{}", &first.as_str()[3..]).parse().ok()
+    format!("in{letter}{:012x}", id.short()).parse().ok()
 }
 
 #[cfg(test)]
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn every_interface_has_a_name_of_its_own_on_the_host() {
         let id: VpsId = "0193a1b2-c3d4-7e5f-8a9b-0123456789ab".parse().unwrap();
-        assert_eq!(host_interface_name(&id, 0), Some(id.veth_name()));
+        assert_eq!(host_interface_name(&id, 0).unwrap().as_str(), "ins0123456789ab");
         let names: std::collections::BTreeSet<_> =
             (0..MAX_INTERFACES).map(|index| host_interface_name(&id, index).unwrap()).collect();
         assert_eq!(names.len(), MAX_INTERFACES);
