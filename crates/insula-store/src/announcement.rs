@@ -4,8 +4,8 @@ use insula_types::{
     AuditEntry, Event, EventBody, EventSubject, OperationKind, OperationRecord, OperationState, Reason,
 };
 
-use crate::Change;
 use crate::audit::append_entry;
+use crate::database::Change;
 use crate::event::append_event;
 
 /// Reports, within a change, to the audit log and to watchers that an operation was accepted or has

@@ -15,9 +15,10 @@ use insula_types::{AuditEntry, AuditLine, Requester};
 use rusqlite::{OptionalExtension, Row, params_from_iter};
 use sha2::{Digest, Sha256};
 
+use crate::StoreError;
 use crate::column::{from_word, parsed_if_any, to_word};
+use crate::database::{Change, Store};
 use crate::selection::Selection;
-use crate::{Change, Store, StoreError};
 
 /// The columns that a hash covers.
 const FIELDS: &str = "sequence, at_ms, requester, role, tenant, peer, action, object, object_name, result, request_id, \

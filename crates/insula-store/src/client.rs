@@ -6,12 +6,13 @@ use insula_types::{
 };
 use rusqlite::{Connection, Row, params};
 
+use crate::StoreError;
 use crate::audit::append_entry;
 use crate::column::{from_word, parsed, parsed_if_any, to_word};
+use crate::database::{Change, Store};
 use crate::error::is_one;
 use crate::event::append_event;
 use crate::operation::insert_operation;
-use crate::{Change, Store, StoreError};
 
 impl Store {
     /// All clients, oldest first, including those whose tokens are unused and those that were

@@ -4,15 +4,13 @@
 //! all events were pruned or the agent was restarted. Events are pruned only from the beginning, so
 //! there are no gaps that a watcher could miss.
 
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
-
 use insula_types::{Event, EventBody, EventRecord, TenantName, VpsId, VpsState};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use crate::StoreError;
 use crate::column::{from_json, from_word, parsed, to_json, to_word};
+use crate::database::{Change, Store};
 use crate::selection::Selection;
-use crate::{Change, Listener, Store, StoreError};
 
 /// Selects events. The default selects all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,11 +42,6 @@ impl Store {
         })
     }
 
-    /// The number of the newest event that ever was, kept in memory. 0 before the first.
-    pub fn last_event(&self) -> u64 {
-        self.last_event.load(Ordering::Acquire)
-    }
-
     /// The number of the oldest event that is kept. `None` if there is none.
     pub fn first_event(&self) -> Result<Option<u64>, StoreError> {
         self.read("find the oldest event", |db| {
@@ -65,13 +58,6 @@ impl Store {
             let first: Option<i64> = change.query_row(kept, [before_ms], |row| row.get(0)).optional()?;
             change.execute("DELETE FROM event WHERE sequence < coalesce(?1, sequence + 1)", [first])
         })
-    }
-
-    /// Sets the listener that is called after each commit that appended events, with the number of
-    /// the newest. The listener may read from the store. After two commits by two threads, the
-    /// calls may come in either order.
-    pub fn on_event(&self, listener: Listener) {
-        self.listeners.write().unwrap_or_else(PoisonError::into_inner).push(listener);
     }
 
     /// The last reported state of each VPS that exists.
@@ -97,7 +83,7 @@ pub(crate) fn append_event(change: &Change<'_>, event: &Event) -> rusqlite::Resu
             tenant.map(TenantName::as_str),
             to_json(event)
         ])?;
-    change.newest_event.set(Some(change.last_insert_rowid().cast_unsigned()));
+    change.note_event(change.last_insert_rowid().cast_unsigned());
     if let EventBody::VpsState { state, .. } = &event.body {
         let kept = "INSERT OR REPLACE INTO last_state (vps, state) SELECT id, ?2 FROM vps WHERE id = ?1";
         change.prepare_cached(kept)?.execute(params![vps, to_word(state)])?;

@@ -3,9 +3,10 @@
 use insula_types::{Fingerprint, ImageAlias, ImageInfo, OperationRecord};
 use rusqlite::params;
 
+use crate::StoreError;
 use crate::column::{json_rows, parsed, to_json};
+use crate::database::{Change, Store};
 use crate::operation::insert_operation;
-use crate::{Change, Store, StoreError};
 
 impl Store {
     /// All images, oldest first, with their aliases.

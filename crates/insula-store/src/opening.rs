@@ -4,9 +4,6 @@ use std::fs::{self, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, RwLock};
-use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -14,11 +11,8 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use crate::event::last_event;
 use crate::host_id::HostIds;
 use crate::migration::migrate;
-use crate::readers::Readers;
+use crate::readers::{BUSY_TIMEOUT, Readers};
 use crate::{Store, StoreError};
-
-/// How long a connection waits for a lock of another one, such as on the log after a crash.
-pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Store {
     /// Opens the database in the file, and creates it if there is none. Migrates it to the newest
@@ -38,14 +32,10 @@ impl Store {
         ids.keep_in_file(path)?;
         migrate(&mut connection, path, ids.writer)?;
         ids.keep_in_database(&connection, path)?;
-        Ok(Self {
-            host_id: ids.own,
-            secret: ensure_secret(&connection).map_err(at_open)?,
-            last_event: AtomicU64::new(last_event(&connection).map_err(at_open)?),
-            listeners: RwLock::default(),
-            readers: Readers::open(path).map_err(at_open)?,
-            writer: Mutex::new(connection),
-        })
+        let secret = ensure_secret(&connection).map_err(at_open)?;
+        let last_event = last_event(&connection).map_err(at_open)?;
+        let readers = Readers::open(path).map_err(at_open)?;
+        Ok(Self::new(readers, connection, ids.own, secret, last_event))
     }
 }
 

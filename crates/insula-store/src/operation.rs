@@ -5,10 +5,11 @@ use insula_types::{
 };
 use rusqlite::{OptionalExtension, Row, named_params};
 
+use crate::StoreError;
 use crate::announcement::announce;
 use crate::column::{from_json, from_json_if_any, from_word, parsed, parsed_if_any, to_json, to_word};
+use crate::database::{Change, Store};
 use crate::selection::Selection;
-use crate::{Change, Store, StoreError};
 
 const COLUMNS: &str = "id, kind, target, target_name, request, state, step, percent, message, error, steps, \
                        step_names, outputs, notes, requester, requester_role, requester_tenant, requester_peer, request_id, digest, \

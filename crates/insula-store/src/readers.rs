@@ -6,12 +6,16 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
 /// How many idle connections are kept. If more threads read at once, more are opened, and closed
 /// afterwards.
 const KEPT: usize = 4;
+
+/// How long a connection waits for a lock of another one, such as on the log after a crash.
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The connections that are idle.
 pub(crate) struct Readers {
@@ -54,12 +58,13 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     )?;
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.set_prepared_statement_cache_capacity(64);
-    connection.busy_timeout(crate::opening::BUSY_TIMEOUT)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(connection)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::StoreError;
     use crate::samples::store;
     use std::sync::Barrier;
@@ -70,7 +75,7 @@ mod tests {
         store.put_setting("key", "before").unwrap();
         let meanwhile = store
             .write("change a setting", |change| {
-                crate::put_setting(change, "key", "after")?;
+                crate::setting::put_setting(change, "key", "after")?;
                 Ok(store.setting("key").unwrap()) // this thread has the writer: a lock in common would end in a deadlock
             })
             .unwrap();
@@ -96,20 +101,21 @@ mod tests {
 
     #[test]
     fn many_may_read_at_once_and_few_connections_are_kept() {
-        const THREADS: usize = 2 * super::KEPT;
-        let (_directory, store) = store();
+        const THREADS: usize = 2 * KEPT;
+        let (directory, _store) = store();
+        let readers = Readers::open(&directory.path().join("insula.db")).unwrap();
         let all_read = Barrier::new(THREADS);
         std::thread::scope(|scope| {
             for _ in 0..THREADS {
                 scope.spawn(|| {
-                    store.read("meet the others", |_| {
+                    readers.read(|_| {
                         all_read.wait(); // not before each of them has a connection
                         Ok(())
                     })
                 });
             }
         });
-        assert_eq!(store.readers.idle().len(), super::KEPT);
+        assert_eq!(readers.idle().len(), KEPT);
     }
 
     #[test]

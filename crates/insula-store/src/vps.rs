@@ -7,9 +7,11 @@ use insula_types::{
 };
 use rusqlite::params;
 
+use crate::StoreError;
 use crate::column::{from_json, json_rows, parsed, to_json};
+use crate::database::{Change, Store};
 use crate::operation::{insert_operation, update_operation};
-use crate::{Change, Store, StoreError, put_setting};
+use crate::setting::put_setting;
 
 /// The key of the setting that says where the search for a free address of a network resumes.
 fn address_cursor(network: &str) -> String {
