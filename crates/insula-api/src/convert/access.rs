@@ -2,7 +2,7 @@
 
 use insula_types::{AuditEntry, AuditLine, ClientRecord, Role};
 
-use super::timestamp_ms;
+use super::field::timestamp_ms;
 use crate::v1;
 
 impl From<Role> for v1::Role {

@@ -2,7 +2,7 @@
 
 use insula_types::{AccessChange, Event, EventBody, EventRecord, LimitKind};
 
-use super::timestamp_ms;
+use super::field::timestamp_ms;
 use crate::v1;
 use crate::v1::event::Payload;
 

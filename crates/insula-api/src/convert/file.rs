@@ -2,7 +2,7 @@
 
 use insula_files::{Entry, EntryKind, Item, Skip};
 
-use super::timestamp_ms;
+use super::field::timestamp_ms;
 use crate::error::ApiError;
 use crate::v1;
 use crate::v1::file_item::Item as Message;

@@ -3,7 +3,8 @@
 
 use insula_types::{Limit, Limits, LimitsError};
 
-use crate::{ApiError, v1};
+use crate::ApiError;
+use crate::v1;
 
 macro_rules! fields {
     ($($limit:ident $field:ident;)*) => {
