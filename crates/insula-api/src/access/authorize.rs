@@ -2,8 +2,8 @@
 
 use insula_types::{Reason, Requester, TenantName, VpsName};
 
+use super::table::{Extra, Method, OPEN_METHOD, Scope};
 use crate::ApiError;
-use crate::access::{Extra, Method, OPEN_METHOD, Scope};
 
 /// What the requester wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,7 +163,7 @@ impl From<Refusal> for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::{EXTRAS, METHODS};
+    use crate::access::table::{EXTRAS, METHODS};
     use insula_types::Role;
 
     fn requester(role: Role, tenant: Option<&str>) -> Requester {
