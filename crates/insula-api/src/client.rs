@@ -4,6 +4,7 @@
 //! certificate on both sides. A client without a certificate enrolls first: its token says which CA
 //! the agent must have.
 
+mod error;
 mod line;
 mod tls;
 
@@ -31,6 +32,7 @@ use crate::v1::storage_service_client::StorageServiceClient;
 use crate::v1::usage_service_client::UsageServiceClient;
 use crate::v1::vps_service_client::VpsServiceClient;
 
+pub use error::ConnectError;
 pub use line::{Line, refused_certificate};
 use line::{Noted, Refusal};
 
@@ -75,47 +77,6 @@ impl fmt::Debug for Endpoint {
             Self::Unix(socket) => f.debug_tuple("Unix").field(socket).finish(),
             Self::Remote { authority, .. } => f.debug_tuple("Remote").field(authority).finish(),
         }
-    }
-}
-
-/// Why a client could not connect.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// Nothing listens at the address, or it does not accept this client.
-    #[error("failed to connect to the agent at {address}")]
-    Unreachable {
-        /// The address that was tried.
-        address: String,
-        /// The error of the socket.
-        #[source]
-        source: io::Error,
-    },
-    /// The server at the address can't prove that it is the agent.
-    #[error("failed to verify the identity of the agent at {address}")]
-    NotTheAgent {
-        /// The address that was tried.
-        address: String,
-        /// The error of TLS.
-        #[source]
-        source: rustls::Error,
-    },
-    /// The client's credentials can't be used.
-    #[error("failed to use {what} for the agent at {address}")]
-    Credentials {
-        /// Which of them: the address, the CA, the client's certificate, or its key.
-        what: &'static str,
-        /// The address of the agent that they are for.
-        address: String,
-        /// What is wrong with them.
-        #[source]
-        source: Box<dyn Error + Send + Sync>,
-    },
-}
-
-impl ConnectError {
-    /// Whether an agent may be there that this user has no permission to talk to.
-    pub fn is_permission_denied(&self) -> bool {
-        matches!(self, Self::Unreachable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
     }
 }
 

@@ -11,7 +11,7 @@ use std::error::Error;
 use std::sync::Arc;
 use tonic::transport::Uri;
 
-use super::ConnectError;
+use super::error::ConnectError;
 
 /// Why TLS can't be set up. Which agent it was for is not known here.
 pub struct SetupError {
