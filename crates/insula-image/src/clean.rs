@@ -1,11 +1,13 @@
 //! What clones of one image must not share.
 
+use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use insula_sys::beneath::{self, Reach};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, statat};
+use insula_sys::walk::Position;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, statat};
 
 /// Files that a guest's first boot fills: they exist and are empty. Without `/etc/machine-id` systemd would take
 /// the boot for that of a factory-fresh machine and ask questions on the console: machine-id(5).
@@ -38,8 +40,8 @@ pub fn clean_check(root: &Path) -> Vec<String> {
         Err(error) => Some(format!("{path} can't be read: {error}")),
     });
     let mut findings: Vec<String> = empty.chain(absent).collect();
-    walk(&root, "/etc/ssh", &mut findings, &|name, _| name.starts_with("ssh_host_"));
-    walk(&root, "/var/log", &mut findings, &|_, stat| is_file(stat) && stat.st_size > 0);
+    look_below(&root, "/etc/ssh", &mut findings, &|name, _| name.starts_with("ssh_host_"));
+    look_below(&root, "/var/log", &mut findings, &|_, stat| is_file(stat) && stat.st_size > 0);
     findings
 }
 
@@ -57,32 +59,90 @@ fn is_file(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }
 
-/// Adds what is below `path` and unwanted. There may be nothing at all.
-fn walk(root: &OwnedFd, path: &str, findings: &mut Vec<String>, is_unwanted: &dyn Fn(&str, &Stat) -> bool) {
-    let mut visit = || -> io::Result<()> {
-        let directory = open(root, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)?;
-        for entry in Dir::read_from(&directory)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy();
-            if name == "." || name == ".." {
+/// Adds a finding for each unwanted file below `path`, and for each that can't be looked at. There may be nothing at `path`.
+fn look_below(root: &OwnedFd, path: &str, findings: &mut Vec<String>, is_unwanted: &IsUnwanted<'_>) {
+    match open(root, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW) {
+        Ok(top) => {
+            let (position, path) = (Position::at(top), path.to_owned());
+            Search { position, levels: vec![], path, findings, is_unwanted }.run();
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => findings.push(unreadable(path, &error)),
+    }
+}
+
+fn unreadable(path: &str, error: &io::Error) -> String {
+    format!("{path} can't be read: {error}")
+}
+
+/// Says by its name and its kind whether a file is unwanted.
+type IsUnwanted<'a> = dyn Fn(&str, &Stat) -> bool + 'a;
+
+/// A walk that looks for unwanted files.
+struct Search<'a> {
+    position: Position,
+    /// The directories that are being looked through, the top first.
+    levels: Vec<Level>,
+    /// The path of the file that is being looked at, in the image.
+    path: String,
+    findings: &'a mut Vec<String>,
+    is_unwanted: &'a IsUnwanted<'a>,
+}
+
+/// A directory that is being looked through.
+struct Level {
+    /// The files that are still to be looked at, in descending order: the next one is the last.
+    names: Vec<CString>,
+    /// The length of the directory's own path in bytes.
+    path_length: usize,
+}
+
+impl Search<'_> {
+    fn run(&mut self) {
+        self.enter();
+        while let Some(level) = self.levels.last_mut() {
+            self.path.truncate(level.path_length);
+            if let Some(name) = level.names.pop() {
+                self.look_at(&name);
                 continue;
             }
-            let stat = statat(directory.as_fd(), entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
-            let path = format!("{path}/{name}");
-            if is_unwanted(&name, &stat) {
-                findings.push(format!("{path} must not be part of an image"));
-            }
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                walk(root, &path, findings, is_unwanted);
+            self.levels.pop();
+            if let Err(error) = self.position.ascend() {
+                return self.add_unreadable(&error);
             }
         }
-        Ok(())
-    };
-    match visit() {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            findings.push(format!("{path} can't be read: {error}"));
+    }
+
+    /// Reads the names in the directory that the walk has come to.
+    fn enter(&mut self) {
+        let mut names = self.position.names().unwrap_or_else(|error| {
+            self.add_unreadable(&error);
+            vec![]
+        });
+        names.sort_unstable_by(|one, other| other.cmp(one));
+        self.levels.push(Level { names, path_length: self.path.len() });
+    }
+
+    fn look_at(&mut self, name: &CStr) {
+        let text = name.to_string_lossy();
+        self.path.extend(["/", &text]);
+        let stat = match statat(&self.position.here, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(errno) => return self.add_unreadable(&errno.into()),
+        };
+        if (self.is_unwanted)(&text, &stat) {
+            self.findings.push(format!("{} must not be part of an image", self.path));
         }
-        _ => {}
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            match self.position.descend(name) {
+                Ok(()) => self.enter(),
+                Err(error) => self.add_unreadable(&error),
+            }
+        }
+    }
+
+    fn add_unreadable(&mut self, error: &io::Error) {
+        self.findings.push(unreadable(&self.path, error));
     }
 }
 
@@ -134,5 +194,23 @@ mod tests {
         std::os::unix::fs::symlink("/etc", root.path().join("etc")).unwrap();
         let findings = clean_check(root.path()).join("\n");
         assert!(!findings.contains("/etc/hostname exists"), "{findings}");
+    }
+
+    #[test]
+    fn all_that_lies_below_is_looked_at_in_order_and_by_its_own_path() {
+        let root = tempfile::tempdir().unwrap();
+        let log = root.path().join("var/log");
+        for directory in ["b/deep/deeper", "b/empty", "a"] {
+            fs::create_dir_all(log.join(directory)).unwrap();
+        }
+        for file in ["z", "b/deep/deeper/1", "b/deep/2", "b/3", "a/4", "a.5"] {
+            fs::write(log.join(file), "x").unwrap();
+        }
+        std::os::unix::fs::symlink("b", log.join("link")).unwrap();
+        let findings = clean_check(root.path());
+        let found: Vec<&str> =
+            findings.iter().filter_map(|line| line.strip_suffix(" must not be part of an image")).collect();
+        let expected = ["a/4", "a.5", "b/3", "b/deep/2", "b/deep/deeper/1", "z"];
+        assert_eq!(found, expected.map(|file| format!("/var/log/{file}")));
     }
 }

@@ -31,8 +31,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use insula_sys::walk::Position;
 use insula_types::{ByteSize, Fingerprint};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, readlinkat, statat};
 use sha2::{Digest, Sha256};
 
 /// What is known of a tree when all of it was read.
@@ -57,10 +58,16 @@ pub struct FingerprintError {
     pub source: io::Error,
 }
 
-/// Reads the whole tree below a directory and names it. Nobody may change it meanwhile. `on_progress` gets the number of bytes read
-/// so far, once per regular file.
+/// Reads the whole tree below a directory, and names it. Nobody may change it meanwhile. `on_progress` gets the number of
+/// bytes read so far, once per regular file. The tree may be of any depth.
+///
+/// # Errors
+/// A file can't be read, changed meanwhile, or is a directory that something is mounted on (`EXDEV`): such a tree would be
+/// another one at another time.
 pub fn fingerprint(root: OwnedFd, on_progress: &mut dyn FnMut(u64)) -> Result<TreeDigest, FingerprintError> {
-    let mut walk = Walk {
+    let mut tree = Tree {
+        position: Position::at(root),
+        levels: vec![],
         hash: Sha256::new_with_prefix(b"insula-tree-1\n"),
         path: vec![],
         buffer: vec![0; 1 << 18],
@@ -69,23 +76,24 @@ pub fn fingerprint(root: OwnedFd, on_progress: &mut dyn FnMut(u64)) -> Result<Tr
         files: 0,
         on_progress,
     };
-    let stat = rustix::fs::fstat(&root).map_err(io::Error::from);
-    stat.and_then(|stat| walk.directory(&root, &stat))
-        .map_err(|source| FingerprintError { path: PathBuf::from(OsStr::from_bytes(&walk.path)), source })?;
+    tree.read()
+        .map_err(|source| FingerprintError { path: PathBuf::from(OsStr::from_bytes(&tree.path)), source })?;
     Ok(TreeDigest {
-        fingerprint: Fingerprint::from_bytes(walk.hash.finalize().into()),
-        size: ByteSize(walk.size),
-        files: walk.files,
+        fingerprint: Fingerprint::from_bytes(tree.hash.finalize().into()),
+        size: ByteSize(tree.size),
+        files: tree.files,
     })
 }
 
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-const DIRECTORY: OFlags = FILE.union(OFlags::DIRECTORY);
 const UNOPENED: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-struct Walk<'a> {
+struct Tree<'a> {
+    position: Position,
+    /// The directories that are being read, the top first.
+    levels: Vec<Level>,
     hash: Sha256,
-    /// Of the file being read, from the root; it stays there when reading fails.
+    /// The path of the file that is being read, from the root on. After an error, that of the file that caused it.
     path: Vec<u8>,
     buffer: Vec<u8>,
     /// Device and inode of files with more than one name.
@@ -95,35 +103,59 @@ struct Walk<'a> {
     on_progress: &'a mut dyn FnMut(u64),
 }
 
-impl Walk<'_> {
-    fn directory(&mut self, directory: &OwnedFd, stat: &Stat) -> io::Result<()> {
-        self.head(b'd', stat, directory.as_fd())?;
-        let mut names: Vec<CString> = Dir::read_from(directory)?
-            .map(|entry| entry.map(|entry| entry.file_name().to_owned()))
-            .filter(|name| !matches!(name.as_deref().map(CStr::to_bytes), Ok(b"." | b"..")))
-            .collect::<Result<_, _>>()?;
-        names.sort();
-        for name in names {
-            let length = self.path.len();
-            if length > 0 {
-                self.path.push(b'/');
+/// A directory that is being read.
+struct Level {
+    /// The files that are still to be read, in descending order: the next one is the last.
+    names: Vec<CString>,
+    /// The length of the directory's own path in bytes.
+    path_length: usize,
+}
+
+impl Tree<'_> {
+    fn read(&mut self) -> io::Result<()> {
+        self.enter()?;
+        while let Some(level) = self.levels.last_mut() {
+            self.path.truncate(level.path_length);
+            match level.names.pop() {
+                Some(name) => {
+                    if !self.path.is_empty() {
+                        self.path.push(b'/');
+                    }
+                    self.path.extend(name.to_bytes());
+                    self.entry(&name)?;
+                }
+                None => {
+                    self.levels.pop();
+                    self.position.ascend()?;
+                }
             }
-            self.path.extend(name.to_bytes());
-            self.entry(directory, &name)?;
-            self.path.truncate(length);
         }
         Ok(())
     }
 
-    fn entry(&mut self, parent: &OwnedFd, name: &CStr) -> io::Result<()> {
+    /// Reads the directory that the walk has come to, and the names in it.
+    fn enter(&mut self) -> io::Result<()> {
+        let directory = self.position.here.try_clone()?;
+        self.head(b'd', &self.position.stat()?, directory.as_fd())?;
+        let mut names = self.position.names()?;
+        names.sort_unstable_by(|one, other| other.cmp(one));
+        self.levels.push(Level { names, path_length: self.path.len() });
+        Ok(())
+    }
+
+    fn entry(&mut self, name: &CStr) -> io::Result<()> {
+        let parent = &self.position.here;
         let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let open = |flags| openat(parent, name, flags, Mode::empty());
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => self.directory(&open(DIRECTORY)?, &stat),
+            FileType::Directory => {
+                self.position.descend(name)?;
+                self.enter()
+            }
             FileType::RegularFile => self.regular_file(open(FILE)?, &stat),
             FileType::Symlink => {
+                let target = readlinkat(parent, name, vec![])?;
                 self.head(b'l', &stat, open(UNOPENED)?.as_fd())?;
-                let target = rustix::fs::readlinkat(parent, name, vec![])?;
                 self.text(target.to_bytes())
             }
             FileType::CharacterDevice => self.device(b'c', &stat, &open(UNOPENED)?),

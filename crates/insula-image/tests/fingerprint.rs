@@ -1,11 +1,17 @@
 //! Fingerprints of real files.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 
 use insula_image::{TreeDigest, fingerprint};
-use rustix::fs::{CWD, FileType, Mode, XattrFlags, makedev, mknodat, setxattr};
+use nix::sched::{CloneFlags, unshare};
+use rustix::fs::{CWD, FileType, Mode, OFlags, XattrFlags, makedev, mkdirat, mknodat, openat, setxattr};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
 /// A tree with one file of every kind.
 fn tree() -> tempfile::TempDir {
@@ -16,7 +22,7 @@ fn tree() -> tempfile::TempDir {
     fs::set_permissions(path("a"), fs::Permissions::from_mode(0o750)).unwrap();
     fs::write(path("a/file"), "content").unwrap();
     fs::set_permissions(path("a/file"), fs::Permissions::from_mode(0o644)).unwrap();
-    fs::write(path("a.b"), "").unwrap(); // sorts before "a/" as a text, and behind "a" as a name
+    fs::write(path("a.b"), "").unwrap(); // sorts before "a/" as a text, and after "a" as a name
     fs::set_permissions(path("a.b"), fs::Permissions::from_mode(0o4711)).unwrap();
     symlink("/etc/passwd", path("link")).unwrap();
     let node = |name, kind, device| mknodat(CWD, path(name), kind, Mode::from(0o600), device);
@@ -41,6 +47,92 @@ fn the_format_never_changes() {
         "de780f1d256bd3c3ec3d210768df2d348ff5eb83c8c4179af911d683c2d04f0d"
     );
     assert_eq!((digest.size.bytes(), digest.files), (7, 7));
+}
+
+/// The fingerprint of this tree was taken by recursion, before trees were walked in another way.
+#[test]
+fn files_are_read_in_the_order_that_they_always_were() {
+    let root = tempfile::tempdir().unwrap();
+    let path = |name: &[u8]| root.path().join(OsStr::from_bytes(name));
+    // Neighbours of "/" in ASCII, bytes above it, and siblings that come after a directory with much in it.
+    let directories: [&[u8]; 7] = [b"b", b"b/b", b"b/b/b", b"b/b.c", b"b0", b"\xc3\xa4", b"empty"];
+    let files: [&[u8]; 10] = [
+        b"b/b/b/z",
+        b"b/b/b/a",
+        b"b/b/c",
+        b"b/b.c/x",
+        b"b/a",
+        b"b-",
+        b"b.",
+        b"b0/x",
+        b"\xff",
+        b"\xc3\xa4/\n",
+    ];
+    for name in directories {
+        fs::create_dir(path(name)).unwrap();
+    }
+    for name in files {
+        fs::write(path(name), name).unwrap();
+        fs::set_permissions(path(name), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    for name in directories.into_iter().chain([&b""[..]]) {
+        fs::set_permissions(path(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let digest = digest(root.path());
+    assert_eq!(
+        digest.fingerprint.to_string(),
+        "97f9eaf0217ef98c10375191c74c573a0fe544aafebfa7794c918cc6b1caef45"
+    );
+    assert_eq!((digest.size.bytes(), digest.files), (42, 18));
+}
+
+#[test]
+fn a_tree_deeper_than_paths_and_descriptors_is_read() {
+    const DEPTH: usize = 3000;
+    let root = tempfile::tempdir().unwrap();
+    let mut here: OwnedFd = fs::File::open(root.path()).unwrap().into();
+    for _ in 0..DEPTH {
+        mkdirat(&here, "dd", Mode::RWXU).unwrap();
+        here = openat(&here, "dd", OFlags::PATH, Mode::empty()).unwrap();
+    }
+    drop(openat(&here, "deep", OFlags::CREATE | OFlags::WRONLY, Mode::RUSR).unwrap());
+    drop(here);
+    let open_files = || fs::read_dir("/proc/self/fd").unwrap().count();
+    let (before, mut at_the_bottom) = (open_files(), 0);
+    let read =
+        fingerprint(fs::File::open(root.path()).unwrap().into(), &mut |_| at_the_bottom = open_files());
+    assert_eq!(read.unwrap().files, DEPTH as u64 + 2);
+    // Other tests may have some files open, too.
+    assert!((1..before + 50).contains(&at_the_bottom), "{at_the_bottom} files were open, {before} before");
+    flatten(root.path());
+}
+
+/// Makes a deep tree one that can be removed by path.
+fn flatten(root: &Path) {
+    let (top, below, apart) = (root.join("dd"), root.join("dd/dd"), root.join("apart"));
+    while below.exists() {
+        fs::rename(&below, &apart).unwrap();
+        fs::remove_dir(&top).unwrap();
+        fs::rename(&apart, &top).unwrap();
+    }
+}
+
+#[test]
+fn a_tree_with_another_one_mounted_in_it_has_no_fingerprint() {
+    let root = tree();
+    let read = || fingerprint(fs::File::open(root.path()).unwrap().into(), &mut |_| ());
+    // The mount is in a mount namespace of this thread, and ends with it.
+    let error = std::thread::scope(|scope| {
+        let mounted = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+            mount("tmpfs", root.path().join("a"), "tmpfs", MountFlags::empty(), None).unwrap();
+            read().unwrap_err()
+        });
+        mounted.join().unwrap()
+    });
+    assert_eq!((error.path.to_str(), error.source.kind()), (Some("a"), ErrorKind::CrossesDevices));
+    read().unwrap();
 }
 
 #[test]

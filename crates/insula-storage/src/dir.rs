@@ -15,7 +15,6 @@
 mod copy;
 mod owner;
 mod remove;
-mod walk;
 
 use std::ffi::CString;
 use std::fs::File;
@@ -24,6 +23,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
+use insula_sys::walk::names;
 use insula_types::{ByteSize, IdRange, VpsId};
 use rustix::fs::{
     AtFlags, FlockOperation, Gid, Mode, OFlags, RenameFlags, Uid, chmodat, chownat, flock, fstatvfs, fsync,
@@ -416,10 +416,6 @@ impl Rename for DirDriver {
 fn open_directory(parent: &OwnedFd, name: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(parent, name, flags, Mode::empty())
-}
-
-fn names(directory: &OwnedFd) -> io::Result<Vec<CString>> {
-    walk::Position::at(directory.try_clone()?).names()
 }
 
 fn write_note(holder: &OwnedFd, note: &Note) -> io::Result<()> {

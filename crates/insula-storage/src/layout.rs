@@ -14,8 +14,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use insula_sys::beneath::{self, Reach};
+use insula_sys::walk;
 use insula_types::VpsId;
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, mkdirat, open, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, open, unlinkat};
 use rustix::io::Errno;
 
 use crate::Volume;
@@ -139,13 +140,8 @@ impl Layout {
             Err(error) => return Err(error),
         };
         let base = path.strip_prefix(".").unwrap_or(path);
-        let mut paths = vec![];
-        for entry in Dir::read_from(directory)? {
-            let entry = entry?;
-            let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            paths.extend((name != "." && name != "..").then(|| base.join(name)));
-        }
-        Ok(paths)
+        let names = walk::names(directory)?;
+        Ok(names.iter().map(|name| base.join(OsStr::from_bytes(name.to_bytes()))).collect())
     }
 }
 

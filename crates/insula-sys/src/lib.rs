@@ -1,8 +1,8 @@
-//! What the kernel can do and no maintained library offers: system calls, ioctls; the one way to look up a path that
-//! nobody vouches for, and the one way to run an external program. Thin: a function here does one thing, returns the
-//! errno, and decides nothing.
+//! What the kernel can do and no maintained library offers: system calls and ioctls. Also the one way to look up a path
+//! that somebody else has chosen, the one way through a tree of files, and the one way to run an external program. Thin: a
+//! function here does one thing, returns the errno, and decides nothing.
 //!
-//! `unsafe` lives in this crate. Processes of the monitor alone call an unsafe function of it: they close what they have
+//! `unsafe` lives in this crate. Only processes of the monitor call an unsafe function of it: they close what they have
 //! inherited.
 
 pub mod beneath;
@@ -15,3 +15,4 @@ pub mod netlink;
 pub mod process;
 pub mod program;
 pub mod user_namespace;
+pub mod walk;

@@ -1,7 +1,7 @@
 //! Copying a tree, file by file: contents by sharing their blocks where the file system can, holes as holes; owners,
 //! permissions, times, extended attributes; hard links as hard links.
 //!
-//! Nobody else may change the source meanwhile. What it holds is hostile all the same, see [`super::walk`].
+//! Nobody else may change the source meanwhile. What it holds is hostile all the same, see [`insula_sys::walk`].
 
 use std::collections::HashSet;
 use std::ffi::{CStr, CString, OsStr};
@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use insula_sys::walk::Position;
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, XattrFlags,
     chmodat, chownat, copy_file_range, ftruncate, ioctl_ficlone, linkat, mkdirat, mknodat, openat,
@@ -19,7 +20,6 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::owner::{IdShift, shift_attribute};
-use super::walk::Position;
 
 /// What failed in a tree.
 #[derive(Debug)]

@@ -4,10 +4,9 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use insula_sys::walk::Position;
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
-
-use super::walk::Position;
 
 /// Removes what has this name in a directory, with all that is in it. What is gone already is no error.
 pub fn remove_tree(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
