@@ -42,7 +42,7 @@ pub struct Pool {
 
 impl Pool {
     /// The smallest pool that can be made.
-    pub const LEAST: ByteSize = ByteSize::mib(256);
+    pub const LEAST: ByteSize = file::LEAST;
 
     /// Opens the pool in a file: makes the file, binds it to a loop device, mounts it, as far as that isn't done.
     pub fn open_or_create(config: &LoopPoolConfig) -> Result<Self, PoolError> {

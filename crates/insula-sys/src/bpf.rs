@@ -7,21 +7,7 @@ use std::ffi::{CStr, c_long};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-pub use assembler::{Assembler, Label, Register};
-
-/// An instruction, as the kernel takes it: `struct bpf_insn`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Instruction {
-    /// What it does.
-    pub code: u8,
-    /// The number of the register that is changed, and that of the other one in the upper half.
-    pub registers: u8,
-    /// How far it jumps, or where in memory.
-    pub offset: i16,
-    /// A number.
-    pub value: i32,
-}
+pub use assembler::{Assembler, Instruction, Label, Register};
 
 /// What a program decides over: 0 is no, and the caller gets EPERM; 1 is yes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,13 +14,10 @@ pub use quota::{
     qgroups, quota_status, remove_qgroup, rescan_qgroups,
 };
 pub use subvolume::{
-    SubvolumeInfo, child_subvolumes, create_snapshot, create_subvolume, delete_subvolume, deleted_subvolumes,
-    filesystem_uuid, open_subvolume, set_readonly, start_commit, subvolume_exists, subvolume_info,
-    wait_for_commit, wait_for_deleted,
+    SUBVOLUME_INODE, SubvolumeInfo, child_subvolumes, create_snapshot, create_subvolume, delete_subvolume,
+    deleted_subvolumes, filesystem_uuid, open_subvolume, set_readonly, start_commit, subvolume_exists,
+    subvolume_info, wait_for_commit, wait_for_deleted,
 };
-
-/// The inode number of the top directory of every subvolume (`BTRFS_FIRST_FREE_OBJECTID`).
-pub const SUBVOLUME_INODE: u64 = 256;
 
 /// The ioctls that make subvolumes: `BTRFS_IOC_SNAP_CREATE`, `_SUBVOL_CREATE`, `_SNAP_CREATE_V2`, `_SUBVOL_CREATE_V2`.
 ///

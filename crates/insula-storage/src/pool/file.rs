@@ -10,16 +10,18 @@ use insula_types::ByteSize;
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, fstatvfs, renameat_with};
 use rustix::io::Errno;
 
-use super::Pool;
 use crate::PoolError;
+
+/// The smallest file that a useful btrfs fits into.
+pub const LEAST: ByteSize = ByteSize::mib(256);
 
 /// Makes the file with an empty btrfs in it, if it isn't there. Until all of it is done, it has another name.
 pub fn ensure_file(file: &Path, size: ByteSize) -> Result<bool, PoolError> {
     if exists(file)? {
         return Ok(false);
     }
-    if size < Pool::LEAST {
-        return Err(PoolError::TooSmall { size, least: Pool::LEAST });
+    if size < LEAST {
+        return Err(PoolError::TooSmall { size, least: LEAST });
     }
     let unfinished = unfinished_name(file);
     let failed = PoolError::io::<io::Error>("make", &unfinished);

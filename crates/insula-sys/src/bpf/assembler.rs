@@ -4,8 +4,6 @@
 
 use std::io;
 
-use super::Instruction;
-
 const LOAD_8: u8 = 0x71;
 const LOAD_32: u8 = 0x61;
 const STORE_64: u8 = 0x7a;
@@ -18,6 +16,20 @@ const JUMP_IF_EQUAL: u8 = 0x15;
 const JUMP_UNLESS_EQUAL: u8 = 0x55;
 const CALL: u8 = 0x85;
 const RETURN: u8 = 0x95;
+
+/// An instruction, as the kernel takes it: `struct bpf_insn`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instruction {
+    /// What it does.
+    pub code: u8,
+    /// The number of the register that is changed, and that of the other one in the upper half.
+    pub registers: u8,
+    /// How far it jumps, or where in memory.
+    pub offset: i16,
+    /// A number.
+    pub value: i32,
+}
 
 /// A register of the kernel's machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,10 +3,12 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::SUBVOLUME_INODE;
 use super::quota::QgroupId;
 use super::search::{Key, search};
 use super::wire::{self, QGROUP_INHERIT, SPEC_BY_ID, SUBVOLUME_READONLY, VolumeArgs};
+
+/// The inode number of the top directory of every subvolume (`BTRFS_FIRST_FREE_OBJECTID`).
+pub const SUBVOLUME_INODE: u64 = 256;
 
 const ROOT_TREE: u64 = 1;
 const ROOT_ITEM_KEY: u8 = 132;

@@ -12,7 +12,11 @@ use netlink_packet_route::link::{
 use rustix::io::Errno;
 use rustix::net::netdevice::name_to_index;
 
-use super::{NetlinkError, Socket};
+use super::error::NetlinkError;
+use super::socket::Socket;
+
+/// The index of the loopback interface in every network namespace: it is the first one.
+pub const LOOPBACK_INDEX: u32 = 1;
 
 /// A pair of virtual Ethernet interfaces: one end here, the other in a guest.
 #[derive(Debug, Clone, Copy)]

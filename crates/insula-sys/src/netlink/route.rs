@@ -9,7 +9,8 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::{NetlinkError, Socket};
+use super::error::NetlinkError;
+use super::socket::Socket;
 
 impl Socket {
     /// Gives the interface an address in a network of this prefix length, or keeps the one that it has.
