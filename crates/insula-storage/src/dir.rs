@@ -13,12 +13,14 @@
 //! `unfinished` and `removed` goes when the pool is opened: a lock on the pool says that nobody else uses it.
 
 mod copy;
+mod note;
 mod owner;
 mod remove;
+mod shift;
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
@@ -30,7 +32,6 @@ use rustix::fs::{
     ioctl_ficlone, mkdirat, openat, renameat, renameat_with, syncfs, unlinkat,
 };
 use rustix::io::Errno;
-use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::btrfs::is_btrfs;
 use crate::layout::{Layout, vps_directory};
@@ -41,10 +42,11 @@ use crate::{
 };
 
 use copy::copy_tree;
-use owner::IdShift;
+use note::{Note, unique};
+use owner::{read_owner, remove_owner, write_owner};
 use remove::remove_tree;
+use shift::IdShift;
 
-const NOTE: &str = "note";
 const TREE: &str = "tree";
 /// Of a copy in the making.
 const LINKS: &str = "links";
@@ -61,12 +63,6 @@ pub struct DirDriver {
     shared_files: bool,
     /// Held for writing while directories of VPSes without volumes are removed, so that none goes that is about to be used.
     reclaiming: RwLock<()>,
-}
-
-/// What is noted of a volume.
-struct Note {
-    name: String,
-    origin: String,
 }
 
 impl DirDriver {
@@ -153,7 +149,7 @@ impl DirDriver {
             remove_tree(unfinished.as_fd(), &name)?; // of an attempt that was cut off
             mkdirat(&unfinished, &name, Mode::RWXU)?;
             let holder = open_directory(&unfinished, &name)?;
-            write_note(&holder, &Note { name: unique()?, origin: origin.to_owned() })?;
+            Note::new(origin)?.write(&holder)?;
             mkdirat(&holder, TREE, Mode::RWXU)?;
             mkdirat(&holder, LINKS, Mode::RWXU)?;
             Ok((unfinished, open_directory(&holder, TREE)?, open_directory(&holder, LINKS)?, holder))
@@ -184,10 +180,7 @@ impl DirDriver {
     fn reclaim(&self) -> io::Result<()> {
         let _alone = self.reclaiming.write().unwrap_or_else(PoisonError::into_inner);
         for vps in self.layout.vpses_without_volumes()? {
-            match unlinkat(self.own(OWNERS)?, vps.to_string(), AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(errno) => return Err(errno.into()),
-            }
+            remove_owner(&self.own(OWNERS)?, vps)?;
             self.layout.remove_if_empty(&vps_directory(vps))?;
         }
         Ok(())
@@ -201,30 +194,8 @@ impl DirDriver {
     }
 
     /// The ids that the files of a volume have on disk; `None` where they are the guest's own.
-    fn read_owner(&self, volume: &Volume) -> io::Result<Option<IdRange>> {
-        let Some(vps) = volume.vps() else { return Ok(None) };
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let text = match openat(self.own(OWNERS)?, vps.to_string(), flags, Mode::empty()) {
-            Ok(file) => read_text(file)?,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(errno.into()),
-        };
-        let parse = || {
-            let (start, length) = text.trim().split_once(' ')?;
-            Some(IdRange { start: start.parse().ok()?, length: length.parse().ok()? })
-        };
-        parse().map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
-    }
-
-    fn write_owner(&self, vps: VpsId, ids: IdRange) -> io::Result<()> {
-        let (unfinished, owners) = (self.own(UNFINISHED)?, self.own(OWNERS)?);
-        let name = vps.to_string();
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-        let mut file = File::from(openat(&unfinished, &*name, flags, Mode::RUSR | Mode::WUSR)?);
-        writeln!(file, "{} {}", ids.start, ids.length)?;
-        file.sync_all()?;
-        renameat(&unfinished, &*name, &owners, &*name)?;
-        Ok(fsync(&owners)?)
+    fn owner_of(&self, volume: &Volume) -> io::Result<Option<IdRange>> {
+        volume.vps().map_or(Ok(None), |vps| read_owner(&self.own(OWNERS)?, vps))
     }
 
     fn not_observed(&self, source: io::Error) -> VolumeError {
@@ -282,7 +253,7 @@ impl Driver for DirDriver {
         }
         self.make(volume, "", |tree, _| {
             let finish = || -> io::Result<()> {
-                let start = self.read_owner(volume)?.map_or(0, |ids| ids.start);
+                let start = self.owner_of(volume)?.map_or(0, |ids| ids.start);
                 let (uid, gid) = (Uid::from_raw(start), Gid::from_raw(start));
                 chownat(&tree, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
                 Ok(chmodat(&tree, ".", Mode::from_raw_mode(0o755), AtFlags::empty())?)
@@ -294,8 +265,9 @@ impl Driver for DirDriver {
 
     fn ensure_clone(&self, from: &Volume, to: &Volume) -> Result<bool, VolumeError> {
         const ACTION: &str = "clone";
-        let note =
-            |holder: &OwnedFd, volume| read_note(holder).map_err(VolumeError::io("read the note of", volume));
+        let note = |holder: &OwnedFd, volume| {
+            Note::read(holder).map_err(VolumeError::io("read the note of", volume))
+        };
         match (self.holder(from, ACTION)?, self.holder(to, ACTION)?) {
             (Some(source), Some(target)) => match note(&target, to)?.origin == note(&source, from)?.name {
                 true => Ok(false),
@@ -307,8 +279,8 @@ impl Driver for DirDriver {
                 let failed = VolumeError::io("read", from);
                 let tree = open_directory(&source, TREE).map_err(|errno| failed(errno.into()))?;
                 let shift = IdShift::between(
-                    self.read_owner(from).map_err(&failed)?,
-                    self.read_owner(to).map_err(&failed)?,
+                    self.owner_of(from).map_err(&failed)?,
+                    self.owner_of(to).map_err(&failed)?,
                 );
                 self.make(to, &note(&source, from)?.name, |target, links| {
                     copy_tree(tree, target, links.as_fd(), shift).map_err(|error| VolumeError::Copy {
@@ -383,18 +355,19 @@ impl Driver for DirDriver {
     fn set_owner(&self, vps: VpsId, ids: IdRange) -> Result<(), VolumeError> {
         let root = Volume::Root(vps);
         let failed = VolumeError::io("note the owner of", &root);
-        if self.read_owner(&root).map_err(&failed)? == Some(ids) {
+        if self.owner_of(&root).map_err(&failed)? == Some(ids) {
             return Ok(());
         }
         if self.holder(&root, "look for")?.is_some() {
             return Err(failed(io::ErrorKind::AlreadyExists.into()));
         }
-        self.write_owner(vps, ids).map_err(failed)
+        let write = || write_owner(&self.own(OWNERS)?, &self.own(UNFINISHED)?, vps, ids);
+        write().map_err(failed)
     }
 
     fn owner(&self, vps: VpsId) -> Result<Option<IdRange>, VolumeError> {
         let root = Volume::Root(vps);
-        self.read_owner(&root).map_err(VolumeError::io("read the owner of", &root))
+        self.owner_of(&root).map_err(VolumeError::io("read the owner of", &root))
     }
 }
 
@@ -416,35 +389,6 @@ impl Rename for DirDriver {
 fn open_directory(parent: &OwnedFd, name: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(parent, name, flags, Mode::empty())
-}
-
-fn write_note(holder: &OwnedFd, note: &Note) -> io::Result<()> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let mut file = File::from(openat(holder, NOTE, flags, Mode::RUSR | Mode::WUSR)?);
-    writeln!(file, "{}\n{}", note.name, note.origin)
-}
-
-fn read_note(holder: &OwnedFd) -> io::Result<Note> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let text = read_text(openat(holder, NOTE, flags, Mode::empty())?)?;
-    let mut lines = text.lines().map(str::to_owned);
-    let (Some(name), Some(origin)) = (lines.next(), lines.next()) else {
-        return Err(io::ErrorKind::InvalidData.into());
-    };
-    Ok(Note { name, origin })
-}
-
-fn read_text(file: OwnedFd) -> io::Result<String> {
-    let mut text = String::new();
-    File::from(file).take(4096).read_to_string(&mut text)?;
-    Ok(text)
-}
-
-/// A name that nothing else has or had.
-fn unique() -> io::Result<String> {
-    let mut bytes = [0_u8; 16];
-    getrandom(&mut bytes, GetRandomFlags::empty())?;
-    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
 /// The name of a volume in the making: one for each volume, so that a second attempt finds what the first left.

@@ -19,7 +19,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::owner::{IdShift, shift_attribute};
+use super::shift::{IdShift, shift_attribute};
 
 /// What failed in a tree.
 #[derive(Debug)]
