@@ -1,19 +1,22 @@
 //! Writes a stream into a tree.
 
+mod new_file;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, fchmod, fchown, fstat, ftruncate, linkat, mkdirat,
-    openat, renameat, symlinkat, unlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, fchmod, fchown, fstat, mkdirat, renameat, symlinkat,
+    unlinkat,
 };
-use rustix::io::{Errno, pwrite};
-use rustix::rand::{GetRandomFlags, getrandom};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{FileError, FileErrorKind};
 use crate::item::{Entry, EntryKind, Item, MAX_CHUNK, MAX_PATH, Totals, check_relative};
 use crate::place::{OpenDescriptors, Place, find_beneath};
 use crate::show::show;
+
+use new_file::{NewFile, temporary_name};
 
 /// The destination of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,16 +68,10 @@ pub struct TreeWriter<'a> {
 #[derive(Debug)]
 struct Current {
     path: Vec<u8>,
-    name: Vec<u8>,
-    parent: OwnedFd,
-    file: OwnedFd,
-    /// The temporary name of the file, on file systems where it needs one.
-    temporary: Option<String>,
+    file: NewFile,
     mode: u32,
     uid: u32,
     gid: u32,
-    /// The offset at which the file's data ends so far.
-    end: u64,
 }
 
 impl<'a> TreeWriter<'a> {
@@ -278,115 +275,46 @@ impl<'a> TreeWriter<'a> {
 
     fn begin_file(&mut self, entry: Entry) -> Result<(), FileError> {
         let parent = self.parent_of(&entry.path)?;
-        let (_, name) = split(&entry.path);
-        let (file, temporary) =
-            open_new(parent.as_fd()).map_err(FileError::refused("make the file", &entry.path))?;
+        let file = NewFile::create(parent).map_err(FileError::refused("make the file", &entry.path))?;
         let mode = self.options.mode.unwrap_or(entry.mode) & self.options.mode_mask;
-        let (name, Entry { path, uid, gid, .. }) = (name.to_vec(), entry);
-        self.current = Some(Current { path, name, parent, file, temporary, mode, uid, gid, end: 0 });
+        let Entry { path, uid, gid, .. } = entry;
+        self.current = Some(Current { path, file, mode, uid, gid });
         Ok(())
     }
 
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), FileError> {
-        let current = self.current.as_mut().ok_or_else(|| broken("there is data of no file"))?;
+        let Current { path, file, .. } =
+            self.current.as_mut().ok_or_else(|| broken("there is data of no file"))?;
         let end = offset.checked_add(bytes.len() as u64).filter(|end| i64::try_from(*end).is_ok());
-        let Some(end) = end.filter(|_| offset >= current.end && bytes.len() <= MAX_CHUNK) else {
+        if end.is_none() || offset < file.end() || bytes.len() > MAX_CHUNK {
             return Err(broken("the data of a file is out of order"));
-        };
-        let (mut at, mut rest) = (offset, bytes);
-        while !rest.is_empty() {
-            match pwrite(&current.file, rest, at) {
-                Ok(count) => (at, rest) = (at + count as u64, &rest[count..]),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(FileError::refused("write", &current.path)(errno)),
-            }
         }
-        current.end = end;
+        file.write(offset, bytes).map_err(FileError::refused("write", path))?;
         self.totals.bytes += bytes.len() as u64;
         Ok(())
     }
 
     fn end(&mut self, length: u64) -> Result<(), FileError> {
-        let current = self.current.take().ok_or_else(|| broken("a file ends that has not begun"))?;
+        let Current { path, file, mode, uid, gid } =
+            self.current.take().ok_or_else(|| broken("a file ends that has not begun"))?;
         let complete = || -> rustix::io::Result<()> {
-            match length.cmp(&current.end) {
-                std::cmp::Ordering::Less => return Err(Errno::INVAL),
-                std::cmp::Ordering::Equal => {}
-                std::cmp::Ordering::Greater => ftruncate(&current.file, length)?,
-            }
+            file.extend(length)?;
             // In this order, because a change of the owner clears set-user-ID.
-            self.give(current.file.as_fd(), current.uid, current.gid)?;
-            fchmod(&current.file, Mode::from_raw_mode(current.mode))?;
-            self.give_name(&current)
+            self.give(file.as_fd(), uid, gid)?;
+            fchmod(&file, Mode::from_raw_mode(mode))?;
+            let (_, name) = split(&path);
+            file.give_name(name, self.descriptors)
         };
-        let result = complete().map_err(FileError::refused("write", &current.path));
-        if result.is_err() {
-            discard(&current);
-        }
-        result
-    }
-
-    /// Gives the file its name. At this moment it appears, and replaces another one of this name.
-    fn give_name(&self, current: &Current) -> rustix::io::Result<()> {
-        let Current { parent, name, .. } = current;
-        if let Some(temporary) = &current.temporary {
-            return renameat(parent, &**temporary, parent, &**name);
-        }
-        let link = |name: &[u8]| {
-            let file = OpenDescriptors::name_of(&current.file);
-            linkat(self.descriptors, file, parent, name, AtFlags::SYMLINK_FOLLOW)
-        };
-        match link(name) {
-            Err(Errno::EXIST) => {
-                let temporary = temporary_name()?;
-                link(temporary.as_bytes())?;
-                renameat(parent, &*temporary, parent, &**name).inspect_err(|_| {
-                    let _ = unlinkat(parent, &*temporary, AtFlags::empty()); // the first error is the one to tell
-                })
-            }
-            result => result,
-        }
+        complete().map_err(FileError::refused("write", &path))
     }
 
     fn discard_if(&mut self, path: &[u8]) {
         let is_it = |current: &Current| current.path == path || self.name.is_some();
         if self.current.as_ref().is_some_and(is_it) {
-            self.current.take().iter().for_each(discard);
+            self.current = None;
             self.totals.entries -= 1;
         }
     }
-}
-
-impl Drop for TreeWriter<'_> {
-    fn drop(&mut self) {
-        self.current.iter().for_each(discard);
-    }
-}
-
-fn discard(current: &Current) {
-    if let Some(temporary) = &current.temporary {
-        let _ = unlinkat(&current.parent, &**temporary, AtFlags::empty()); // what made us give up is the error to tell
-    }
-}
-
-/// Creates a new file in a directory, without a name where that is possible.
-fn open_new(parent: BorrowedFd<'_>) -> rustix::io::Result<(OwnedFd, Option<String>)> {
-    let mode = Mode::RUSR | Mode::WUSR;
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    match openat(parent, ".", flags | OFlags::TMPFILE, mode) {
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
-            let temporary = temporary_name()?;
-            let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-            Ok((openat(parent, &*temporary, flags, mode)?, Some(temporary)))
-        }
-        result => result.map(|file| (file, None)),
-    }
-}
-
-fn temporary_name() -> rustix::io::Result<String> {
-    let mut random = [0_u8; 8];
-    getrandom(&mut random, GetRandomFlags::empty())?;
-    Ok(format!(".insula-{:016x}", u64::from_ne_bytes(random)))
 }
 
 /// Opens the directory of a path. Missing ones are created, for root or for the owner that files
