@@ -1,27 +1,27 @@
 //! `VpsService`: VPSes.
 
+mod messages;
+
 use std::fmt;
 use std::pin::Pin;
 use std::str::FromStr;
 
 use futures::{Stream, StreamExt};
 use insula_api::access::Extra;
-use insula_api::convert::{duration, features, limits, parse, parse_all, parse_optional, supervision};
+use insula_api::convert::{duration, parse, parse_all, parse_optional};
 use insula_api::{ApiError, v1};
-use insula_engine::{Boot, CloneVps, CreateVps, FeatureChange, UpdateVps, VpsView};
+use insula_engine::{Boot, CloneVps, FeatureChange, VpsView};
 use insula_types::{Features, VpsId, VpsName};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::services::caller::object;
 use crate::services::filter::Filter;
-use crate::services::mask::{
-    SUPERVISION_PATHS, limit_changes, limit_paths, limits_with_values, paths, supervision_changes,
-    supervision_with_values,
-};
 use crate::services::page::{Page, Size};
 use crate::services::session::{ConsoleStep, ExecStep, start_first};
 use crate::services::{Caller, Shared, session, vps};
 use crate::status::status;
+
+use messages::{create_request, update_request};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -284,92 +284,6 @@ impl v1::vps_service_server::VpsService for Shared {
         let log = self.engine.console_log(&handle).await.map_err(status)?;
         Ok(Response::new(v1::GetConsoleLogResponse { log }))
     }
-}
-
-fn create_request(request: v1::CreateVpsRequest) -> Result<CreateVps, ApiError> {
-    Ok(CreateVps {
-        name: parse("name", &request.name)?,
-        image: parse("image", &request.image)?,
-        profile: parse_optional("profile", &request.profile)?,
-        limits: limits("limits", request.limits.unwrap_or_default())?,
-        features: own_features("features", request.features)?,
-        hostname: Some(request.hostname).filter(|name| !name.is_empty()),
-        networks: parse_all("networks", &request.networks)?,
-        addresses: parse_all("ip_addresses", &request.ip_addresses)?,
-        ssh_keys: request.ssh_keys,
-        start: request.start,
-        wait_ready: request.wait_ready,
-        tenant: parse_optional("tenant", &request.tenant)?,
-        labels: labels("labels", request.labels)?,
-        password: Some(request.password).filter(|password| !password.is_empty()),
-        delete_protection: request.delete_protection,
-        supervision: supervision("supervision", request.supervision.unwrap_or_default())?,
-    })
-}
-
-/// Parses a VPS's own list of features, if the request has one.
-fn own_features(field: &str, list: Option<v1::FeatureList>) -> Result<Option<Features>, ApiError> {
-    list.map(|list| features(&format!("{field}.features"), list.features)).transpose()
-}
-
-fn labels(
-    field: &str,
-    labels: std::collections::BTreeMap<String, String>,
-) -> Result<insula_types::Labels, ApiError> {
-    labels
-        .try_into()
-        .map_err(|error: insula_types::LabelError| ApiError::invalid_field(field, error.to_string()))
-}
-
-fn update_request(request: v1::UpdateVpsRequest) -> Result<UpdateVps, ApiError> {
-    const PLAIN: [&str; 8] =
-        ["profile", "limits", "labels", "tenant", "hostname", "delete_protection", "features", "supervision"];
-    let known: Vec<&'static str> = PLAIN.into_iter().chain(limit_paths()).chain(SUPERVISION_PATHS).collect();
-    let changes = request.changes.unwrap_or_default();
-    let has = [
-        !changes.profile.is_empty(),
-        false,
-        !changes.labels.is_empty(),
-        !changes.tenant.is_empty(),
-        !changes.hostname.is_empty(),
-        changes.delete_protection,
-        changes.features.is_some(),
-        false,
-    ];
-    let with_values = PLAIN.into_iter().zip(has).filter(|(_, has)| *has).map(|(path, _)| path);
-    let with_values = with_values.chain(limits_with_values(changes.limits.as_ref()));
-    let with_values = with_values.chain(supervision_with_values(changes.supervision.as_ref()));
-    let paths = paths(request.update_mask, &known, with_values)?;
-    if paths.is_empty() {
-        return Err(ApiError::invalid_field("update_mask", "the request changes nothing"));
-    }
-    let is_named = |path: &str| paths.contains(path);
-    let given = |path: &'static str, value: bool| is_named(path).then_some(value);
-    Ok(UpdateVps {
-        limits: limit_changes("changes.limits", &paths, changes.limits)?,
-        supervision: supervision_changes("changes.supervision", &paths, changes.supervision)?,
-        profile: match is_named("profile") {
-            true => Some(parse("changes.profile", &changes.profile)?),
-            false => None,
-        },
-        features: match is_named("features") {
-            true => {
-                let own = own_features("changes.features", changes.features)?;
-                Some(own.map_or(FeatureChange::OfProfile, FeatureChange::Own))
-            }
-            false => None,
-        },
-        labels: match is_named("labels") {
-            true => Some(labels("changes.labels", changes.labels)?),
-            false => None,
-        },
-        tenant: match is_named("tenant") {
-            true => Some(parse_optional("changes.tenant", &changes.tenant)?),
-            false => None,
-        },
-        hostname: is_named("hostname").then_some(changes.hostname),
-        delete_protection: given("delete_protection", changes.delete_protection),
-    })
 }
 
 /// Where a page of VPSes ends: by name and then by id, because several VPSes in the trash may have
