@@ -27,7 +27,7 @@ fn the_agent_may_die_at_any_moment() {
         host.agent_start();
         wait_for_operations(&host);
         let log = fs::read_to_string(host.agent().log()).unwrap();
-        let interrupted = log.lines().filter(|line| line.contains("going on with")).count();
+        let interrupted = log.lines().filter(|line| line.contains("continuing ")).count();
         eprintln!(
             "death {death}: {} VPSes, {interrupted} operations so far were interrupted",
             host.vpses().len()

@@ -146,12 +146,12 @@ fn wrong_features_are_refused(host: &ScratchHost) {
         (
             &[&create[..], &both].concat()[..],
             2,
-            &["nesting", "migratable", "exclude each other", "nested"][..],
+            &["nesting", "migratable", "can't be combined", "nested"][..],
         ),
         (&[&create[..], &["--feature", "nestng"]].concat(), 2, &["nestng", "nesting"]),
         (&[&create[..], &["--feature", "device:../x"]].concat(), 2, &["../x", "/dev"]),
         (&[&create[..], &["--feature", "device:no-such"]].concat(), 4, &["/dev/no-such", "hint:"]),
-        (&["set", "own", "features=migratable,nesting"], 2, &["exclude each other"]),
+        (&["set", "own", "features=migratable,nesting"], 2, &["can't be combined"]),
         (&["set", "own", "features=device:no-such"], 4, &["/dev/no-such"]),
         (&["set", "own", "features=fuze"], 2, &["fuze"]),
     ] {
@@ -162,7 +162,7 @@ fn wrong_features_are_refused(host: &ScratchHost) {
     let file = host.directory().join("both.yaml");
     fs::write(&file, "name: both\nfeatures: [nesting, migratable]\nnetworks: [default]\n").unwrap();
     let apply = host.insula(&["profile", "apply", &file.display().to_string()]);
-    apply.expect_code(2).expect_complaint(&["exclude each other"]);
+    apply.expect_code(2).expect_complaint(&["can't be combined"]);
 }
 
 #[test]

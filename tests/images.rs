@@ -66,7 +66,7 @@ fn a_build_whose_agent_dies_is_taken_back() {
     host.agent_kill();
     host.agent_start();
     let outcome = host.insula(&["operation", "wait", &id]).expect_code(1);
-    outcome.expect_complaint(&["taken back"]);
+    outcome.expect_complaint(&["rolled back"]);
     assert_eq!(fs::read_dir(host.pool().join("staging")).unwrap().count(), 0);
 }
 

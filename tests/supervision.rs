@@ -57,7 +57,7 @@ fn a_boot_loop_gets_slower_and_fails_with_its_last_words() {
     host.insula_ok(&["start", "web1"]);
     wait_for(&host, VpsState::Failed);
     let waited = host.insula(&["start", "web1", "--wait", "ready"]).expect_code(1);
-    waited.expect_complaint(&["again and again", "rebooting as ever"]);
+    waited.expect_complaint(&["repeatedly", "rebooting as ever"]);
 }
 
 #[test]

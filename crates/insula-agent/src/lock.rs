@@ -69,7 +69,8 @@ fn await_lock(file: &File, grace: Duration) -> anyhow::Result<()> {
     let same_lock = file.try_clone()?;
     std::thread::spawn(move || sender.send(flock(&same_lock, FlockOperation::LockExclusive)));
     let locked = receiver.recv_timeout(grace);
-    Ok(locked.with_context(|| format!("a program that it has begun still has it after {grace:?}"))??)
+    Ok(locked
+        .with_context(|| format!("a program that it started still holds the lock after {grace:?}"))??)
 }
 
 /// Whether the process with this pid has ended. `false` for a text that is not a number, which says
@@ -115,7 +116,7 @@ mod tests {
         let _first = StateLock::take(directory.path()).unwrap();
         let file = File::open(directory.path().join("lock")).unwrap();
         let error = await_lock(&file, Duration::from_millis(50)).unwrap_err().to_string();
-        assert!(error.contains("still has it after 50ms"), "{error}");
+        assert!(error.contains("still holds the lock after 50ms"), "{error}");
     }
 
     #[test]

@@ -42,7 +42,7 @@ const EXAMPLES: &str = "Examples:
   insulad --listen 0.0.0.0:8443             also for clients over the network
   insulad --teardown                        take everything down, keep the data
 
-Signals: SIGTERM and SIGINT end the agent; guests run on. SIGHUP gives the server a new certificate.
+Signals: SIGTERM and SIGINT end the agent; guests keep running. SIGHUP gives the server a new certificate.
 Environment: RUST_LOG sets what is logged, such as insula=debug.";
 
 fn main() -> ExitCode {
@@ -123,13 +123,13 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     tracing::info!(socket = %socket.display(), vpses = engine.vpses().len(), "serving");
     // Only systemd listens for this.
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        tracing::debug!("no readiness message: {error}");
+        tracing::debug!("failed to tell systemd that the agent is ready: {error}");
     }
     server::serve(engine.clone(), listener, network, ended()).await?;
     rotation.abort();
     engine.close().await;
     std::fs::remove_file(&socket).with_context(|| format!("failed to remove {}", socket.display()))?;
-    tracing::info!("ended; guests run on");
+    tracing::info!("ended; guests keep running");
     Ok(())
 }
 

@@ -79,7 +79,7 @@ impl Shared {
 /// The status of a stream that is still open when the agent ends.
 fn agent_ends() -> Status {
     insula_api::ApiError::new(insula_api::Reason::AgentUnreachable, "the agent is ending")
-        .with_hint("the VPS runs on; try again when the agent is back")
+        .with_hint("the VPS keeps running; try again when the agent is back")
         .into()
 }
 

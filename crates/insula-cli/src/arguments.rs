@@ -25,7 +25,7 @@ Examples:
   insula shell web1
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused by state or policy,
-5 no permission, 6 agent unreachable; exec hands on the command's own.";
+5 no permission, 6 agent unreachable; exec passes on the command's own.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]

@@ -102,7 +102,7 @@ async fn interruption() -> Failure {
 /// Operations don't end with the command that waits for them: says so, and how to wait again.
 fn say_what_goes_on(context: &Context) {
     for (id, description) in context.pending.borrow().iter() {
-        context.note(&format!("{description} goes on; to wait for it: insula operation wait {id}"));
+        context.note(&format!("{description} continues; to wait for it: insula operation wait {id}"));
     }
 }
 

@@ -119,7 +119,7 @@ impl Remotes {
 }
 
 fn exists(name: &str) -> Failure {
-    let error = ApiError::new(Reason::ClientExists, format!("a remote {name} exists already"));
+    let error = ApiError::new(Reason::ClientExists, format!("a remote {name} already exists"));
     error.with_hint(format!("choose another name, or remove it first: insula remote remove {name}")).into()
 }
 

@@ -141,7 +141,7 @@ fn when_the_time_is_over_the_operation_goes_on() {
     assert_eq!(code, 1);
     assert!(err.contains("error: not done after 0.2 s\n"), "{err}");
     assert!(
-        err.ends_with("start-vps hanging goes on; to wait for it: insula operation wait id-of-hanging\n"),
+        err.ends_with("start-vps hanging continues; to wait for it: insula operation wait id-of-hanging\n"),
         "{err}"
     );
 }
@@ -166,7 +166,7 @@ fn ctrl_c_ends_the_waiting_only() {
     let mut said = String::new();
     stderr.read_to_string(&mut said).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert_eq!(said, "start-vps hanging goes on; to wait for it: insula operation wait id-of-hanging\n");
+    assert_eq!(said, "start-vps hanging continues; to wait for it: insula operation wait id-of-hanging\n");
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn an_agent_that_dies_while_we_wait_is_unreachable() {
     let mut said = String::new();
     stderr.read_to_string(&mut said).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(6), "{said}");
-    assert!(said.contains("hint: start the agent") && said.contains("goes on"), "{said}");
+    assert!(said.contains("hint: start the agent") && said.contains("continues"), "{said}");
 }
 
 #[test]

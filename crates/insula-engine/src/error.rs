@@ -96,7 +96,7 @@ impl From<StoreError> for EngineError {
         match &error {
             StoreError::DiskFull { .. } => refused(Reason::HostDiskFull)
                 .caused_by(error)
-                .hint("make room on the disk of the agent's state directory; guests run on meanwhile"),
+                .hint("free some space on the disk of the agent's state directory; guests keep running"),
             _ => refused(Reason::Internal).caused_by(error),
         }
     }
@@ -110,7 +110,7 @@ impl From<VolumeError> for EngineError {
         match reason {
             Reason::PoolFull => failed.hint("delete VPSes or snapshots, or enlarge the pool"),
             _ if is_read_only => failed.hint(
-                "btrfs stopped writing after an error, such as a full disk of the host: see dmesg, make room, \
+                "btrfs stopped writing after an error, such as a full disk of the host: see dmesg, free some space, \
                 stop insulad, run insulad --teardown, and start it again",
             ),
             _ => failed,

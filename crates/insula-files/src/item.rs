@@ -134,7 +134,7 @@ pub fn check_relative(path: &[u8]) -> Result<(), FileError> {
         true => Ok(()),
         false => Err(FileError::new(
             FileErrorKind::Invalid,
-            format!("{} is no path of a file in a stream", show(path)),
+            format!("{} is not a path of a file in a stream", show(path)),
         )),
     }
 }

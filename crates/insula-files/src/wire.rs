@@ -26,7 +26,7 @@ pub enum Frame {
 
 /// The bytes are not a frame.
 #[derive(Debug, thiserror::Error)]
-#[error("the bytes are no frame of a stream of files")]
+#[error("the bytes are not a frame of a stream of files")]
 pub struct WireError;
 
 impl From<WireError> for io::Error {

@@ -79,7 +79,7 @@ impl<'a> TreeWriter<'a> {
     pub fn open(place: &'a Place, target: &Target, options: WriteOptions) -> Result<Self, FileError> {
         let path = trim_end(&target.path);
         if target.path.len() > MAX_PATH || target.path.contains(&0) {
-            let message = format!("{} is no path", show(&target.path));
+            let message = format!("{} is not a path", show(&target.path));
             return Err(FileError::new(FileErrorKind::Invalid, message));
         }
         let must_be_directory = target.is_directory || path.len() < target.path.len() || path.is_empty();
@@ -194,7 +194,7 @@ impl<'a> TreeWriter<'a> {
             false => Err(FileError::new(
                 FileErrorKind::Invalid,
                 format!(
-                    "{} belongs to user {} and group {}, but there are the ids 0 to {} only",
+                    "{} belongs to user {} and group {}, but only the ids 0 to {} exist",
                     show(&entry.path),
                     entry.uid,
                     entry.gid,
@@ -284,7 +284,7 @@ impl<'a> TreeWriter<'a> {
 
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), FileError> {
         let Current { path, file, .. } =
-            self.current.as_mut().ok_or_else(|| broken("there is data of no file"))?;
+            self.current.as_mut().ok_or_else(|| broken("there is data that belongs to no file"))?;
         let end = offset.checked_add(bytes.len() as u64).filter(|end| i64::try_from(*end).is_ok());
         if end.is_none() || offset < file.end() || bytes.len() > MAX_CHUNK {
             return Err(broken("the data of a file is out of order"));

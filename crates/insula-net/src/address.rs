@@ -23,7 +23,7 @@ pub enum AddressRefusal {
     #[error("{0} is the first address of the range and means the network itself")]
     Network(IpAddr),
     /// The address is the broadcast address (RFC 919).
-    #[error("{0} is the last address of the range and means everybody in the network")]
+    #[error("{0} is the last address of the range, which is the broadcast address of the network")]
     Broadcast(IpAddr),
 }
 

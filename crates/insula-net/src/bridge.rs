@@ -29,7 +29,7 @@ pub enum BridgeError {
         source: NetlinkError,
     },
     /// An interface that is not a bridge has its name.
-    #[error("interface {0} exists and is no bridge: choose another bridge name for the network")]
+    #[error("interface {0} exists and is not a bridge: choose another bridge name for the network")]
     NotABridge(InterfaceName),
     /// The host can't be made to route.
     #[error("failed to read or set {FORWARDING}")]

@@ -46,7 +46,7 @@ pub fn add_network(table: &TableName, network: &NetworkSpec) -> Result<(), Firew
 /// Removes a network from the NAT table. Does nothing if it is not there.
 pub fn remove_network(table: &TableName, network: &NetworkSpec) -> Result<(), FirewallError> {
     let ruleset = ruleset::nat();
-    remove("end the NAT of a network", &ruleset, table, &elements::of_networks(&ruleset, [network])?)
+    remove("remove the NAT of a network", &ruleset, table, &elements::of_networks(&ruleset, [network])?)
 }
 
 /// Brings the guard and its sets to the state that all these guests need. Returns `false` if
@@ -66,7 +66,7 @@ pub fn add_ports(table: &TableName, ports: &[GuestPort]) -> Result<(), FirewallE
 /// Removes the interfaces of a guest from the guard. Does nothing if they are not there.
 pub fn remove_ports(table: &TableName, ports: &[GuestPort]) -> Result<(), FirewallError> {
     let ruleset = ruleset::guard();
-    remove("end the guard of a guest's interfaces", &ruleset, table, &elements::of_ports(&ruleset, ports)?)
+    remove("remove the guard of a guest's interfaces", &ruleset, table, &elements::of_ports(&ruleset, ports)?)
 }
 
 /// Removes both tables. Returns `false` if there were none.

@@ -72,7 +72,7 @@ fn render_networkd(placed: PlacedNic<'_>, network: &NetworkSpec, host_dns: &[IpA
         let _ = writeln!(text, "DNS={server}");
     }
     text.push_str(
-        "# What was set before init ran stays, also while the host's end is being replaced.\n\
+        "# Keep what was set before init ran, also while the host's end is being replaced.\n\
          KeepConfiguration=static\n\
          ConfigureWithoutCarrier=yes\n\
          IgnoreCarrierLoss=yes\n\
@@ -86,7 +86,7 @@ fn render_networkd(placed: PlacedNic<'_>, network: &NetworkSpec, host_dns: &[IpA
 /// The file for interfaces(5). It first removes what the host set before init ran, because ifup(8)
 /// fails on an address that exists already.
 fn render_ifupdown(nics: &[(PlacedNic<'_>, &NetworkSpec)], host_dns: &[IpAddr]) -> String {
-    let mut text = String::from("# What the host has set before init ran, and sets at each start.\n");
+    let mut text = String::from("# The host sets this before init runs, at each start.\n");
     for (PlacedNic { nic, addresses }, network) in nics {
         let _ = writeln!(text, "\nauto {}", nic.name); // a String takes all
         for (index, address) in addresses.iter().enumerate() {
@@ -165,7 +165,7 @@ mod tests {
         Address=10.64.3.9/24
         Gateway=10.64.3.1
         DNS=192.0.2.7
-        # What was set before init ran stays, also while the host's end is being replaced.
+        # Keep what was set before init ran, also while the host's end is being replaced.
         KeepConfiguration=static
         ConfigureWithoutCarrier=yes
         IgnoreCarrierLoss=yes
@@ -179,7 +179,7 @@ mod tests {
 
         [Network]
         Address=10.64.3.3/24
-        # What was set before init ran stays, also while the host's end is being replaced.
+        # Keep what was set before init ran, also while the host's end is being replaced.
         KeepConfiguration=static
         ConfigureWithoutCarrier=yes
         IgnoreCarrierLoss=yes
@@ -198,7 +198,7 @@ mod tests {
             (Some("insula/interfaces"), 0o644, 3)
         );
         assert_snapshot!(files[2].contents, @r"
-        # What the host has set before init ran, and sets at each start.
+        # The host sets this before init runs, at each start.
 
         auto eth0
         iface eth0 inet static

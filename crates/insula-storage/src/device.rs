@@ -79,7 +79,7 @@ pub fn of_directory(directory: BorrowedFd<'_>) -> io::Result<BlockDevices> {
     match whole_disk(Path::new(&format!("/sys/dev/block/{device}"))) {
         Ok(disk) => Ok(BlockDevices::Below(vec![disk])),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let why = format!("the file system of the pool is on no block device ({device} is none)");
+            let why = format!("the file system of the pool is not on a block device ({device} is not one)");
             Ok(BlockDevices::None { why })
         }
         Err(error) => Err(error),

@@ -42,7 +42,7 @@ impl Store {
         operation: &OperationRecord,
         event: &Event,
     ) -> Result<(), StoreError> {
-        self.write("keep a new client", |change| {
+        self.write("store a new client", |change| {
             insert_operation(change, operation)?;
             change.execute(
                 "INSERT INTO client (id, name, role, tenant, created_at_ms, token_expires_at_ms, enrolled_at_ms, \
@@ -100,7 +100,7 @@ impl Store {
         entry: &AuditEntry,
         event: &Event,
     ) -> Result<(), StoreError> {
-        self.write("keep a client's new certificate", |change| {
+        self.write("store a client's new certificate", |change| {
             let id = client.to_string();
             let enrolled = "SELECT 1 FROM client \
                             WHERE id = ?1 AND enrolled_at_ms IS NOT NULL AND revoked_at_ms IS NULL";

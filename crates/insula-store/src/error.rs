@@ -31,7 +31,7 @@ pub enum StoreError {
         known: u32,
     },
     /// No copy of the file could be made, so its schema was not changed.
-    #[error("failed to keep a copy of the database {path:?} as {copy:?} before its schema changes")]
+    #[error("failed to copy the database {path:?} to {copy:?} before its schema changes")]
     Copy {
         /// The path of the database.
         path: PathBuf,
@@ -42,7 +42,7 @@ pub enum StoreError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The host's id could not be read or kept.
-    #[error("failed to keep the id of the host in {path:?} and in the database beside it")]
+    #[error("failed to read or write the id of the host in {path:?} and in the database beside it")]
     HostId {
         /// The path of the file.
         path: PathBuf,
@@ -51,7 +51,7 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// The schema could not be changed.
-    #[error("failed to take the database {path:?} to schema version {version}; it is left as it was")]
+    #[error("failed to migrate the database {path:?} to schema version {version}; it is left as it was")]
     Migrate {
         /// The path of the database.
         path: PathBuf,
@@ -84,7 +84,7 @@ pub enum StoreError {
         source: rusqlite::Error,
     },
     /// The file could not be created, or not be protected from other users.
-    #[error("failed to make the database {path:?} a file for its owner alone")]
+    #[error("failed to restrict the database {path:?} to its owner")]
     Protect {
         /// The path of the database.
         path: PathBuf,

@@ -26,7 +26,7 @@ pub struct EventFilter {
 impl Store {
     /// Keeps new events, in their order.
     pub fn append_events(&self, events: &[Event]) -> Result<(), StoreError> {
-        self.write("keep events", |change| events.iter().try_for_each(|event| append_event(change, event)))
+        self.write("store events", |change| events.iter().try_for_each(|event| append_event(change, event)))
     }
 
     /// Up to `count` events with numbers above `after`, oldest first.

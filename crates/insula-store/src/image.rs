@@ -31,7 +31,7 @@ impl Store {
     pub fn put_image(&self, image: &ImageInfo) -> Result<(), StoreError> {
         let fingerprint = image.fingerprint.to_string();
         let info = to_json(&ImageInfo { aliases: vec![], ..image.clone() });
-        self.write("keep an image", |change| {
+        self.write("store an image", |change| {
             change.execute(
                 "INSERT INTO image (fingerprint, info) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET info = excluded.info",
                 params![fingerprint, info],

@@ -14,7 +14,7 @@ impl Store {
 
     /// Keeps a network, replacing one of the same name.
     pub fn put_network(&self, network: &NetworkSpec) -> Result<(), StoreError> {
-        self.write("keep a network", |change| {
+        self.write("store a network", |change| {
             let row = params![network.name.as_str(), to_json(network)];
             change.execute("INSERT OR REPLACE INTO network (name, spec) VALUES (?1, ?2)", row).map(drop)
         })

@@ -17,7 +17,7 @@ impl Store {
     /// Keeps a profile, replacing one of the same name, together with the operation that creates or
     /// changes it.
     pub fn put_profile(&self, profile: &Profile, operation: &OperationRecord) -> Result<(), StoreError> {
-        self.write("keep a profile", |change| {
+        self.write("store a profile", |change| {
             insert_operation(change, operation)?;
             let row = params![profile.name.as_str(), to_json(profile)];
             change.execute("INSERT OR REPLACE INTO profile (name, profile) VALUES (?1, ?2)", row).map(drop)
@@ -42,7 +42,7 @@ impl Store {
     /// Keeps those of the profiles that were never seeded before and whose names are free. Changes
     /// and removals by an administrator therefore last.
     pub fn seed_profiles(&self, profiles: &[Profile]) -> Result<(), StoreError> {
-        self.write("keep the first profiles", |change| {
+        self.write("store the first profiles", |change| {
             for profile in profiles {
                 let name = profile.name.as_str();
                 let is_new =

@@ -15,7 +15,7 @@ impl Store {
 
     /// Stores a value under this key.
     pub fn put_setting(&self, key: &str, value: &str) -> Result<(), StoreError> {
-        self.write("keep a setting", |change| put_setting(change, key, value))
+        self.write("store a setting", |change| put_setting(change, key, value))
     }
 }
 

@@ -33,7 +33,7 @@ impl Store {
     /// [`StoreError::Taken`] with `operation.requester, operation.request_id`, `vps.name`, `address.network,
     /// address.address` or `id_range.start`.
     pub fn insert_vps(&self, vps: &VpsSpec, operation: &OperationRecord) -> Result<(), StoreError> {
-        self.write("keep a new VPS", |change| {
+        self.write("store a new VPS", |change| {
             insert_operation(change, operation)?;
             let id = vps.id.to_string();
             let row = params![id, name_column(vps), to_json(vps)];
@@ -48,7 +48,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Taken`] with `id_range.start`.
     pub fn exchange_ids(&self, vps: &VpsSpec) -> Result<(), StoreError> {
-        self.write("exchange the ids of a VPS", |change| {
+        self.write("give other ids to a VPS", |change| {
             change.execute("DELETE FROM id_range WHERE vps = ?1", [vps.id.to_string()])?;
             insert_ids(change, vps)?;
             update_spec(change, vps)
@@ -110,7 +110,7 @@ impl Store {
     /// Keeps how a VPS's last run ended, together with the spec, which says whether it should run
     /// from now on.
     pub fn put_exit(&self, vps: &VpsSpec, record: &ExitRecord) -> Result<(), StoreError> {
-        self.write("keep how a VPS ended", |change| {
+        self.write("store how a VPS ended", |change| {
             insert_exit(change, &vps.id, record)?;
             update_spec(change, vps)
         })
@@ -119,7 +119,7 @@ impl Store {
     /// Keeps how a VPS's last run ended without changing its spec, such as when it has booted
     /// again. Does nothing if the VPS has been removed.
     pub fn put_end(&self, vps: &VpsId, record: &ExitRecord) -> Result<(), StoreError> {
-        self.write("keep how a VPS ended", |change| insert_exit(change, vps, record))
+        self.write("store how a VPS ended", |change| insert_exit(change, vps, record))
     }
 
     /// All snapshots of all VPSes.
@@ -148,7 +148,7 @@ impl Store {
         snapshot: &SnapshotInfo,
         operation: &OperationRecord,
     ) -> Result<(), StoreError> {
-        self.write("keep a new snapshot", |change| {
+        self.write("store a new snapshot", |change| {
             insert_operation(change, operation)?;
             let row = params![snapshot.vps.to_string(), snapshot.name.as_str(), snapshot.created_at];
             change.execute("INSERT INTO snapshot (vps, name, created_at) VALUES (?1, ?2, ?3)", row).map(drop)

@@ -40,9 +40,9 @@ pub enum FeatureError {
         /// The rule that it breaks.
         rule: &'static str,
     },
-    /// Two of the features exclude each other.
+    /// Two of the features can't be combined.
     #[error(
-        "the features nesting and migratable exclude each other: a running VPS with containers (nested \
+        "the features nesting and migratable can't be combined: a running VPS with containers (nested \
         namespaces) can't be moved"
     )]
     NestingIsNotMigratable,
@@ -146,7 +146,7 @@ impl FromStr for DeviceName {
     }
 }
 
-/// The features of a VPS. None by default, and never two that exclude each other. Serialized as a
+/// The features of a VPS. None by default, and never two that can't be combined. Serialized as a
 /// list of texts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
@@ -241,7 +241,7 @@ mod tests {
         assert!(error.to_string().contains("nested namespaces"), "{error}");
         assert!(features(&["migratable", "fuse", "tun", "keyring"]).is_ok());
         let error = serde_json::from_str::<Features>(r#"["nesting", "migratable"]"#).unwrap_err();
-        assert!(error.to_string().contains("exclude each other"), "{error}");
+        assert!(error.to_string().contains("can't be combined"), "{error}");
     }
 
     #[test]

@@ -88,7 +88,7 @@ reasons! {
     CommandNotExecutable = "COMMAND_NOT_EXECUTABLE",
     /// The image could not be built.
     BuildFailed = "BUILD_FAILED",
-    /// The agent ended in the middle; what was done has been undone.
+    /// The agent ended during the operation; what was done has been rolled back.
     Interrupted = "INTERRUPTED",
     /// Somebody else has changed the object since the client read it.
     EtagMismatch = "ETAG_MISMATCH",

@@ -161,7 +161,7 @@ impl fmt::Display for ExitReason {
             Self::StartFailed => f.pad("it could not be started"),
             Self::Reboot => f.pad("rebooted by the guest"),
             Self::HostDown => f.pad("it ended with the host"),
-            Self::BootLoop => f.pad("it rebooted or crashed again and again"),
+            Self::BootLoop => f.pad("it rebooted or crashed repeatedly"),
         }
     }
 }

@@ -237,7 +237,7 @@ impl Shared {
             Effect::Change => {
                 let call = tokio::spawn(call);
                 tokio::select! {
-                    response = call => response.unwrap_or_else(|_| Ok(Status::internal("the call has panicked").into_http())),
+                    response = call => response.unwrap_or_else(|_| Ok(Status::internal("the call panicked").into_http())),
                     status = &mut cut => Ok(status.into_http()),
                 }
             }

@@ -102,7 +102,7 @@ impl Door {
 
     fn admit(&self, stream: TcpStream, address: SocketAddr) {
         let Some(place) = self.strangers.take(address.ip()) else {
-            return note(address, format_args!("too many connections that have not proven who they are"));
+            return note(address, format_args!("too many connections that have not authenticated"));
         };
         let door = self.clone();
         tokio::spawn(async move {

@@ -23,7 +23,7 @@ pub struct Caller {
 impl Caller {
     /// The caller of a request. The guard in front of all services has put it there.
     pub fn of<T>(request: &Request<T>) -> Result<Self, Status> {
-        let unknown = || ApiError::new(Reason::Unauthenticated, "the caller has not shown who it is").into();
+        let unknown = || ApiError::new(Reason::Unauthenticated, "the caller has not authenticated").into();
         request.extensions().get::<Self>().cloned().ok_or_else(unknown)
     }
 

@@ -270,7 +270,7 @@ async fn over(opened_at: Instant, life: Life, mut active: watch::Receiver<Instan
         let (idle, longest) = (*active.borrow_and_update() + life.idle, opened_at + life.longest);
         tokio::select! {
             () = sleep_until(longest) => return "the session has lasted for 24 hours",
-            () = sleep_until(idle) => return "nothing has come or gone in the session for an hour",
+            () = sleep_until(idle) => return "the session has been idle for an hour",
             Ok(()) = active.changed() => {}
         }
     }

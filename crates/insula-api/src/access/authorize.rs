@@ -128,7 +128,7 @@ fn refusal(requester: &Requester, action: Action, object: Object<'_>) -> Refusal
         Action::Call(method) => {
             denied(&format!("call {}", method.name()), Some("docs/access.md says what each role may do"))
         }
-        Action::Extra(Extra::OverrideSuspension) => denied("start what is suspended", None),
+        Action::Extra(Extra::OverrideSuspension) => denied("start a suspended VPS", None),
         Action::Extra(Extra::OpenFeature) => denied(
             "open features",
             Some("choose a profile that has them, or ask a client with the role operator or super-admin"),
@@ -254,7 +254,7 @@ mod tests {
                 Role::Viewer,
                 Extra::OverrideSuspension,
                 Reason::PermissionDenied,
-                "the role viewer may not start what is suspended",
+                "the role viewer may not start a suspended VPS",
             ),
             (
                 Role::Billing,

@@ -68,7 +68,7 @@ pub fn skip(path: &[u8], why: &Skip) -> v1::FileSkip {
 /// Converts an item of a transfer from a message. The content is checked by the code that writes
 /// it.
 pub fn file_item(message: v1::FileItem) -> Result<Item, ApiError> {
-    let unknown = || ApiError::invalid_field("items", "there is an item of a kind that is not known");
+    let unknown = || ApiError::invalid_field("items", "an item is of an unknown kind");
     Ok(match message.item.ok_or_else(unknown)? {
         Message::Entry(entry) => Item::Entry(file_entry(&entry).ok_or_else(unknown)?),
         Message::Data(v1::FileData { offset, data }) => Item::Data { offset, bytes: data },

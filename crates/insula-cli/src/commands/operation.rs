@@ -108,7 +108,7 @@ impl List {
             unfinished: self.unfinished,
         };
         let answer = context.client().await?.operations().list_operations(request).await?.into_inner();
-        let empty = "There were no operations yet.";
+        let empty = "There are no operations yet.";
         context.print_list(&answer, &answer.operations, OPERATION_COLUMNS, &self.columns, empty)
     }
 }

@@ -167,7 +167,7 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "apparmor",
         what: "AppArmor, a security module of the kernel",
-        costs: "VPSes have one wall less; all others in docs/security.md hold without it",
+        costs: "VPSes have one wall fewer; all others in docs/security.md hold without it",
         fix: "boot a kernel that has it, with apparmor=1 security=apparmor",
         source: Source::AppArmor,
         judge: Judge::Present(State::Costs),
@@ -186,7 +186,7 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "net.ipv4.ip_forward",
         what: "whether this host forwards packets",
-        costs: "VPSes reach nobody outside; the agent turns it on when it makes its bridge, but other software may turn it off",
+        costs: "VPSes can't reach anything outside this host; the agent turns it on when it makes its bridge, but other software may turn it off",
         fix: FIX,
         source: Source::Sysctl("net.ipv4.ip_forward"),
         judge: Judge::AtLeast { wanted: 1 },
@@ -194,7 +194,7 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "forwarding",
         what: "other software's firewalls that drop forwarded packets, as Docker's does",
-        costs: "VPSes are cut off from everybody but this host",
+        costs: "VPSes can reach only this host",
         fix: "let Insula's bridge through; with Docker: iptables -I DOCKER-USER -i insbr0 -j ACCEPT; \
               iptables -I DOCKER-USER -o insbr0 -j ACCEPT",
         source: Source::Dropping,
@@ -228,13 +228,13 @@ pub const CHECKS: &[Check] = &[
         "kernel.pty.max",
         65_536,
         "terminals of this host and all VPSes",
-        "nobody can log in, here and in any VPS, when it is exhausted; a VPS has up to 512",
+        "nobody can log in, here or in any VPS, when it is exhausted; a VPS has up to 512",
     ),
     budget(
         "fs.aio-max-nr",
         1_048_576,
         "asynchronous I/O of this host and all VPSes",
-        "databases can't be started, here and in any VPS, when it is exhausted",
+        "databases can't be started, here or in any VPS, when it is exhausted",
     ),
     budget(
         "fs.file-max",
@@ -246,13 +246,13 @@ pub const CHECKS: &[Check] = &[
         "net.ipv4.neigh.default.gc_thresh1",
         1024,
         "neighbours that are always kept",
-        "connections stall while neighbours are looked up again and again",
+        "connections stall while neighbours are looked up repeatedly",
     ),
     budget(
         "net.ipv4.neigh.default.gc_thresh2",
         4096,
         "neighbours that are kept for some seconds",
-        "connections stall while neighbours are looked up again and again",
+        "connections stall while neighbours are looked up repeatedly",
     ),
     budget(
         "net.ipv4.neigh.default.gc_thresh3",
@@ -263,8 +263,8 @@ pub const CHECKS: &[Check] = &[
     budget(
         "kernel.pid_max",
         4_194_304,
-        "numbers of processes and threads of this host and all VPSes",
-        "nothing can be started, here and in any VPS, when they are exhausted",
+        "ids of processes and threads of this host and all VPSes",
+        "nothing can be started, here or in any VPS, when they are exhausted",
     ),
     budget("user.max_pid_namespaces", 16_384, NAMESPACES, NO_NAMESPACES),
     budget("user.max_user_namespaces", 16_384, NAMESPACES, NO_NAMESPACES),
@@ -282,7 +282,7 @@ pub const CHECKS: &[Check] = &[
     budget(
         "vm.max_map_count",
         262_144,
-        "mappings of a process",
+        "memory memory mappings of a process",
         "databases and search engines that map many files fail in VPSes",
     ),
 ];

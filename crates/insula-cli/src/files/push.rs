@@ -188,7 +188,7 @@ impl Sender {
         let items = std::mem::take(&mut self.items);
         let sent = self.requests.blocking_send(PushFilesRequest { start: None, items });
         let _ = self.say.send(Said::Bytes(std::mem::take(&mut self.bytes) as u64)); // nobody listens any more
-        sent.map_err(|_| FileError::new(FileErrorKind::Gone, "the agent takes no more files"))
+        sent.map_err(|_| FileError::new(FileErrorKind::Gone, "the agent accepts no more files"))
     }
 }
 

@@ -30,7 +30,7 @@ fn no_device(name: &str, error: io::Error) -> EngineError {
     const NO_DEVICE: i32 = Errno::NODEV.raw_os_error();
     let message = match error.raw_os_error() {
         _ if error.kind() == io::ErrorKind::NotFound => format!("the host has no device /dev/{name}"),
-        Some(NO_DEVICE) => format!("/dev/{name} of the host is no device"),
+        Some(NO_DEVICE) => format!("/dev/{name} of the host is not a device"),
         _ => format!("failed to look at the device /dev/{name} of the host"),
     };
     EngineError::new(Reason::FacilityMissing, message).hint(hint).caused_by(error)

@@ -65,7 +65,7 @@ impl Images {
     /// Keeps an image, and points its aliases to it. Those that it had before stay.
     pub(crate) async fn keep(self: &Arc<Self>, image: ImageInfo) -> Result<(), EngineError> {
         let images = self.clone();
-        blocking("keep an image", move || {
+        blocking("store an image", move || {
             let _alone = images.changing.lock().unwrap_or_else(PoisonError::into_inner);
             images.store.put_image(&image)?;
             let mut known = images.write();

@@ -22,7 +22,7 @@ pub(crate) fn observe_nesting() -> Result<bool, EngineError> {
         .map_err(|error| EngineError::internal("failed to read /proc/self/uid_map", error))?;
     if is_nested {
         tracing::info!(
-            "this host is a container: its VPSes open no devices and have no budgets but those that it has itself"
+            "this host is a container: it can give its VPSes only devices and budgets that it has itself"
         );
     }
     Ok(is_nested)
@@ -35,7 +35,7 @@ pub(crate) fn choose_driver(settings: &Settings, is_nested: bool) -> PoolDriver 
         (None, false) => PoolDriver::Btrfs,
         (None, true) => {
             tracing::warn!(
-                "a container can mount no btrfs: the pool is a plain directory, without disk limits"
+                "a container can't mount btrfs: the pool is a plain directory, without disk limits"
             );
             PoolDriver::Dir
         }

@@ -79,7 +79,7 @@ impl Networks {
         }
         ensure_nat(&table, made.values().map(|network| &**network)).map_err(firewall_failed)?;
         for blocker in observe_forward_blockers(&table).map_err(firewall_failed)? {
-            tracing::warn!("guests may not reach the world: {blocker}");
+            tracing::warn!("{blocker}");
         }
         let ports: Vec<GuestPort> = store.vpses()?.iter().flat_map(guest_ports).collect();
         let guards = match ensure_guard(&table, &ports) {
@@ -114,7 +114,7 @@ impl Networks {
         if self.find(spec.name.as_str()).is_ok() {
             return Err(EngineError::invalid(
                 "network",
-                format!("a network {:?} exists already", spec.name.as_str()),
+                format!("a network {:?} already exists", spec.name.as_str()),
             ));
         }
         self.store.put_network(&spec)?;
@@ -178,7 +178,7 @@ impl Networks {
             true => Ok(()),
             false => Err(EngineError::invalid(
                 "network",
-                format!("an interface {bridge} exists already on the host"),
+                format!("an interface {bridge} already exists on the host"),
             )),
         }
     }

@@ -47,7 +47,7 @@ pub(crate) fn blank_record(
 pub(crate) fn output(record: &watch::Sender<OperationRecord>, step: &str) -> Result<Output, EngineError> {
     let record = record.borrow();
     let kept = record.outputs.get(step).ok_or_else(|| {
-        EngineError::new(Reason::Internal, format!("the journal does not have what step {step} found out"))
+        EngineError::new(Reason::Internal, format!("the journal lacks the output of step {step}"))
     })?;
     serde_json::from_str(kept).map_err(|error| EngineError::internal("failed to read the journal", error))
 }

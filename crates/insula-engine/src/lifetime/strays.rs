@@ -75,7 +75,7 @@ fn remove_stray_volumes(
                 driver.undo_replacement(*vps)?;
             }
             _ => {
-                tracing::warn!("removing {volume}, which belongs to nobody");
+                tracing::warn!("removing {volume}, which has no owner");
                 driver.ensure_absent(volume)?;
             }
         }
@@ -98,7 +98,7 @@ fn remove_stray_groups(
     let policies = AppArmor::of(&layout.root_name).observe_namespaces();
     strays.extend(policies.map_err(|error| EngineError::internal("failed to look for strays", error))?);
     for vps in strays.difference(alive) {
-        tracing::warn!(%vps, "removing groups that belong to nobody");
+        tracing::warn!(%vps, "removing groups that have no owner");
         clean_up(layout, vps, &VpsDirectory::new(run_dir, vps));
     }
     layout.remove_spare_groups().map_err(failed)

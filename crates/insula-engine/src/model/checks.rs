@@ -44,13 +44,13 @@ pub(crate) fn check_ssh_key(text: &str) -> Result<String, EngineError> {
 
 /// The error for a VPS's name that is taken.
 pub(crate) fn name_taken(name: &VpsName) -> EngineError {
-    EngineError::new(Reason::VpsExists, format!("there is a VPS {:?} already", name.as_str()))
+    EngineError::new(Reason::VpsExists, format!("a VPS {:?} already exists", name.as_str()))
         .hint("choose another name, or delete it")
 }
 
 /// The error for a snapshot's name that is taken.
 pub(crate) fn snapshot_taken(name: &SnapshotName) -> EngineError {
-    EngineError::new(Reason::SnapshotExists, format!("there is a snapshot {:?} already", name.as_str()))
+    EngineError::new(Reason::SnapshotExists, format!("a snapshot {:?} already exists", name.as_str()))
         .hint("choose another name, or delete it")
 }
 

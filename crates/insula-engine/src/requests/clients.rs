@@ -97,10 +97,9 @@ impl Engine {
     async fn insert_client(&self, asked: &Asked, new: NewClient) -> Result<OperationRecord, EngineError> {
         let _changing = self.clients.changing.lock().await;
         if self.clients.has_name(&new.name) {
-            let message = format!("there is a client {:?} already", new.name.as_str());
-            return Err(
-                EngineError::new(Reason::ClientExists, message).hint("revoke it first, or take another name")
-            );
+            let message = format!("a client {:?} already exists", new.name.as_str());
+            return Err(EngineError::new(Reason::ClientExists, message)
+                .hint("revoke it first, or choose another name"));
         }
         let client = new.record();
         let (kept, event) = (client.clone(), event(&client, AccessChange::TokenCreated, &asked.requester));

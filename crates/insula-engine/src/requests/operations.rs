@@ -70,7 +70,7 @@ impl Engine {
         let job: Option<Job> = serde_json::from_str(&record.request).ok();
         match (record.state, job) {
             (OperationState::Succeeded | OperationState::Failed, _) => return refused("is over"),
-            (OperationState::Undoing, _) => return refused("is being rolled back already"),
+            (OperationState::Undoing, _) => return refused("is already being rolled back"),
             (OperationState::Running | OperationState::InDoubt, Some(job))
                 if !job.plan().is_cancellable(record.step as usize) =>
             {

@@ -51,7 +51,7 @@ impl Engine {
         self.once(asked, || async {
             let _alone = self.assigning.lock().await;
             if self.profiles.find(Some(&profile.name)).is_ok() {
-                let message = format!("there is a profile {:?} already", profile.name.as_str());
+                let message = format!("a profile {:?} already exists", profile.name.as_str());
                 return Err(EngineError::new(Reason::ProfileExists, message).hint("update it"));
             }
             let profile = Profile { revision: 1, ..profile };

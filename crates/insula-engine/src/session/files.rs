@@ -212,9 +212,9 @@ impl FileSource {
 
 async fn soon<T>(work: impl Future<Output = T>) -> Result<T, EngineError> {
     tokio::time::timeout(STUCK, work).await.map_err(|_| {
-        let message = format!("the files of the VPS gave no answer for {} s", STUCK.as_secs());
+        let message = format!("the file system of the VPS did not answer for {} s", STUCK.as_secs());
         EngineError::new(Reason::FileFailed, message)
-            .hint("is the VPS frozen from inside, or is this a file system of its own that does not answer?")
+            .hint("is the VPS frozen from inside, or does a file system that it mounted not answer?")
     })
 }
 
@@ -228,7 +228,7 @@ fn file_error(error: FileError) -> EngineError {
         FileErrorKind::NotFound => (Reason::FileNotFound, None),
         FileErrorKind::WrongKind => (Reason::FileWrongKind, None),
         FileErrorKind::NoRoom => {
-            (Reason::VpsDiskFull, Some("make room in the VPS, or give it a larger disk"))
+            (Reason::VpsDiskFull, Some("free some space in the VPS, or give it a larger disk"))
         }
         FileErrorKind::Invalid => (Reason::InvalidArgument, None),
         FileErrorKind::Gone | FileErrorKind::Other => (Reason::FileFailed, None),

@@ -58,7 +58,8 @@ impl Execution {
         let noted = self.journal(|record| match answer {
             Recovery::TakeBack => {
                 record.state = OperationState::Undoing;
-                let message = "the agent ended in the middle, and it could not go on; it was taken back";
+                let message =
+                    "the agent ended during the operation, which could not be continued; it was rolled back";
                 record.error = Some(Failure::new(Reason::Interrupted, message));
             }
             Recovery::Resume | Recovery::Ask => record.state = OperationState::Running,

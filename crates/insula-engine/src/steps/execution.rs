@@ -255,7 +255,7 @@ impl Execution {
                     .await;
                 let undone = self.engine.undo(&self.plan.steps[index], &self.job, &self.record).await;
                 for error in [journaled, undone].into_iter().filter_map(Result::err) {
-                    tracing::error!(operation = %self.record.borrow().id, "taking back: {}", error.chain());
+                    tracing::error!(operation = %self.record.borrow().id, "rolling back: {}", error.chain());
                     self.add_to_error(&error.chain());
                 }
             }
@@ -343,5 +343,5 @@ fn describe(error: &EngineError) -> Failure {
 
 /// Why an operation ends of which nothing else is known.
 fn interrupted() -> Failure {
-    Failure::new(Reason::Interrupted, "the agent ended in the middle")
+    Failure::new(Reason::Interrupted, "the agent ended during the operation")
 }

@@ -30,13 +30,13 @@ impl Engine {
             tracing::warn!(operation = %record.id, "it is left alone: its VPS lives on another host");
             return Ok(());
         }
-        tracing::info!(operation = %record.id, "going on with {} of {}", record.kind, record.target_name);
+        tracing::info!(operation = %record.id, "continuing {} of {}", record.kind, record.target_name);
         let plan = job.plan();
         fit(&mut record, &plan);
         match plan.steps.get(record.step as usize).map(recovery_of) {
             Some(Recovery::TakeBack) if record.state == OperationState::Running => {
                 record.state = OperationState::Undoing;
-                let message = "the agent ended in the middle; it was taken back";
+                let message = "the agent ended during the operation; it was rolled back";
                 record.error = Some(Failure::new(Reason::Interrupted, message));
             }
             Some(Recovery::Ask) if record.state == OperationState::Running => {

@@ -193,7 +193,7 @@ impl VpsTask {
     /// Hands the plan to a monitor. A parked one may have been killed: another one is asked then.
     async fn launch(&mut self, plan: &StartPlan) -> Result<(), EngineError> {
         if self.link.is_some() {
-            return Err(EngineError::new(Reason::VpsRunning, "it has a monitor already"));
+            return Err(EngineError::new(Reason::VpsRunning, "it already has a monitor"));
         }
         let mut tries = 3;
         let (connection, version) = loop {

@@ -158,8 +158,9 @@ impl Autostarts {
     }
 
     async fn keep_pending(&self, pending: &Pending) -> Result<(), EngineError> {
-        let json = serde_json::to_string(pending)
-            .map_err(|error| EngineError::internal("failed to write down what is to be started", error))?;
+        let json = serde_json::to_string(pending).map_err(|error| {
+            EngineError::internal("failed to record which VPSes are to be started", error)
+        })?;
         self.store.run(move |store| store.put_setting(KEY, &json)).await
     }
 

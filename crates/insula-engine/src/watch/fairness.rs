@@ -93,7 +93,7 @@ impl Fairness {
             Ok(alarm) => alarm,
             Err(error) => {
                 tracing::warn!(
-                    "VPSes that take much of a full host don't step back: no pressure stall information: {error}"
+                    "VPSes that use much of a full host don't step back: there is no pressure stall information: {error}"
                 );
                 return;
             }

@@ -125,7 +125,7 @@ fn become_root(has_console: bool) -> Result<(), StartFailure> {
         false => setsid().map(drop).map_err(ids("begin a session"))?,
     }
     // Behind the change of ids, which resets it.
-    set_parent_process_death_signal(Some(Signal::KILL)).map_err(ids("be tied to the monitor"))?;
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(ids("tie its life to the monitor's"))?;
     // Not in clone3(2): there the namespace would have the monitor's group as its root.
     unshare(CloneFlags::CLONE_NEWCGROUP)
         .map_err(|errno| StartFailure::at(StartPhase::Clone, "make a cgroup namespace")(errno.into()))

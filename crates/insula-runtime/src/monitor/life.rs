@@ -211,7 +211,7 @@ impl Monitor {
             Next::Never => {
                 let boots = self.status.boots;
                 let detail =
-                    format!("it ended too soon again and again, in {boots} boots, at last: {reason}");
+                    format!("it ended too soon repeatedly, in {boots} boots; the last time: {reason}");
                 self.record_end(ExitReason::BootLoop, Some(detail));
             }
         }

@@ -74,7 +74,7 @@ impl Monitor {
             }
             Request::SetLimits { values } => self.set_limits(client, values),
             Request::SetOnCrash { on_crash } => self.set_on_crash(client, on_crash),
-            Request::Start { .. } => self.refuse(client, "this monitor has a guest already".into()),
+            Request::Start { .. } => self.refuse(client, "this monitor already has a guest".into()),
         }
     }
 

@@ -68,7 +68,7 @@ pub enum PlanError {
         hostname: String,
     },
     /// A start from a checkpoint: no monitor can do that yet.
-    #[error("restoring a guest from the checkpoint {images:?} is not built yet")]
+    #[error("restoring a guest from the checkpoint {images:?} is not implemented yet")]
     Restore {
         /// The directory of the checkpoint.
         images: PathBuf,

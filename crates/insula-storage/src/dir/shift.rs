@@ -25,7 +25,7 @@ impl IdShift {
     pub fn apply(&self, id: u32) -> io::Result<u32> {
         match id.checked_sub(self.from) {
             Some(offset) if offset < self.length => Ok(self.to + offset),
-            _ => Err(io::Error::other(format!("it belongs to the id {id}, which is none of the VPS"))),
+            _ => Err(io::Error::other(format!("it belongs to the id {id}, which is not one of the VPS's"))),
         }
     }
 }

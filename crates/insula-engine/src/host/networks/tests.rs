@@ -193,10 +193,10 @@ fn what_cannot_be_made_is_refused_and_leaves_nothing() {
         (NetworkSpec { subnet: "2001:db8::/64".parse().unwrap(), ..office() }, "only networks of IPv4"),
         (NetworkSpec { subnet: "10.64.0.0/16".parse().unwrap(), ..office() }, "bridge or addresses with"),
         (NetworkSpec { attachment: bridged("insbr0"), ..office() }, "bridge or addresses with"),
-        (NetworkSpec { attachment: bridged("lo"), ..office() }, "an interface lo exists already"),
+        (NetworkSpec { attachment: bridged("lo"), ..office() }, "an interface lo already exists"),
         (
             NetworkSpec { name: "default".parse().unwrap(), ..office() },
-            "a network \"default\" exists already",
+            "a network \"default\" already exists",
         ),
     ] {
         let error = networks.add(spec).unwrap_err().chain();
