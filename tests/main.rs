@@ -35,6 +35,7 @@ mod nesting;
 mod network;
 mod phases;
 mod plain_pool;
+mod purge;
 mod report;
 mod requests;
 mod size;
