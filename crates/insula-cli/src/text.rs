@@ -1,8 +1,9 @@
 //! Text for people: what guests wrote is made harmless, numbers get units.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use insula_api::v1;
+use insula_sys::clock::now_ms;
 use prost_types::Timestamp;
 
 /// Whether a terminal may take the character for more than a picture: controls, and what reorders text.
@@ -88,8 +89,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// How long ago a time is, in its largest unit: `45s`, `12m`, `3h`, `8d`.
 pub fn age(time: Option<&Timestamp>) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    time.map(|time| span(now.saturating_sub(u64::try_from(time.seconds).unwrap_or(0)))).unwrap_or_default()
+    let ago = |time: &Timestamp| u64::try_from(now_ms() / 1000 - time.seconds.max(0)).unwrap_or(0);
+    time.map(|time| span(ago(time))).unwrap_or_default()
 }
 
 fn span(seconds: u64) -> String {

@@ -1,7 +1,8 @@
 //! How long a certificate is good for.
 
 use std::error::Error;
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use insula_sys::clock::now_ms;
 use x509_parser::pem::parse_x509_pem;
 
 /// From when to when, in seconds since 1970, UTC.
@@ -37,8 +38,7 @@ impl Validity {
 }
 
 fn now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+    now_ms() / 1000
 }
 
 #[cfg(test)]
