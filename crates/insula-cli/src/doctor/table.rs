@@ -282,7 +282,7 @@ pub const CHECKS: &[Check] = &[
     budget(
         "vm.max_map_count",
         262_144,
-        "memory memory mappings of a process",
+        "memory mappings of a process",
         "databases and search engines that map many files fail in VPSes",
     ),
 ];
