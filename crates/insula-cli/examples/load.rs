@@ -1,4 +1,4 @@
-//! Puts load on an agent and says how it bears it: what `scripts/bench` measures the API with.
+//! Puts load on an agent and says how it copes: `scripts/bench` measures the API with it.
 //!
 //! ```text
 //! load get SOCKET VPS SECONDS            GetVps on one connection, 64 calls under way: {"per_second": 21000.0}

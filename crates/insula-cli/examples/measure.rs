@@ -1,4 +1,4 @@
-//! Does one thing after the other through the API, and says how long each took: what `scripts/bench` measures with.
+//! Does one thing after the other through the API, and says how long each took. `scripts/bench` measures with it.
 //!
 //! Lines come in, `create NAME IMAGE` or `stop NAME`; for each a line of JSON goes out, `{"ms": 1.5}` or
 //! `{"error": "…"}`. One connection serves all of them, so that only the agent's work is measured.
@@ -56,7 +56,7 @@ async fn measure(client: &Client, words: &[&str]) -> Result<f64, Error> {
     Ok(began.elapsed().as_secs_f64() * 1e3)
 }
 
-/// The start of what runs already is quick, and measures nothing.
+/// Refuses to start a VPS that is already running: that is quick, and measures nothing.
 async fn check_stopped(client: &Client, name: &str) -> Result<(), Error> {
     let request = GetVpsRequest { vps: name.to_owned() };
     match client.vps().get_vps(request).await?.into_inner().vps.map(|vps| vps.state()) {
@@ -113,7 +113,7 @@ async fn wait(client: &Client, operation: Option<Operation>) -> Result<(), Error
     }
 }
 
-/// Runs a program inside a VPS until it has ended well.
+/// Runs a program inside a VPS to its end, which must be a success.
 async fn exec(client: &Client, name: &str, command: &[&str]) -> Result<(), Error> {
     use exec_vps_request::{Request, Start};
     let command = command.iter().map(ToString::to_string).collect();

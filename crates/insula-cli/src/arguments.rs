@@ -1,4 +1,4 @@
-//! What may be typed: the whole of it, above all commands.
+//! The command line as a whole: it knows all commands.
 
 use clap::{Parser, Subcommand};
 
@@ -9,7 +9,7 @@ use crate::global::GlobalArguments;
 #[derive(Debug, Parser)]
 #[command(name = "insula", version, after_help = EXAMPLES, max_term_width = 110)]
 pub struct Arguments {
-    /// What holds for every command.
+    /// The options of every command.
     #[command(flatten)]
     pub global: GlobalArguments,
     /// What to do.
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use clap::{Command as Definition, CommandFactory as _};
 
-    /// The definition and those of all commands below, each with what is typed for it.
+    /// This definition and those of all its subcommands, each with the words that call it.
     fn definitions(definition: &Definition, typed: &str) -> Vec<(String, Definition)> {
         let own = (typed.to_owned(), definition.clone().bin_name(typed));
         let below = definition.get_subcommands().filter(|command| command.get_name() != "help");

@@ -1,4 +1,4 @@
-//! What is known of each kind of thing, for tables.
+//! The columns of each kind of resource, for tables.
 
 use insula_api::convert::amount;
 use insula_api::v1::event::Payload;
@@ -26,7 +26,7 @@ macro_rules! columns {
 }
 
 columns! {
-    /// What is known of a file.
+    /// The columns of a file.
     FILE_COLUMNS: FileEntry {
         usual "mode" => file_mode;
         usual "uid" => |file| file.uid.to_string();
@@ -37,7 +37,7 @@ columns! {
         known "target" => |file| file.link_target.clone();
     }
 
-    /// What is known of a VPS.
+    /// The columns of a VPS.
     VPS_COLUMNS: Vps {
         usual "name" => |vps| vps.name.clone();
         asked "id" => |vps| vps.id.clone();
@@ -82,7 +82,7 @@ columns! {
         asked "etag" => |vps| vps.etag.clone();
     }
 
-    /// What a VPS uses.
+    /// The columns of a VPS's usage.
     USAGE_COLUMNS: VpsUsage {
         usual "name" => |usage| usage.vps_name.clone();
         asked "id" => |usage| usage.vps.clone();
@@ -96,7 +96,7 @@ columns! {
         asked "time" => |usage| time(usage.time.as_ref());
     }
 
-    /// What is known of a snapshot.
+    /// The columns of a snapshot.
     SNAPSHOT_COLUMNS: Snapshot {
         usual "name" => |snapshot| snapshot.name.clone();
         usual "created" => |snapshot| time(snapshot.create_time.as_ref());
@@ -104,7 +104,7 @@ columns! {
         asked "vps" => |snapshot| snapshot.vps.clone();
     }
 
-    /// What is known of an image.
+    /// The columns of an image.
     IMAGE_COLUMNS: Image {
         usual "alias" => |image| image.aliases.join(" ");
         usual "fingerprint" => |image| short(&image.fingerprint);
@@ -119,7 +119,7 @@ columns! {
         usual "description" => |image| image.description.clone();
     }
 
-    /// What is known of a profile.
+    /// The columns of a profile.
     PROFILE_COLUMNS: Profile {
         usual "name" => |profile| profile.name.clone();
         usual "cpus" => |profile| limit(&profile.limits, Limit::Cpus);
@@ -136,7 +136,7 @@ columns! {
         asked "etag" => |profile| profile.etag.clone();
     }
 
-    /// What is known of a network.
+    /// The columns of a network.
     NETWORK_COLUMNS: Network {
         usual "name" => |network| network.name.clone();
         usual "bridge" => |network| network.bridge.clone();
@@ -145,7 +145,7 @@ columns! {
         usual "assigned" => |network| format!("{}/{}", network.assigned_addresses, network.assignable_addresses);
     }
 
-    /// What is known of a pool.
+    /// The columns of a pool.
     POOL_COLUMNS: Pool {
         usual "name" => |pool| pool.name.clone();
         usual "driver" => |pool| pool.driver.clone();
@@ -156,7 +156,7 @@ columns! {
         usual "path" => |pool| pool.path.clone();
     }
 
-    /// What is known of an operation.
+    /// The columns of an operation.
     OPERATION_COLUMNS: Operation {
         usual "id" => |operation| operation.id.clone();
         usual "kind" => |operation| operation.kind.clone();
@@ -175,7 +175,7 @@ columns! {
         asked "request-id" => |operation| operation.request_id.clone();
     }
 
-    /// What is known of a client of the API.
+    /// The columns of a client of the API.
     CLIENT_COLUMNS: AccessClient {
         usual "name" => |client| client.name.clone();
         asked "id" => |client| client.id.clone();
@@ -187,7 +187,7 @@ columns! {
         known "revoked" => |client| time(client.revoke_time.as_ref());
     }
 
-    /// What is known of a caller.
+    /// The columns of a caller.
     CALLER_COLUMNS: GetCallerResponse {
         usual "name" => |caller| caller.name.clone();
         usual "role" => |caller| role(caller.role());
@@ -195,7 +195,7 @@ columns! {
         usual "peer" => |caller| caller.peer.clone();
     }
 
-    /// What an entry of the audit log says.
+    /// The columns of an entry of the audit log.
     AUDIT_COLUMNS: AuditEntry {
         usual "sequence" => |entry| entry.sequence.to_string();
         usual "time" => |entry| time(entry.time.as_ref());
@@ -211,7 +211,7 @@ columns! {
         asked "hash" => |entry| entry.hash.clone();
     }
 
-    /// What an event says.
+    /// The columns of an event.
     EVENT_COLUMNS: Event {
         usual "cursor" => |event| event.cursor.clone();
         usual "time" => |event| time(event.time.as_ref());
@@ -222,7 +222,7 @@ columns! {
     }
 }
 
-/// One of the limits, where there is one.
+/// One of the limits; empty if it is not set.
 fn limit(limits: &Option<Limits>, limit: Limit) -> String {
     let amount = limits.as_ref().and_then(|limits| amount(limits, limit));
     amount.map(|amount| limit.show(amount)).unwrap_or_default()
@@ -232,7 +232,7 @@ fn join<'a>(texts: impl Iterator<Item = &'a String>) -> String {
     texts.map(String::as_str).collect::<Vec<_>>().join(" ")
 }
 
-/// As many digits of a fingerprint as name an image.
+/// As many digits of a fingerprint as are enough to name an image.
 fn short(fingerprint: &str) -> String {
     fingerprint.chars().take(insula_types::Fingerprint::SHORTEST_PREFIX).collect()
 }
@@ -245,7 +245,7 @@ fn cpu_seconds(cpu_ns: u64) -> String {
     format!("{}.{}s", cpu_ns / 1_000_000_000, cpu_ns % 1_000_000_000 / 100_000_000)
 }
 
-/// Rounded down to three digits or more: what is counted is seldom a whole number of a unit.
+/// A size rounded down to three digits or more: counted bytes are seldom a whole number of a unit.
 fn rounded(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let exponent = (0..5).rev().find(|exponent| bytes >> (10 * exponent) > 0).unwrap_or(0);
@@ -273,7 +273,7 @@ fn own_limits(limits: &Limits) -> String {
     Limit::ALL.iter().filter_map(own).collect::<Vec<_>>().join(" ")
 }
 
-/// As `insula set` takes them; nothing where they are the profile's.
+/// As `insula set` takes them; empty if they are the profile's.
 fn own_features(vps: &Vps) -> String {
     match &vps.own_features {
         Some(own) if own.features.is_empty() => "none".to_owned(),
@@ -289,7 +289,7 @@ fn on_crash(supervision: &Supervision) -> String {
     }
 }
 
-/// As `insula set` takes them, without what says nothing.
+/// As `insula set` takes them, without empty values.
 fn autostart_words(supervision: &Supervision) -> String {
     let word = match supervision.autostart() {
         Autostart::Unspecified => None,
@@ -305,7 +305,7 @@ fn autostart_words(supervision: &Supervision) -> String {
     words.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// What is said of it, and what follows from that.
+/// The autostart setting, and its consequence.
 fn autostart(vps: &Vps) -> String {
     let Some(supervision) = &vps.supervision else { return String::new() };
     let follows = match (vps.awaits_autostart, vps.starts_with_host) {
@@ -335,7 +335,7 @@ fn operation_state(operation: &Operation) -> String {
     word(operation.state().as_str_name(), "STATE_")
 }
 
-/// The steps, a line for each; while the operation is under way, with a mark at the one that is worked on.
+/// The steps, one line each. While the operation is running, its current step has a mark.
 fn steps(operation: &Operation) -> String {
     let is_over = matches!(operation.state(), State::Succeeded | State::Failed);
     let mark = |index| if !is_over && index == operation.step as usize { "> " } else { "" };

@@ -1,4 +1,4 @@
-//! What a command works with: the agent, the terminal, and what was typed for every command.
+//! What a command works with: the agent, the terminal, and the options of every command.
 
 use indicatif::MultiProgress;
 use insula_api::client::DEFAULT_SOCKET;
@@ -15,25 +15,25 @@ use crate::remotes::{Remote, Remotes};
 
 /// Where an agent is.
 enum Destination {
-    /// On this host, behind a socket.
+    /// On this host, at a socket.
     Here(PathBuf),
-    /// Elsewhere.
+    /// On another host.
     Remote(Remote),
 }
 
-/// What a command works with.
+/// The agent, the terminal, and the options of every command.
 pub struct Context {
-    /// What holds for every command.
+    /// The options of every command.
     pub global: GlobalArguments,
-    /// The progress bars; what is written beside them goes through here.
+    /// The progress bars. Notes and questions are written through them.
     pub progress: MultiProgress,
-    /// The operations that are being waited for: id, and the line that says what they do.
+    /// The operations that the command waits for: id and description.
     pub pending: RefCell<BTreeMap<String, String>>,
     client: OnceCell<Client>,
 }
 
 impl Context {
-    /// Connects when it is needed.
+    /// Makes a context. It connects to the agent when a command first needs it.
     pub fn new(global: GlobalArguments) -> Self {
         Self { global, progress: MultiProgress::new(), pending: RefCell::default(), client: OnceCell::new() }
     }
@@ -57,7 +57,7 @@ impl Context {
         }
     }
 
-    /// Which agent is meant. What was typed counts more than the environment.
+    /// Which agent to talk to. Options override the environment.
     fn destination(&self) -> Outcome<Destination> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let typed = (self.global.host.clone(), self.global.socket.clone());
@@ -72,31 +72,31 @@ impl Context {
         Ok(Destination::Here(named.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET))))
     }
 
-    /// `--timeout` where it is how long a guest may take to end.
+    /// The value of `--timeout` for commands in which it limits the guest's shutdown.
     pub fn guest_timeout(&self) -> Option<prost_types::Duration> {
         self.global.timeout.and_then(|timeout| timeout.try_into().ok())
     }
 
-    /// Whether people are told what was done.
+    /// Whether to print what was done.
     pub fn says_what_is_done(&self) -> bool {
         self.global.output == Format::Table && !self.global.quiet && !self.global.no_wait
     }
 
-    /// Says something that is no answer, if people want to know.
+    /// Prints a note beside the answer, unless `--quiet` was given.
     pub fn note(&self, text: &str) {
         if !self.global.quiet {
             self.error_line(text);
         }
     }
 
-    /// Says something that is no answer, if somebody looks.
+    /// Prints a note beside the answer, if a person is at the terminal.
     pub fn note_at_terminal(&self, text: &str) {
         if std::io::stderr().is_terminal() {
             self.note(text);
         }
     }
 
-    /// Asks something: writes without an end of line.
+    /// Writes a question, without a line feed.
     pub fn ask(&self, text: &str) {
         self.progress.suspend(|| eprint!("{text}"));
     }
@@ -111,7 +111,7 @@ impl Context {
         }
     }
 
-    /// What to do about an agent that does not answer.
+    /// The hint about an agent that does not answer.
     fn hint_for_lost(&self) -> &'static str {
         match self.destination() {
             Ok(Destination::Remote(_)) => REMOTE_IS_AWAY,

@@ -1,4 +1,4 @@
-//! The key that leaves a console: `ctrl-a q`.
+//! The key that detaches from a console: `ctrl-a q`.
 
 /// Finds the key in what is typed. `ctrl-a ctrl-a` types one; `ctrl-a` before anything else is typed as it is.
 #[derive(Debug, Default)]
@@ -9,7 +9,7 @@ pub struct DetachKey {
 const PREFIX: u8 = 0x01; // ctrl-a
 
 impl DetachKey {
-    /// What to hand on of what was typed, and whether to leave then.
+    /// Which part of the input to pass on, and whether to detach after that.
     pub fn filter(&mut self, typed: &[u8]) -> (Vec<u8>, bool) {
         let mut handed_on = Vec::with_capacity(typed.len());
         for &byte in typed {

@@ -11,18 +11,18 @@ use table::{CHECKS, Check, Judge};
 
 pub use value::{State, Value};
 
-/// What came out of a check.
+/// The result of a check.
 #[derive(Debug, Clone)]
 pub struct Finding {
-    /// Which.
+    /// The check.
     pub check: &'static Check,
-    /// What was observed.
+    /// An observed value.
     pub value: Value,
-    /// What that means.
+    /// The verdict.
     pub state: State,
 }
 
-/// Makes all checks; `pool_quota` is what an agent says of its pool.
+/// Runs all checks. `pool_quota` is the agent's answer about its pool.
 pub fn examine(pool_quota: Option<&str>) -> Vec<Finding> {
     let examine = |check: &'static Check| {
         let value = observe::observe(&check.source, pool_quota);
@@ -31,7 +31,7 @@ pub fn examine(pool_quota: Option<&str>) -> Vec<Finding> {
     CHECKS.iter().map(examine).collect()
 }
 
-/// What an observed value means.
+/// The verdict on an observed value.
 pub fn judge(judge: &Judge, value: &Value) -> State {
     match (judge, value) {
         (_, Value::Unknown) => State::Ok,
@@ -66,7 +66,7 @@ pub fn judge(judge: &Judge, value: &Value) -> State {
     }
 }
 
-/// How bad it is when nothing fits.
+/// The verdict if no rule fits the value.
 fn lack_of(judge: &Judge) -> State {
     match judge {
         Judge::Present(lack) => *lack,
@@ -82,7 +82,7 @@ fn version(text: &str) -> Option<(u32, u32)> {
 }
 
 impl Value {
-    /// For people.
+    /// The value as text for people.
     pub fn render(&self) -> String {
         match self {
             Self::Absent => "not there".into(),

@@ -1,4 +1,4 @@
-//! How a command ends when it does not end well.
+//! How a command ends if it does not succeed.
 
 use insula_api::{ApiError, ConnectError, Reason};
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use crate::text;
 pub enum Failure {
     /// An error to be shown.
     Error(ApiError),
-    /// All is said: only the exit code is left. Errors of several VPSes, and a guest's program with its own code.
+    /// Everything has been printed, and only the exit code is left: errors of several VPSes, or the code of a guest's program.
     Exit(u8),
 }
 
@@ -19,17 +19,17 @@ pub enum Failure {
 pub type Outcome<T = ()> = Result<T, Failure>;
 
 impl Failure {
-    /// What was typed makes no sense.
+    /// The arguments make no sense.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::Error(ApiError::new(Reason::InvalidArgument, message))
     }
 
-    /// Waiting has come to its end without a result.
+    /// The time to wait has passed without a result.
     pub fn timed_out(limit: std::time::Duration) -> Self {
         Self::Error(ApiError::new(Reason::Internal, format!("not done after {} s", limit.as_secs_f32())))
     }
 
-    /// Something of this machine failed: a file, the terminal.
+    /// Something on this machine failed: a file, the terminal.
     pub fn io(doing: impl Into<String>, error: &std::io::Error) -> Self {
         Self::Error(ApiError::new(Reason::Internal, doing).with_causes([error.to_string()]))
     }
@@ -39,7 +39,7 @@ impl Failure {
         matches!(self, Self::Error(error) if error.reason() == Some(Reason::AgentUnreachable))
     }
 
-    /// With what to do about it, if the agent was not reached.
+    /// Adds a hint, if the agent was not reached.
     pub fn with_hint_if_lost(self, hint: &str) -> Self {
         match self {
             Self::Error(error) if error.reason() == Some(Reason::AgentUnreachable) => {
@@ -70,11 +70,11 @@ impl From<Status> for Failure {
     }
 }
 
-/// What to do about an agent elsewhere that does not answer.
+/// The hint about a remote agent that does not answer.
 pub const REMOTE_IS_AWAY: &str =
     "check that `insulad` runs there, that its `listen` is set, and that no firewall blocks the port";
 
-/// What to do without a certificate that the agent takes.
+/// The hint about a certificate that the agent does not accept.
 pub const ENROLL_AGAIN: &str = "ask an administrator of the agent for a new token (`insula access token create`); then run `insula remote \
     remove` and `insula remote add`";
 

@@ -5,7 +5,7 @@
 //! pull: VPS ─> agent ─> responses ─> thread ─> files here
 //! ```
 //!
-//! Files here are read and written by a thread that may block. What comes out of a VPS is hostile: it is written beneath the
+//! A thread that may block reads and writes the files here. The content of a VPS is hostile: it is written below the
 //! directory that was named, through no link, by [`insula_files`].
 
 mod pull;

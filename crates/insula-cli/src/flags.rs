@@ -1,4 +1,4 @@
-//! Flags that several commands share, and what their values become. Below the commands.
+//! Flags that several commands share, and the parsers of their values. This module knows no command.
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use insula_api::convert::set_amount;
@@ -31,7 +31,7 @@ impl BootArguments {
     }
 }
 
-/// What follows when a VPS crashes or its host boots, where that differs from its profile.
+/// What happens after a crash of a VPS or a boot of its host, if that differs from its profile.
 #[derive(Debug, Default, Args)]
 pub struct SupervisionArguments {
     /// What to do when its init crashes: stop or restart
@@ -63,7 +63,7 @@ pub fn parse_label(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// A feature, or `none` for none at all.
+/// A feature, or `none`.
 pub fn parse_feature(text: &str) -> Result<Option<Feature>, String> {
     match text {
         "none" => Ok(None),
@@ -76,7 +76,7 @@ pub fn feature_list(features: &[Option<Feature>]) -> FeatureList {
     FeatureList { features: features.iter().flatten().map(ToString::to_string).collect() }
 }
 
-/// How far a boot should be before a command ends.
+/// The stage of a boot that a command waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum WaitFor {
     /// Its init runs
@@ -85,7 +85,7 @@ pub enum WaitFor {
     Ready,
 }
 
-/// What a VPS may use, where that differs from its profile: a flag for each limit of the table.
+/// The limits of a VPS that differ from its profile: a flag for each limit of the table.
 #[derive(Debug, Default)]
 pub struct LimitArguments(pub Limits);
 
@@ -119,7 +119,7 @@ impl FromArgMatches for LimitArguments {
     }
 }
 
-/// An amount of a limit, as people write it.
+/// The value of a limit, as people write it.
 pub fn parse_amount(limit: Limit, text: &str) -> Result<u64, String> {
     let amount = limit.parse(text)?;
     limit.check(amount).map(|()| amount).map_err(|error| error.to_string())

@@ -1,4 +1,4 @@
-//! What holds for every command, below all of them.
+//! The options of every command. This module knows no command.
 
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::text::parse_duration;
 
-/// What holds for every command.
+/// The options of every command.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArguments {

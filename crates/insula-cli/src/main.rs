@@ -1,9 +1,10 @@
 //! `insula`, the command: a thin client of the agent.
 //!
-//! Each command is a file of `commands`: what may be typed, and what is asked of the agent. Everything else is below
-//! them, once: what several commands take (`global`, `flags`, `places`), the way to the agent (`context`, `remotes`), the answer's format (`output`, `table`), requests that are repeated
-//! when the line breaks (`requests`), waiting (`operations`, `progress`), errors and exit codes (`failure`), the terminal
-//! of a guest's program (`session`). Nothing here decides anything about a VPS.
+//! Each command is a file of `commands`: its arguments, and its requests to the agent. What commands share is below them:
+//! their common arguments (`global`, `flags`, `places`), the connection to the agent (`context`, `remotes`), the format of
+//! answers (`output`, `table`), requests that are repeated when the connection breaks (`requests`), waiting (`operations`,
+//! `progress`), errors and exit codes (`failure`), and the terminal of a guest's program (`session`). Nothing here decides
+//! anything about a VPS.
 
 mod arguments;
 mod columns;
@@ -72,7 +73,7 @@ async fn run(arguments: Arguments) -> u8 {
     }
 }
 
-/// How long to wait. The `--timeout` of `stop`, `restart` and `suspend` is the guest's.
+/// How long to wait. The `--timeout` of `stop`, `restart` and `suspend` limits the guest's shutdown instead.
 fn wait_limit(context: &Context, command: &Command) -> Option<Duration> {
     match command {
         Command::Stop(_) | Command::Restart(_) | Command::Suspend(_) => None,
@@ -95,11 +96,11 @@ async fn time_over(limit: Option<Duration>) -> Failure {
 async fn interruption() -> Failure {
     match tokio::signal::ctrl_c().await {
         Ok(()) => Failure::Exit(130),
-        Err(_) => std::future::pending().await, // then Ctrl-C ends the process as it always did
+        Err(_) => std::future::pending().await, // then Ctrl-C keeps ending the process
     }
 }
 
-/// Operations don't end with the command that waits for them: says so, and how to wait again.
+/// Prints that operations continue after the command that waited for them, and how to wait again.
 fn say_what_goes_on(context: &Context) {
     for (id, description) in context.pending.borrow().iter() {
         context.note(&format!("{description} continues; to wait for it: insula operation wait {id}"));
@@ -149,7 +150,7 @@ impl Command {
         }
     }
 
-    /// Whether Ctrl-C ends the command. Where a guest's program runs, it is the program's.
+    /// Whether Ctrl-C ends the command. In `exec`, `shell` and `console`, the guest receives it.
     fn is_interruptible(&self) -> bool {
         !matches!(self, Self::Exec(_) | Self::Shell(_) | Self::Console(_))
     }

@@ -1,4 +1,4 @@
-//! Waiting for what was begun, for one thing or for many at the same time.
+//! Waiting for operations, one or many at a time.
 
 use futures::StreamExt as _;
 use insula_api::v1::{ListOperationsResponse, Operation, WatchOperationRequest, operation::State};
@@ -15,10 +15,10 @@ use crate::requests::{self, BackOff};
 use crate::table::ColumnChoice;
 use crate::text::{printable, printable_lines};
 
-/// How many requests one command has under way.
+/// How many requests one command sends at a time.
 const AT_ONCE: usize = 16;
 
-/// What a command works on: one thing that was named, or a list.
+/// What a command works on: one named object, or a list.
 pub enum Subjects {
     /// One. The answer is one message.
     One(String),
@@ -52,7 +52,7 @@ pub async fn run_operations(
     run_operations_and_tell(context, subjects, begin, async |_| None).await
 }
 
-/// The same, and tells people one thing more about each that was done.
+/// Like [`run_operations`], and prints a further note about each operation that succeeded.
 pub async fn run_operations_and_tell(
     context: &Context,
     subjects: Subjects,
@@ -77,13 +77,13 @@ pub async fn run_operations_and_tell(
     }
 }
 
-/// Waits for an operation that was begun, and shows how it ended.
+/// Waits for an operation, and shows its result.
 pub async fn conclude(context: &Context, begun: Option<Operation>) -> Outcome {
     let operation = finish(context, begun.ok_or_else(|| missing("operation"))?).await?;
     print_operation(context, &operation)
 }
 
-/// Does the work for all, several at the same time, and reports errors as they come. The answers are in the
+/// Does the work for all, several at a time, and reports errors at once. The answers are in the
 /// subjects' order; beside them is the worst exit code, if one failed.
 async fn work_on_all<T>(
     context: &Context,
@@ -104,7 +104,7 @@ async fn work_on_all<T>(
     (answers, worst)
 }
 
-/// Waits for the operation, unless nobody wants to.
+/// Waits for the operation, unless `--async` was given.
 async fn finish(context: &Context, operation: Operation) -> Outcome<Operation> {
     match context.global.no_wait {
         true => Ok(operation),
@@ -112,7 +112,7 @@ async fn finish(context: &Context, operation: Operation) -> Outcome<Operation> {
     }
 }
 
-/// Waits for the end of an operation and shows its progress. The error is why the operation failed.
+/// Waits for the end of an operation and shows its progress. The error is the operation's.
 pub async fn wait(context: &Context, operation: Operation) -> Outcome<Operation> {
     let operation = wait_for_end(context, operation).await?;
     match operation.state() {
@@ -144,7 +144,7 @@ pub async fn wait_for_end(context: &Context, mut operation: Operation) -> Outcom
     Ok(operation)
 }
 
-/// Follows an operation to its end, or until the line breaks.
+/// Follows an operation to its end, or until the connection breaks.
 async fn watch(context: &Context, operation: &mut Operation, progress: &mut Progress<'_>) -> Outcome {
     let request = WatchOperationRequest { id: operation.id.clone() };
     let mut changes = context.client().await?.operations().watch_operation(request).await?.into_inner();
@@ -166,7 +166,7 @@ pub fn error_of(operation: &Operation) -> ApiError {
     operation.error.as_ref().map_or_else(unknown, ApiError::from)
 }
 
-/// An agent that answers with a message that lacks what it is for.
+/// The error about an agent whose answer lacks its main field.
 pub fn missing(what: &str) -> Failure {
     ApiError::new(Reason::Internal, format!("the agent's answer has no {what}")).into()
 }
@@ -190,7 +190,7 @@ fn print_operations(context: &Context, operations: Vec<Operation>) -> Outcome {
     }
 }
 
-/// The id of what was begun, or what was done.
+/// The id of an unfinished operation, or the result of a finished one.
 fn print_done(context: &Context, operation: &Operation) -> Outcome {
     match is_final(operation) {
         _ if context.global.no_wait => print(format!("{}\n", operation.id).as_bytes()),

@@ -1,4 +1,4 @@
-//! The answer, as it was asked for.
+//! The answer, in the requested format.
 
 use insula_api::json::to_json;
 use prost::Name;
@@ -23,7 +23,7 @@ impl Context {
         self.print_rows(|| to_json(message), items, columns, choice, empty)
     }
 
-    /// Prints a list that is no message of the API; `value` is what it is as JSON.
+    /// Prints a list that is not a message of the API; `value` is what it is as JSON.
     pub fn print_rows<T>(
         &self,
         value: impl FnOnce() -> serde_json::Value,
@@ -81,7 +81,7 @@ pub fn print(bytes: &[u8]) -> Outcome {
     stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| output_failure(&error))
 }
 
-/// What it means that standard output can't be written to.
+/// The failure for an error of standard output.
 pub fn output_failure(error: &std::io::Error) -> Failure {
     match error.kind() {
         ErrorKind::BrokenPipe => Failure::Exit(128 + SIGPIPE),

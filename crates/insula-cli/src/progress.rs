@@ -1,4 +1,4 @@
-//! How far an operation is: a bar on a terminal, lines elsewhere.
+//! The progress of an operation: a bar on a terminal, lines elsewhere.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use insula_api::v1::Operation;
@@ -10,16 +10,16 @@ use crate::text::printable;
 
 /// How the progress of one operation is shown.
 pub enum Progress<'a> {
-    /// Not at all.
+    /// Shows nothing.
     Hidden,
     /// A line for each change.
     Lines(&'a Context, Lines),
-    /// A bar that is gone at the end.
+    /// A bar, which vanishes at the end.
     Bar(ProgressBar),
 }
 
 impl<'a> Progress<'a> {
-    /// As it suits the context.
+    /// The kind of progress that suits the context.
     pub fn new(context: &'a Context) -> Self {
         match std::io::stderr().is_terminal() {
             _ if context.global.quiet => Self::Hidden,
@@ -58,14 +58,14 @@ fn new_bar() -> ProgressBar {
     bar
 }
 
-/// The lines that say how far an operation is, each only when there is something new.
+/// The lines about an operation's progress. Each is printed only if it says something new.
 #[derive(Default)]
 pub struct Lines {
     last: Option<(String, u32)>,
 }
 
 impl Lines {
-    /// The next line, when the message is new or ten percent more are done.
+    /// The next line, if the message is new or ten percent more are done.
     fn next(&mut self, operation: &Operation) -> Option<String> {
         let now = (operation.message.clone(), operation.percent / 10);
         if operation.message.is_empty() || self.last.as_ref() == Some(&now) {

@@ -7,7 +7,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 
-/// More than any secret has.
+/// The limit of a secret's length, in bytes.
 const LONGEST: u64 = 64 << 10;
 
 /// Reads a secret: asks at a terminal, without echo, or else takes the whole of standard input.
@@ -38,7 +38,7 @@ pub async fn read_new_password(context: &Context) -> Outcome<String> {
     }
 }
 
-/// Asks whether to go on, at a terminal; elsewhere, and with `--yes`, that is not in doubt.
+/// Asks for a confirmation at a terminal. Elsewhere, and with `--yes`, there is no question.
 pub async fn confirm(context: &Context, what: &str, is_sure: bool) -> Outcome {
     if is_sure || !io::stdin().is_terminal() {
         return Ok(());
@@ -50,7 +50,7 @@ pub async fn confirm(context: &Context, what: &str, is_sure: bool) -> Outcome {
     }
 }
 
-/// Reads a line, or all. On a thread of its own, so that Ctrl-C ends the command nevertheless.
+/// Reads a line, or everything, on a thread of its own, so that Ctrl-C can end the command meanwhile.
 async fn read_input(is_line: bool) -> Outcome<String> {
     let read = move || {
         let (mut text, mut input) = (String::new(), io::stdin().lock().take(LONGEST));
@@ -65,7 +65,7 @@ fn failed(error: io::Error) -> Failure {
     Failure::io("failed to read from standard input", &error)
 }
 
-/// Without the end of the line.
+/// Removes the line feed at the end.
 fn one_line(mut text: String) -> String {
     if text.ends_with('\n') {
         text.pop();
@@ -76,7 +76,7 @@ fn one_line(mut text: String) -> String {
     text
 }
 
-/// The terminal of standard input shows nothing of what is typed, until this is dropped.
+/// Standard input is a terminal that does not echo, until this is dropped.
 struct Silence {
     saved: Termios,
 }
@@ -93,7 +93,7 @@ impl Silence {
 
 impl Drop for Silence {
     fn drop(&mut self) {
-        // A terminal that has gone away needs no restoring.
+        // A terminal that is gone needs no restoring.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.saved);
     }
 }

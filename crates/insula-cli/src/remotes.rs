@@ -1,4 +1,4 @@
-//! Agents elsewhere: where they are, and the certificates to use them with.
+//! Remote agents: their addresses, and our certificates for them.
 //!
 //! ```text
 //! $INSULA_CONFIG_DIR, else $XDG_CONFIG_HOME/insula, else ~/.config/insula
@@ -9,7 +9,7 @@
 //!    └─ client.key      its private key; made here, never sent anywhere
 //! ```
 //!
-//! A remote appears and changes in one step: a command that runs at the same time sees the old or the new.
+//! A remote appears and changes atomically: a command that runs at the same time sees the old or the new state.
 
 use insula_api::v1::RenewCertificateRequest;
 use insula_api::{ApiError, Client, Endpoint, Reason};
@@ -31,7 +31,7 @@ pub struct Remotes {
     directory: PathBuf,
 }
 
-/// What there is to know to use an agent elsewhere.
+/// What is needed to use a remote agent.
 pub struct Credentials {
     /// `HOST:PORT`.
     pub authority: String,
@@ -44,7 +44,7 @@ pub struct Credentials {
 }
 
 impl Remotes {
-    /// Finds out where they are kept. Nothing needs to be there.
+    /// Finds the directory of the remotes. It need not exist.
     pub fn open() -> Outcome<Self> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let directory = variable("INSULA_CONFIG_DIR")
@@ -87,7 +87,7 @@ impl Remotes {
         })
     }
 
-    /// Refuses a name that is none, or that a remote has.
+    /// Refuses an invalid name, and one that another remote has.
     pub fn check_free(&self, name: &str) -> Outcome {
         check_name(name).map_err(Failure::usage)?;
         if self.directory.join(name).exists() { Err(exists(name)) } else { Ok(()) }
@@ -98,7 +98,7 @@ impl Remotes {
         let shown = self.directory.display();
         let failed = |error: io::Error| Failure::io(format!("failed to write a remote to {shown}"), &error);
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).map_err(failed)?;
-        // Only for its owner, and gone if we don't come to the end.
+        // For its owner only. It is removed if a step fails.
         let new = tempfile::Builder::new()
             .prefix(".new-")
             .permissions(Permissions::from_mode(0o700))
@@ -136,7 +136,7 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
     Failure::io(format!("failed to read {}", path.display()), error)
 }
 
-/// What a remote may be called: something that is one directory below ours.
+/// Checks the name of a remote, which becomes a directory below ours.
 fn check_name(name: &str) -> Result<(), String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let is_name = (1..=63).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(is_plain);
@@ -165,9 +165,9 @@ pub fn authority(url: &str) -> Result<String, String> {
     }
 }
 
-/// An agent elsewhere.
+/// A remote agent.
 pub struct Remote {
-    /// What it is called here.
+    /// Its name here.
     pub name: String,
     /// `HOST:PORT`.
     pub authority: String,
@@ -188,19 +188,19 @@ impl Remote {
         format!("https://{}", self.authority)
     }
 
-    /// When our certificate is of no use any more: seconds since 1970, UTC.
+    /// When our certificate expires, in seconds since 1970, UTC.
     pub fn expires_at(&self) -> Outcome<i64> {
         Ok(self.validity(&self.read("client.pem")?)?.not_after)
     }
 
-    /// Forgets it, and our certificate.
+    /// Removes the remote, with our certificate.
     pub fn remove(&self) -> Outcome {
         let shown = self.directory.display();
         let removed = std::fs::remove_dir_all(&self.directory);
         removed.map_err(|error| Failure::io(format!("failed to remove {shown}"), &error))
     }
 
-    /// Connects, and gets a new certificate if ours is old. A failure of that is no failure yet: the second result tells it.
+    /// Connects, and renews our certificate if it is old. If only the renewal fails, the second result has the error.
     pub async fn connect(&self) -> Outcome<(Client, Outcome)> {
         let certificate_pem = self.read("client.pem")?;
         let validity = self.validity(&certificate_pem)?;
@@ -219,7 +219,7 @@ impl Remote {
         Ok((client, renewed))
     }
 
-    /// Gets a new certificate for the same key: so only one file changes.
+    /// Gets a new certificate for the same key, so that only one file changes.
     async fn renew(&self, client: &Client, key_pem: &str) -> Outcome {
         let key = KeyPair::from_pem(key_pem).map_err(|error| unusable(&self.directory, &error))?;
         let request = RenewCertificateRequest { certificate_request: certificate_request(&key)? };
@@ -250,7 +250,7 @@ fn unusable(directory: &Path, error: &dyn std::error::Error) -> Failure {
     error.with_hint(ENROLL_AGAIN).into()
 }
 
-/// A certificate signing request (PKCS #10) in PEM. Who we are is said by the token, or by the certificate we have.
+/// A certificate signing request (PKCS #10) in PEM. It names nobody: the token or our certificate identifies us.
 pub fn certificate_request(key: &KeyPair) -> Outcome<String> {
     let request = CertificateParams::default().serialize_request(key).and_then(|request| request.pem());
     request.map_err(|error| {

@@ -1,6 +1,6 @@
-//! Requests that change something: each has an id, with which it is sent again when the line breaks.
+//! Requests that change something. Each has an id, and is sent again with the same id if the connection breaks.
 //!
-//! The agent answers the same id with the same operation (AIP-155): that a request was lost, or its answer, makes no
+//! The agent answers the same id with the same operation (AIP-155): a lost request or a lost answer makes no
 //! difference.
 
 use std::time::Duration;
@@ -9,14 +9,14 @@ use uuid::Uuid;
 use crate::context::Context;
 use crate::failure::Outcome;
 
-/// Sends a request until it is answered, each time with the same id; gives up after some seconds.
+/// Sends a request until there is an answer, each time with the same id; gives up after some seconds.
 pub async fn send<T>(context: &Context, request: impl AsyncFn(String) -> Outcome<T>) -> Outcome<T> {
-    context.client().await?; // an agent that is not there at the beginning is not waited for
+    context.client().await?; // do not wait for an agent that is not running at the beginning
     let id = Uuid::now_v7().to_string();
     repeat(context, async || request(id.clone()).await).await
 }
 
-/// Repeats a request that may be repeated, as long as the line breaks; gives up after some seconds.
+/// Repeats an idempotent request as long as the connection breaks; gives up after some seconds.
 pub async fn repeat<T>(context: &Context, request: impl AsyncFn() -> Outcome<T>) -> Outcome<T> {
     let mut back_off = BackOff::new(TRIES);
     loop {
@@ -31,7 +31,7 @@ pub async fn repeat<T>(context: &Context, request: impl AsyncFn() -> Outcome<T>)
     }
 }
 
-/// How often a request is repeated: for about six seconds, in which an agent restarts.
+/// How many times a request is repeated. It takes about six seconds, in which an agent restarts.
 pub const TRIES: u32 = 6;
 
 /// The times between tries: 0.1 s, then twice as long each time, at most 5 s.
@@ -41,20 +41,20 @@ pub struct BackOff {
 }
 
 impl BackOff {
-    /// For so many tries.
+    /// At most this many tries.
     pub fn new(tries: u32) -> Self {
         Self { tries, done: 0 }
     }
 
-    /// For as long as it takes.
+    /// Without a limit.
     pub fn endless() -> Self {
         Self::new(u32::MAX)
     }
 
-    /// Waits for the time of the next try; `false` where there were enough.
+    /// Waits for the time of the next try; `false` if there were enough.
     pub async fn wait(&mut self, context: &Context) -> bool {
         if self.done == self.tries {
-            return false; // of endless ones, after centuries
+            return false; // without a limit: after centuries
         }
         if self.done == 0 {
             context.note("The connection to the agent was lost; trying again.");

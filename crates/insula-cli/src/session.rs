@@ -35,14 +35,14 @@ pub struct Program {
     pub command: Vec<String>,
     /// More environment, `KEY=VALUE`.
     pub environment: Vec<String>,
-    /// Where; empty: where the agent says.
+    /// The working directory; if it is empty, the agent chooses.
     pub working_directory: String,
     /// Whether it gets a terminal.
     pub has_terminal: bool,
 }
 
 impl Program {
-    /// Runs it to its end. Its exit code becomes ours.
+    /// Runs the program to its end. Its exit code becomes ours.
     pub async fn run(self, context: &Context) -> Outcome {
         let signals = Signals::catch().map_err(|error| Failure::io("failed to catch signals", &error))?;
         let has_terminal = self.has_terminal;
@@ -101,7 +101,7 @@ impl Session {
             Response::Started(_) => self.begin_input(),
             Response::Stdout(bytes) => write(tokio::io::stdout(), &bytes).await,
             Response::Stderr(bytes) => write(tokio::io::stderr(), &bytes).await,
-            Response::Exit(_) => Ok(()), // the caller has seen to it
+            Response::Exit(_) => Ok(()), // the caller has handled it
         }
     }
 
@@ -115,7 +115,7 @@ impl Session {
         Ok(())
     }
 
-    /// With a terminal, the guest's one makes the signals out of keys: one that comes from elsewhere is for us.
+    /// With a terminal, the guest's terminal turns keys into signals. A signal from elsewhere is for us.
     fn signalled(&self, kind: SignalKind) -> Outcome {
         let request = match kind {
             _ if kind == SignalKind::window_change() => terminal_size().map(Request::Resize),
@@ -162,7 +162,7 @@ fn exit_outcome(exit: Exit) -> Outcome {
     if code == 0 { Ok(()) } else { Err(Failure::Exit(code)) }
 }
 
-/// What a shell makes of a death by signal.
+/// The exit code that a shell gives a program that a signal killed.
 pub fn signal_exit_code(signal: i32) -> u8 {
     u8::try_from(signal.saturating_add(128)).unwrap_or(u8::MAX)
 }

@@ -1,27 +1,27 @@
-//! Tables: what is known of a kind of thing, as named columns.
+//! Tables: the facts about a kind of resource, as named columns.
 
 use comfy_table::{Table, presets};
 
 use crate::text;
 
-/// One thing that is known of a `T`.
+/// One fact about a `T`.
 pub struct Column<T> {
     /// Its name, as typed and in CSV; in capitals as the head of a table.
     pub name: &'static str,
     /// When a list shows it.
     pub shown: Shown,
-    /// What it is; empty where there is none.
+    /// The value; empty if there is none.
     pub value: fn(&T) -> String,
 }
 
 /// When a list shows a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shown {
-    /// Without being asked.
+    /// Always.
     Usually,
-    /// Where it says something about any of the items.
+    /// If it has a value for at least one item.
     WhereItSays,
-    /// When it is asked for.
+    /// Only if `--columns` names it.
     WhenAsked,
 }
 
@@ -34,12 +34,12 @@ pub struct ColumnChoice {
 }
 
 impl ColumnChoice {
-    /// Whether none was asked for.
+    /// Whether `--columns` was not given.
     pub fn is_usual(&self) -> bool {
         self.columns.is_empty()
     }
 
-    /// The columns that were asked for, or the usual ones for these items. The error says which there are.
+    /// The columns of `--columns`, or else the usual ones for these items. The error lists all columns.
     pub fn of<'a, T>(&self, all: &'a [Column<T>], items: &[T]) -> Result<Vec<&'a Column<T>>, String> {
         let says = |column: &&Column<T>| match column.shown {
             Shown::Usually => true,
@@ -96,17 +96,17 @@ pub fn render_csv<T>(columns: &[&Column<T>], items: &[T]) -> Result<String, csv:
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// All that is known of one item, a line for each column that says something.
+/// All facts about one item, a line for each column that has a value.
 pub fn render_item<T>(columns: &[Column<T>], item: &T) -> String {
     render_facts(&facts(columns, item))
 }
 
-/// What is known of an item: names and values.
+/// The facts about an item: names and values.
 pub fn facts<T>(columns: &[Column<T>], item: &T) -> Vec<(&'static str, String)> {
     columns.iter().map(|column| (column.name, (column.value)(item))).collect()
 }
 
-/// A line for each fact that says something.
+/// A line for each fact that has a value.
 pub fn render_facts(facts: &[(&str, String)]) -> String {
     let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
     let mut rendered = String::new();

@@ -20,7 +20,7 @@ pub struct Targets {
 }
 
 impl Targets {
-    /// The VPSes that are meant: with `--all` those in one of these states.
+    /// The named VPSes, or with `--all` those in one of these states.
     pub async fn resolve(self, context: &Context, states: &[VpsState]) -> Outcome<Subjects> {
         if !self.all {
             return Ok(Subjects::named(self.names));
@@ -39,7 +39,7 @@ async fn list_vpses_in(context: &Context, states: &[VpsState]) -> Outcome<Vec<Vp
     list_vpses(context, ListVpsesRequest { filter, ..Default::default() }).await
 }
 
-/// All VPSes that the request means, of all its pages.
+/// All VPSes that the request selects, from all of its pages.
 pub async fn list_vpses(context: &Context, mut request: ListVpsesRequest) -> Outcome<Vec<Vps>> {
     let mut service = context.client().await?.vps();
     let mut vpses = vec![];
@@ -53,8 +53,7 @@ pub async fn list_vpses(context: &Context, mut request: ListVpsesRequest) -> Out
     }
 }
 
-/// The filter for some states; `None` for all. There is no OR in filters: several states are those that are none of the
-/// others.
+/// The filter for some states; `None` for all. Filters have no OR: for several states, it excludes all others.
 pub fn states_filter(states: &[VpsState]) -> Option<String> {
     match states {
         [] => None,

@@ -8,13 +8,13 @@ use std::task::Poll;
 use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The terminal of standard input hands on every key as it is, until this is dropped.
+/// Standard input is a terminal in raw mode, which passes on every key, until this is dropped.
 pub struct RawMode {
     saved: Termios,
 }
 
 impl RawMode {
-    /// Switches the terminal over; `None` where standard input is none.
+    /// Switches to raw mode; `None` if standard input is not a terminal.
     pub fn enable() -> io::Result<Option<Self>> {
         if !io::stdin().is_terminal() {
             return Ok(None);
@@ -29,7 +29,7 @@ impl RawMode {
 
 impl Drop for RawMode {
     fn drop(&mut self) {
-        // A terminal that has gone away needs no restoring.
+        // A terminal that is gone needs no restoring.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.saved);
     }
 }
@@ -41,13 +41,13 @@ pub fn terminal_size() -> Option<TerminalSize> {
     known.then(|| TerminalSize { rows: size.ws_row.into(), columns: size.ws_col.into() })
 }
 
-/// The signals that a session cares for. While this lives they don't end the process.
+/// The signals that a session handles. They don't end the process until this is dropped.
 pub struct Signals {
     signals: Vec<(SignalKind, Signal)>,
 }
 
 impl Signals {
-    /// Catches what would end the process, and changes of the window.
+    /// Catches the signals that would end the process, and changes of the window size.
     pub fn catch() -> io::Result<Self> {
         let kinds = [
             SignalKind::hangup(),
@@ -60,7 +60,7 @@ impl Signals {
         Ok(Self { signals })
     }
 
-    /// The next one.
+    /// The next signal.
     pub async fn next(&mut self) -> SignalKind {
         poll_fn(|context| {
             let mut is_ready = |signal: &mut Signal| signal.poll_recv(context).is_ready();
@@ -71,7 +71,7 @@ impl Signals {
     }
 }
 
-/// The next bytes of standard input; empty at its end, and where it can't be read.
+/// The next bytes of standard input; empty at its end, and if it can't be read.
 pub async fn read_input(input: &mut tokio::io::Stdin) -> Vec<u8> {
     let mut bytes = vec![0; 16 << 10];
     let length = input.read(&mut bytes).await.unwrap_or(0);

@@ -1,4 +1,4 @@
-//! Text for people: what guests wrote is made harmless, numbers get units.
+//! Text for people: makes the output of guests harmless, and gives numbers units.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use insula_api::v1;
 use insula_sys::clock::now_ms;
 use prost_types::Timestamp;
 
-/// Whether a terminal may take the character for more than a picture: controls, and what reorders text.
+/// Whether a character does more to a terminal than appear: controls, and characters that reorder text.
 fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A line that does nothing to a terminal but appear.
+/// Replaces what would do more to a terminal than appear, line feeds included.
 pub fn printable(text: &str) -> String {
     text.chars().map(|character| if is_unsafe(character) { '\u{fffd}' } else { character }).collect()
 }
@@ -22,7 +22,7 @@ pub fn printable_lines(text: &str) -> Vec<String> {
     text.lines().map(|line| printable(&line.replace('\t', "    "))).collect()
 }
 
-/// JSON without characters that a terminal takes for more than a picture; they occur inside of strings only.
+/// JSON whose unsafe characters, which occur only inside strings, are escaped.
 pub fn escape_json(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for character in json.chars() {
@@ -34,7 +34,7 @@ pub fn escape_json(json: &str) -> String {
     escaped
 }
 
-/// What a guest wrote to its console, without the sequences of ECMA-48 that colour it and move the cursor.
+/// The output of a guest's console, without the sequences of ECMA-48 that set colours and move the cursor.
 pub fn strip_escapes(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut plain = String::with_capacity(text.len());
@@ -102,7 +102,7 @@ fn span(seconds: u64) -> String {
     }
 }
 
-/// A time as RFC 3339 says, to the second.
+/// A time in the form of RFC 3339, to the second.
 pub fn time(time: Option<&Timestamp>) -> String {
     time.map(|time| Timestamp { seconds: time.seconds, nanos: 0 }.to_string()).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! What the command says and how it exits, for what an agent answers.
+//! What the command prints and how it exits, for each answer of an agent.
 
 #![allow(clippy::disallowed_methods)] // the program that is run is the one under test
 
@@ -23,7 +23,7 @@ fn without_an_agent_it_says_how_to_start_one() {
 fn a_socket_that_is_closed_to_the_user_is_a_matter_of_permission() {
     let agent = FakeAgent::start();
     let (directory, program) = (agent.directory.path(), agent.directory.path().join("insula"));
-    std::fs::copy(env!("CARGO_BIN_EXE_insula"), &program).unwrap(); // nobody may not see where it was built
+    std::fs::copy(env!("CARGO_BIN_EXE_insula"), &program).unwrap(); // the user nobody may have no access to the build directory
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::set_permissions(directory.join("socket"), std::fs::Permissions::from_mode(0o600)).unwrap();
     let mut command = std::process::Command::new(program);
@@ -146,7 +146,7 @@ fn when_the_time_is_over_the_operation_goes_on() {
     );
 }
 
-/// Starts a VPS that never gets there, and returns the command when it waits.
+/// Starts a VPS that never becomes ready, and returns the command once it waits.
 fn waiting(agent: &FakeAgent) -> (std::process::Child, BufReader<std::process::ChildStderr>) {
     let mut child = agent.command(&["start", "hanging"]).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());

@@ -1,4 +1,4 @@
-//! What is asked of an agent to change something, and what becomes of it when the line breaks.
+//! Requests that change something, and what becomes of them if the connection breaks.
 
 #![allow(clippy::disallowed_methods)] // the program that is run is the one under test
 

@@ -1,4 +1,4 @@
-//! Agents elsewhere: how the command comes to a certificate, keeps it young, and what it says when it is of no use.
+//! Remote agents: how the command gets a certificate, renews it, and what it prints if it is not valid.
 
 #![allow(clippy::disallowed_methods)] // the program that is run is the one under test
 
@@ -27,7 +27,7 @@ use tonic::{Request, Response, Status};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// How old certificates are when they are made, of a life of 90 days.
+/// The age of certificates when they are made, of a life of 90 days.
 #[derive(Clone, Copy)]
 struct Ages {
     enrolled: u32,
@@ -47,7 +47,7 @@ struct Agent {
 
 #[derive(Clone)]
 struct Access {
-    /// Makes the certificates of clients; the agent's own CA, or that of another.
+    /// The CA that signs the certificates of clients: the agent's own, or that of another.
     issuer: Arc<Issuer<'static, KeyPair>>,
     ca_pem: String,
     ages: Ages,

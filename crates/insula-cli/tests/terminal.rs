@@ -75,7 +75,7 @@ struct AtTerminal {
 
 impl AtTerminal {
     fn start(agent: &FakeAgent, typed: &[&str]) -> Self {
-        Self::start_with(agent, typed, false) // what we see was written by the command
+        Self::start_with(agent, typed, false) // so that all we see was written by the command
     }
 
     fn start_with(agent: &FakeAgent, typed: &[&str], echoes: bool) -> Self {
@@ -104,7 +104,7 @@ impl AtTerminal {
         rustix::io::write(&self.master, keys).unwrap();
     }
 
-    /// Reads until the text comes; what was before it is forgotten.
+    /// Reads until the text appears, and drops what came before it.
     fn expect(&mut self, text: &str) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while !self.seen.contains(text) {
@@ -206,7 +206,7 @@ fn a_password_is_asked_for_twice_and_never_shown() {
         assert!(!terminal.seen.contains("s3"), "{}", terminal.seen);
         terminal.type_keys(again.as_bytes());
         terminal.type_keys(b"\r");
-        terminal.expect(said); // the fake agent says what it has got
+        terminal.expect(said); // the fake agent prints what it received
         assert_eq!(terminal.child.wait().unwrap().code(), Some(code));
         assert!(terminal.echoes());
     }

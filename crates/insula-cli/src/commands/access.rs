@@ -136,7 +136,7 @@ impl CreateToken {
     }
 }
 
-/// The token alone on standard output, so that it can be handed on; the rest beside it.
+/// Prints the token alone on standard output, so that it can be piped; the rest goes to standard error.
 fn show_token(context: &Context, answer: &CreateAccessTokenResponse) -> Outcome {
     if matches!(context.global.output, Format::Json | Format::Yaml) {
         return context.print_value(&insula_api::json::to_json(answer));
@@ -144,7 +144,7 @@ fn show_token(context: &Context, answer: &CreateAccessTokenResponse) -> Outcome 
     let client = answer.client.clone().unwrap_or_default();
     let (name, until) = (printable(&client.name), time(client.expire_time.as_ref()));
     let names_agent = answer.token.parse().is_ok_and(|token: EnrollmentToken| !token.addresses.is_empty());
-    let url = if names_agent { "" } else { " URL" }; // an agent that does not listen by itself
+    let url = if names_agent { "" } else { " URL" }; // the agent does not listen on the network itself
     context.note(&format!("With this token {name} gets its certificate, once, until {until}:"));
     context.note(&format!("insula remote add NAME{url} --token -"));
     print(format!("{}\n", printable(&answer.token)).as_bytes())

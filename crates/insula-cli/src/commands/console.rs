@@ -92,7 +92,7 @@ async fn converse(
     }
 }
 
-/// Why there is nothing more to type.
+/// Why no more input is sent.
 enum InputEnd {
     /// The key was typed.
     Key,

@@ -63,7 +63,7 @@ pub struct Create {
     boot: BootArguments,
     #[command(flatten)]
     supervision: SupervisionArguments,
-    // Last, because its heading holds for what follows.
+    // Last, because its heading applies to all that follow.
     #[command(flatten)]
     limits: LimitArguments,
 }

@@ -55,7 +55,7 @@ impl Delete {
     }
 }
 
-/// How to get a VPS back, and until when; nothing where it is gone.
+/// How to restore a VPS, and until when; nothing if it was removed for good.
 async fn way_back(context: &Context, operation: &Operation) -> Option<String> {
     let request = GetVpsRequest { vps: operation.target.clone() };
     let answer = context.client().await.ok()?.vps().get_vps(request).await.ok()?;

@@ -13,7 +13,7 @@ use crate::global::Format;
 use crate::output::print;
 use crate::table::{Column, ColumnChoice, Shown};
 
-/// How long an agent may take to answer: the host is looked at also without one.
+/// How long an agent may take to answer. The host is checked even without one.
 const AGENT_LIMIT: Duration = Duration::from_secs(5);
 
 /// The arguments of `insula doctor`.
@@ -74,7 +74,7 @@ impl Doctor {
     }
 }
 
-/// What the agent of this host says of its pool; nothing, if there is none that answers us.
+/// The answer of this host's agent about its pool; nothing if no agent answers.
 async fn pool_quota(context: &Context) -> Option<String> {
     let client = context.client().await.ok()?;
     let answer = client.storage().list_pools(ListPoolsRequest {}).await.ok()?.into_inner();
@@ -97,7 +97,7 @@ fn fix(context: &Context, findings: &[Finding]) -> Outcome<Vec<Raise>> {
     Ok(raises)
 }
 
-/// What is lost, and what to do about it, for all that is not well.
+/// What each finding that is not ok costs, and what to do about it.
 fn advice(findings: &[Finding]) -> String {
     let unwell = findings.iter().filter(|finding| finding.state != State::Ok);
     let lines = unwell.map(|Finding { check, state, .. }| {

@@ -79,7 +79,7 @@ impl Events {
     }
 
     async fn follow(&self, context: &Context, printer: &mut Printer) -> Outcome {
-        context.client().await?; // an agent that is not there at the beginning is not waited for
+        context.client().await?; // do not wait for an agent that is not running at the beginning
         let mut cursor = self.since.clone().unwrap_or_default();
         let mut back_off = BackOff::endless();
         loop {
@@ -149,7 +149,7 @@ impl Printer {
     }
 }
 
-/// The columns side by side; those of further events are not known yet, so they can't be as wide as the widest.
+/// The columns side by side. Further events are not known yet, so columns can't be as wide as their widest value.
 fn render_line(columns: &[&Column<Event>], event: &Event) -> String {
     let cells = columns.iter().map(|column| match (column.value)(event) {
         value if value.is_empty() => format!("{:<12}", "-"),

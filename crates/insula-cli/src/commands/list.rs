@@ -73,7 +73,7 @@ impl List {
     }
 }
 
-/// A text as filters have it (AIP-160).
+/// A text as a quoted string of a filter (AIP-160).
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -1,4 +1,4 @@
-//! The commands, a file each: what may be typed, and what is asked of the agent.
+//! The commands, a file each: its arguments, and its requests to the agent.
 
 pub mod access;
 pub mod audit;

@@ -143,7 +143,7 @@ impl Cancel {
         let cancelled = operation.error.as_ref().map(ApiError::from).and_then(|error| error.reason());
         match (operation.state(), cancelled) {
             (State::Failed, Some(Reason::Cancelled)) => {
-                print_operation(context, &operation) // what was asked for
+                print_operation(context, &operation) // as requested
             }
             (State::Succeeded, _) => {
                 let message = format!("operation {} was done before it could be cancelled", operation.id);

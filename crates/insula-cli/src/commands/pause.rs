@@ -14,7 +14,7 @@ Examples:
   insula pause web1
   insula pause --all")]
 pub struct Pause {
-    /// Which.
+    /// The VPSes to work on.
     #[command(flatten)]
     targets: Targets,
 }

@@ -124,7 +124,7 @@ impl Add {
     }
 }
 
-/// Connects to where the agent is said to be: by us, or else by the token, which may know several addresses.
+/// Connects to the given URL, or else to an address of the token, which may have several.
 async fn reach(named: Option<String>, token: &EnrollmentToken) -> Outcome<(String, Client)> {
     let mut candidates = named.map_or_else(|| token.addresses.clone(), |named| vec![named]).into_iter();
     let first = candidates
@@ -144,7 +144,7 @@ async fn try_address(address: String, token: &EnrollmentToken) -> Result<(String
     Ok((address, client))
 }
 
-/// Gets the certificate. The same key again gets the same one: a lost answer does no harm.
+/// Gets the certificate. The same key gets the same certificate, so a lost answer does no harm.
 async fn enroll(
     context: &Context,
     client: &Client,
@@ -160,7 +160,7 @@ async fn enroll(
     .await
 }
 
-/// What is known of a remote.
+/// The columns of a remote.
 struct Row {
     name: String,
     url: String,

@@ -15,7 +15,7 @@ Examples:
   insula restart web1
   insula restart web1 --timeout 10 --wait ready")]
 pub struct Restart {
-    /// Which.
+    /// The VPSes to work on.
     #[command(flatten)]
     targets: Targets,
     /// Kill it instead of shutting it down

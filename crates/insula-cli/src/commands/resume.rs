@@ -14,7 +14,7 @@ Examples:
   insula resume web1
   insula resume --all")]
 pub struct Resume {
-    /// Which.
+    /// The VPSes to work on.
     #[command(flatten)]
     targets: Targets,
 }

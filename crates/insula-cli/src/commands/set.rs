@@ -40,7 +40,7 @@ pub struct Set {
     etag: Option<String>,
 }
 
-/// One thing to change; `None`, or an empty text: to take away.
+/// One change; `None`, or an empty text, removes the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Assignment {
     Profile(String),
@@ -101,7 +101,7 @@ fn optional<T: FromStr<Err: Display>>(value: &str) -> Result<Option<T>, String> 
     parsed.transpose().map_err(|error: T::Err| error.to_string())
 }
 
-/// Words with commas between them; nothing: those of the profile.
+/// Words with commas between them; empty for those of the profile.
 fn features(value: &str) -> Result<Option<FeatureList>, String> {
     if value.is_empty() {
         return Ok(None);
@@ -170,12 +170,12 @@ impl Assignment {
 const NOTHING: Supervision =
     Supervision { on_crash: None, autostart: None, autostart_priority: None, autostart_delay_s: None };
 
-/// As the API says it.
+/// The setting in the form of the API.
 fn said(supervision: Supervision) -> v1::Supervision {
     (&supervision).into()
 }
 
-/// The changes, to labels as they are; and the mask that names them.
+/// The VPS with the changes, which keep its other labels, and the mask that names them.
 fn changes(
     assignments: &[Assignment],
     labels: BTreeMap<String, String>,

@@ -32,7 +32,7 @@ impl Show {
         if context.global.output != Format::Table {
             return context.print_item(&vps, VPS_COLUMNS);
         }
-        // Who may see a VPS but not what it uses gets the rest.
+        // A client that may see the VPS, but not its usage, gets the rest.
         let request = GetUsageRequest { vps: vps.id.clone() };
         let usage = context.client().await?.usage().get_usage(request).await.ok();
         print(render(&vps, usage.and_then(|usage| usage.into_inner().usage).as_ref()).as_bytes())

@@ -16,7 +16,7 @@ Examples:
   insula start --all --wait ready
   insula start web1 --override-suspension     # to save data; it stays suspended")]
 pub struct Start {
-    /// Which.
+    /// The VPSes to work on.
     #[command(flatten)]
     targets: Targets,
     /// State to wait for

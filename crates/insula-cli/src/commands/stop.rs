@@ -15,7 +15,7 @@ Examples:
   insula stop web1 --timeout 5m
   insula stop --all --force")]
 pub struct Stop {
-    /// Which.
+    /// The VPSes to work on.
     #[command(flatten)]
     targets: Targets,
     /// Kill it instead of shutting it down

@@ -47,7 +47,7 @@ fn render(host: Option<&Host>) -> String {
     let agent = host.map(|host| {
         let (name, version, kernel) =
             (printable(&host.name), printable(&host.version), printable(&host.kernel));
-        // An older agent has none.
+        // An older agent does not send it.
         let id = Some(printable(&host.id)).filter(|id| !id.is_empty());
         let id = id.map(|id| format!("host: {id}\n")).unwrap_or_default();
         let (cgroups, apparmor) = (printable(&host.cgroup_mode), printable(&host.apparmor));

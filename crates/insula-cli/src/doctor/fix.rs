@@ -1,4 +1,4 @@
-//! What can be fixed at once: numbers of the kernel that are too low.
+//! Repairs that need no reboot: it raises sysctls that are too low.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,23 +9,23 @@ use super::observe::sysctl_file;
 use super::table::{Judge, Source};
 use super::value::{State, Value};
 
-/// What is read at boot: sysctl.d(5).
+/// The file that is read at boot: sysctl.d(5).
 pub const FILE: &str = "/etc/sysctl.d/60-insula.conf";
 
 const HEAD: &str = "# Written by `insula doctor --fix`, which raises numbers here and lowers none. docs/doctor.md says what they are.\n";
 
-/// A number that is raised.
+/// A sysctl to raise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Raise {
-    /// As in sysctl(8).
+    /// Its name as in sysctl(8).
     pub key: &'static str,
-    /// What it was.
+    /// The value before.
     pub from: u64,
-    /// What it becomes.
+    /// The value after.
     pub to: u64,
 }
 
-/// What would be raised.
+/// Plans which sysctls to raise.
 pub fn plan_raises(findings: &[Finding]) -> Vec<Raise> {
     let mut raises: Vec<Raise> = vec![];
     for Finding { check, value, state } in findings {
@@ -42,7 +42,7 @@ pub fn plan_raises(findings: &[Finding]) -> Vec<Raise> {
     raises
 }
 
-/// The file with these numbers, and those that it has already: the higher one of each.
+/// Renders the file with these values and those that it already has: the higher one of each.
 pub fn plan_file(there: &str, raises: &[Raise]) -> String {
     let mut numbers: BTreeMap<String, u64> = BTreeMap::new();
     let lines = there.lines().filter_map(|line| line.trim_start_matches('-').split_once('='));
@@ -51,7 +51,7 @@ pub fn plan_file(there: &str, raises: &[Raise]) -> String {
         let kept = numbers.entry(key).or_insert(number);
         *kept = number.max(*kept);
     }
-    // The dash: a number that the kernel does not have yet, such as of a module, is no error.
+    // The dash: a sysctl that the kernel does not have yet, such as that of a module, is not an error.
     let lines = numbers.iter().map(|(key, number)| format!("-{key} = {number}\n"));
     HEAD.to_owned() + &lines.collect::<String>()
 }

@@ -1,4 +1,4 @@
-//! What the host is like.
+//! Reads from the host what the checks need.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ pub fn sysctl_file(key: &str) -> PathBuf {
     Path::new("/proc/sys").join(key.replace('.', "/"))
 }
 
-/// Reads it. What can't be read is not there.
+/// Reads the value. One that can't be read counts as absent.
 pub fn observe(source: &Source, pool_quota: Option<&str>) -> Value {
     match source {
         Source::Sysctl(key) => number(&sysctl_file(key)),
@@ -46,7 +46,7 @@ pub fn observe(source: &Source, pool_quota: Option<&str>) -> Value {
 }
 
 fn read(path: impl AsRef<Path>) -> String {
-    fs::read_to_string(path).unwrap_or_default() // not there, or not for us
+    fs::read_to_string(path).unwrap_or_default() // it does not exist, or we may not read it
 }
 
 fn number(path: &Path) -> Value {
@@ -56,7 +56,7 @@ fn number(path: &Path) -> Value {
     }
 }
 
-/// Out of proc(5), mountinfo.
+/// How cgroups are mounted, from proc(5), mountinfo.
 fn cgroup_mode(mountinfo: &str) -> Value {
     let of_type = |wanted: &str| {
         mountinfo.lines().any(|line| {
@@ -76,7 +76,7 @@ fn unified_controllers() -> String {
     ["/sys/fs/cgroup/cgroup.controllers", "/sys/fs/cgroup/unified/cgroup.controllers"].map(read).join(" ")
 }
 
-/// Of version 1 those that are mounted (cgroups(7): `subsys_name hierarchy num_cgroups enabled`), and those of version 2.
+/// The mounted controllers of version 1 (cgroups(7): `subsys_name hierarchy num_cgroups enabled`), and those of version 2.
 fn controllers(legacy: &str, unified: &str) -> Vec<String> {
     let legacy = legacy.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -113,7 +113,7 @@ fn dropping_chains(ruleset: &serde_json::Value) -> Vec<String> {
     in_our_way.map(name).collect()
 }
 
-/// The same of iptables before nftables, where the kernel has its table.
+/// The same for iptables before nftables, if the kernel has its table.
 fn dropping_in_iptables() -> Vec<String> {
     if !read("/proc/net/ip_tables_names").lines().any(|table| table == "filter") {
         return vec![];

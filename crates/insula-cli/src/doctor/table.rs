@@ -1,4 +1,4 @@
-//! All that is looked at, as data.
+//! All checks, as data.
 
 use super::value::State;
 
@@ -13,13 +13,13 @@ pub struct Check {
     pub costs: &'static str,
     /// What to do about it.
     pub fix: &'static str,
-    /// Where it is read.
+    /// Where the value comes from.
     pub source: Source,
-    /// What the value means.
+    /// How the value is judged.
     pub judge: Judge,
 }
 
-/// Where something is read.
+/// Where a value comes from.
 #[derive(Debug)]
 pub enum Source {
     /// A number in `/proc/sys`: its name as in sysctl(8).
@@ -40,21 +40,21 @@ pub enum Source {
     AppArmor,
     /// What drops forwarded packets and has no rule about Insula's bridges: chains of nftables and of iptables.
     Dropping,
-    /// What the agent says of its pool.
+    /// The agent's answer about its pool.
     PoolQuota,
 }
 
-/// What a value means.
+/// How a value is judged.
 #[derive(Debug)]
 pub enum Judge {
-    /// Enough from here on; less costs.
+    /// This number or more is enough; less costs something.
     AtLeast {
         /// The number.
         wanted: u64,
     },
-    /// Zero, or nothing, is missing.
+    /// Zero, or no value, is missing.
     NotZero,
-    /// It must be there; how bad it is when it is not.
+    /// It must exist; this is the verdict if it does not.
     Present(State),
     /// Below `needed` it is missing, below `wanted` it costs.
     Version {
@@ -63,11 +63,11 @@ pub enum Judge {
         /// The oldest that costs nothing.
         wanted: (u32, u32),
     },
-    /// `best` is well, one of `good` costs, and others are missing.
+    /// `best` is ok, one of `good` costs something, and other words are missing.
     Word {
         /// The best.
         best: &'static str,
-        /// What works.
+        /// The words that work, at a cost.
         good: &'static [&'static str],
     },
     /// Without one of `needed` it is missing, without one of `wanted` it costs.
@@ -77,7 +77,7 @@ pub enum Judge {
         /// What some of their limits need.
         wanted: &'static [&'static str],
     },
-    /// There should be none.
+    /// There should be no value.
     None,
 }
 

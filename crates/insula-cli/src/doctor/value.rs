@@ -1,11 +1,11 @@
-//! What a check sees, and how good that is.
+//! The value that a check observes, and its verdict.
 
-/// How well off the host is in one respect.
+/// The verdict of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// All is there.
+    /// Nothing is missing.
     Ok,
-    /// It works, and costs something: speed, room, a wall.
+    /// It works, but costs something: speed, space, a wall of isolation.
     Costs,
     /// Something is missing that VPSes need.
     Missing,
@@ -22,10 +22,10 @@ impl State {
     }
 }
 
-/// What was observed.
+/// An observed value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// It is not there.
+    /// It does not exist.
     Absent,
     /// No program that knows it could be asked.
     Unknown,

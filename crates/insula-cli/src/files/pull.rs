@@ -43,7 +43,7 @@ impl Pull {
         let mut failed = false;
         for place in &self.places {
             let mut stream = self.request(context, place).await?;
-            // What the agent refuses leaves nothing here.
+            // A request that the agent refuses leaves nothing here.
             let first = stream.message().await?.unwrap_or_default();
             let length = match first.items.first().and_then(|item| item.item.as_ref()) {
                 Some(v1::file_item::Item::Entry(entry)) if entry.r#type() == v1::FileType::Regular => {
@@ -109,7 +109,7 @@ struct Transfer<'a> {
 }
 
 impl Transfer<'_> {
-    /// The next items. What is left out is told, and whether something is missing.
+    /// Receives the next items. Prints which files are left out, and returns whether one is missing.
     async fn next(&mut self) -> Outcome<Option<(Vec<FileItem>, bool)>> {
         let message = match self.first.take() {
             Some(first) => Some(first),
@@ -136,11 +136,11 @@ impl Transfer<'_> {
                 Ok(Some((items, has_failed))) => {
                     failed |= has_failed;
                     if sender.send(Some(items)).await.is_err() {
-                        break Ok(()); // the writer tells why
+                        break Ok(()); // the writer's error says why
                     }
                 }
                 Ok(None) => {
-                    let _ = sender.send(None).await; // the writer tells why
+                    let _ = sender.send(None).await; // the writer's error says why
                     break Ok(());
                 }
                 Err(failure) => break Err(failure),
@@ -186,7 +186,7 @@ fn print_hole(length: u64) -> Outcome {
     Ok(())
 }
 
-/// Writes what comes, to its end: `None`. It blocks.
+/// Writes all items until `None` comes. It blocks.
 fn write(target: &LocalTarget, mut items: mpsc::Receiver<Option<Vec<FileItem>>>) -> Result<(), FileError> {
     let shown = target.directory.as_os_str().as_bytes();
     let descriptors = OpenDescriptors::open().map_err(FileError::refused("open", b"/proc/self/fd"))?;
@@ -198,7 +198,7 @@ fn write(target: &LocalTarget, mut items: mpsc::Receiver<Option<Vec<FileItem>>>)
         uid: None,
         gid: None,
         mode: None,
-        // A guest makes no program of this machine's run as somebody else.
+        // A guest must not choose set-user-ID programs for this machine.
         mode_mask: 0o777,
         ids: None,
     };
@@ -211,5 +211,5 @@ fn write(target: &LocalTarget, mut items: mpsc::Receiver<Option<Vec<FileItem>>>)
             writer.take(item)?;
         }
     }
-    Ok(()) // the stream broke off, and is told; what was begun goes with the writer
+    Ok(()) // the stream broke off, which the caller reports; the writer removes what is incomplete
 }

@@ -32,19 +32,19 @@ pub struct Push {
     pub recursive: bool,
     /// Whether directories that are missing are made.
     pub create_dirs: bool,
-    /// Instead of the permissions they have.
+    /// Permissions that replace those of the files.
     pub mode: Option<u32>,
-    /// Instead of the owner they have.
+    /// An owner that replaces that of the files.
     pub uid: Option<u32>,
-    /// Instead of the group they have.
+    /// A group that replaces that of the files.
     pub gid: Option<u32>,
 }
 
-/// What the reading thread says.
+/// A message of the reading thread.
 enum Said {
-    /// So many bytes are on the way.
+    /// This many bytes were sent.
     Bytes(u64),
-    /// This is not.
+    /// This item was left out.
     Skip(FileSkip),
 }
 
@@ -58,7 +58,7 @@ impl Push {
         let start = self.start(is_directory);
         let _ = requests.try_send(PushFilesRequest { start: Some(start), items: vec![] }); // there is room
         let client = context.client().await?;
-        // Kept until all was read: an end before would be a good one.
+        // Kept until everything was read: if the stream ended earlier, the agent would take it for complete.
         let sender = Sender { requests: requests.clone(), say, items: vec![], bytes: 0 };
         let reading = tokio::task::spawn_blocking(move || self.read(sender));
         let mut requests = Some(requests);
@@ -81,7 +81,7 @@ impl Push {
                     is_read = true;
                     match result.map_err(|error| Failure::io("failed to read files", &error.into()))? {
                         Ok(()) => requests = None,
-                        // The agent takes no more: its answer tells why.
+                        // The agent accepts no more: its answer says why.
                         Err(error) if error.kind == FileErrorKind::Gone => {}
                         Err(error) => return Err(local_failure(error)),
                     }
@@ -97,7 +97,7 @@ impl Push {
         if failed { Err(Failure::Exit(1)) } else { Ok(()) }
     }
 
-    /// Whether it all goes into a directory, and how many bytes it is, where that is known.
+    /// Whether the target must be a directory, and how many bytes there are, if that is known.
     fn look(&self) -> Outcome<(bool, Option<u64>)> {
         let is_stdin = |local: &PathBuf| local.as_os_str() == "-";
         if self.locals.iter().any(is_stdin) {
@@ -162,7 +162,7 @@ impl Push {
     }
 }
 
-/// The way from the reading thread to the agent.
+/// The sender from the reading thread to the agent.
 struct Sender {
     requests: mpsc::Sender<PushFilesRequest>,
     say: mpsc::UnboundedSender<Said>,
@@ -177,7 +177,7 @@ impl Sender {
         }
         let item = FileItem::from(item);
         if let Some(file_item::Item::Skip(skip)) = &item.item {
-            let _ = self.say.send(Said::Skip(skip.clone())); // nobody listens any more
+            let _ = self.say.send(Said::Skip(skip.clone())); // the receiver may be gone
         }
         self.items.push(item);
         let is_full = self.items.len() >= MAX_ITEMS || self.bytes >= MAX_BYTES;
@@ -187,7 +187,7 @@ impl Sender {
     fn flush(&mut self) -> Result<(), FileError> {
         let items = std::mem::take(&mut self.items);
         let sent = self.requests.blocking_send(PushFilesRequest { start: None, items });
-        let _ = self.say.send(Said::Bytes(std::mem::take(&mut self.bytes) as u64)); // nobody listens any more
+        let _ = self.say.send(Said::Bytes(std::mem::take(&mut self.bytes) as u64)); // the receiver may be gone
         sent.map_err(|_| FileError::new(FileErrorKind::Gone, "the agent accepts no more files"))
     }
 }

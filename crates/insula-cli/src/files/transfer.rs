@@ -1,4 +1,4 @@
-//! What both directions have in common: what is said of a transfer, and how far it is.
+//! What both directions share: messages about a transfer, and its progress.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use insula_api::convert::path_of;
@@ -12,10 +12,10 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::text::printable;
 
-/// How many messages wait to be taken.
+/// How many messages a channel holds.
 pub const QUEUE: usize = 4;
 
-/// Says what is not in a transfer, and whether it should have been.
+/// Prints which file a transfer leaves out, and returns whether that is an error.
 pub fn warn_of_skip(context: &Context, skip: &FileSkip) -> bool {
     let path = insula_files::show(&path_of(&skip.path, &skip.path_bytes));
     let head = if skip.failed { "error: " } else { "warning: " };
@@ -23,7 +23,7 @@ pub fn warn_of_skip(context: &Context, skip: &FileSkip) -> bool {
     skip.failed
 }
 
-/// Something of this machine failed.
+/// Something on this machine failed.
 pub fn local_failure(error: FileError) -> Failure {
     let reason = match error.kind {
         FileErrorKind::Invalid => Reason::InvalidArgument,
@@ -32,11 +32,11 @@ pub fn local_failure(error: FileError) -> Failure {
     Failure::Error(ApiError::new(reason, error.message))
 }
 
-/// How many bytes went over: a bar on a terminal that is gone at the end, nothing elsewhere.
+/// How many bytes were transferred: on a terminal a bar, which vanishes at the end; elsewhere nothing.
 pub struct Bar(Option<ProgressBar>);
 
 impl Bar {
-    /// A bar with this name, for so many bytes where that is known.
+    /// A bar with this name, for this many bytes if that is known.
     pub fn new(context: &Context, name: &str, length: Option<u64>) -> Self {
         const KNOWN: &str = "{prefix} {spinner} {bar:30} {bytes} of {total_bytes}, {binary_bytes_per_sec}";
         const UNKNOWN: &str = "{prefix} {spinner} {bytes}, {binary_bytes_per_sec}";
@@ -51,7 +51,7 @@ impl Bar {
         Self(Some(bar))
     }
 
-    /// So many more went over.
+    /// Counts bytes that were transferred.
     pub fn add(&self, bytes: u64) {
         if let Some(bar) = &self.0 {
             bar.inc(bytes);

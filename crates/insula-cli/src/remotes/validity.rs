@@ -1,21 +1,21 @@
-//! How long a certificate is good for.
+//! How long a certificate is valid.
 
 use std::error::Error;
 
 use insula_sys::clock::now_ms;
 use x509_parser::pem::parse_x509_pem;
 
-/// From when to when, in seconds since 1970, UTC.
+/// The period of validity, in seconds since 1970, UTC.
 #[derive(Debug, Clone, Copy)]
 pub struct Validity {
     /// The first second.
     pub not_before: i64,
-    /// The last one.
+    /// The last second.
     pub not_after: i64,
 }
 
 impl Validity {
-    /// Reads it out of a certificate in PEM.
+    /// Reads the validity of a certificate in PEM.
     pub fn of(pem: &str) -> Result<Self, Box<dyn Error>> {
         let (_, pem) = parse_x509_pem(pem.as_bytes())?;
         let validity = pem.parse_x509()?.validity().clone();

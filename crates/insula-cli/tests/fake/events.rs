@@ -8,7 +8,7 @@ use super::*;
 impl EventService for Fake {
     type WatchEventsStream = Answers<WatchEventsResponse>;
 
-    /// Events 1 to 5, of which 2 is about something else. The line breaks behind 3; the command is refused behind 5.
+    /// Events 1 to 5, of which 2 is about something else. The connection breaks after 3; the command is refused after 5.
     async fn watch_events(&self, request: Request<WatchEventsRequest>) -> Answer<Self::WatchEventsStream> {
         let cursor = request.into_inner().cursor;
         let (answers, response) = stream();

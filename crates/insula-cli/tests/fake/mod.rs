@@ -1,4 +1,4 @@
-//! An agent without VPSes: it says over a socket what a test wants to hear. For what happens between the command and an
+//! An agent without VPSes: over a socket, it gives the answers that a test needs. For what happens between the command and an
 //! agent; what agents do is tested with a real one.
 
 #![allow(dead_code)] // each test program uses a part
@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
-/// The agent; gone when dropped.
+/// The agent. It ends when this is dropped.
 pub struct FakeAgent {
     pub directory: tempfile::TempDir,
     /// The ids of the requests to start `flaky`, as they came.
@@ -51,7 +51,7 @@ impl FakeAgent {
         Self { directory, request_ids, _runtime: runtime }
     }
 
-    /// The command, with what is typed.
+    /// The command, with its arguments.
     pub fn command(&self, typed: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_insula"));
         command
@@ -76,7 +76,7 @@ pub fn answer(output: Output) -> (i32, String, String) {
     (output.status.code().expect("an exit code"), text(output.stdout), text(output.stderr))
 }
 
-/// What was asked for, for the test to look at.
+/// The request as text, for the test to check.
 type RequestIds = Arc<Mutex<Vec<String>>>;
 
 #[derive(Clone, Default)]
@@ -112,7 +112,7 @@ fn vps(name: &str) -> Vps {
     }
 }
 
-/// `steps` steps of an operation; the VPS `failing` fails at the last, `hanging` never comes to it.
+/// `steps` steps of an operation; the VPS `failing` fails at the last, `hanging` never reaches it.
 fn operation(name: &str, percent: u32) -> Operation {
     use operation::State;
     let state = match (percent, name) {
@@ -196,7 +196,7 @@ impl VpsService for Fake {
             "" => ("web1", "second"),
             _ => ("web2", ""),
         };
-        // As far as filters go here: `state=WORD`, or a row of `state!=WORD`.
+        // The only filters here: `state=WORD`, or several `state!=WORD`.
         let is_wanted = match &*request.filter {
             "" | "state=ready" => true,
             filter => filter.contains("state!=") && !filter.contains("state!=ready"),
@@ -219,7 +219,7 @@ impl VpsService for Fake {
         Ok(Response::new(DeleteVpsResponse { operation: Some(trashed) }))
     }
 
-    /// Answers with what was asked for, as a note. The first time, somebody else has changed the VPS.
+    /// Answers with the request, as a note. The first time, another client has changed the VPS.
     async fn update_vps(&self, request: Request<UpdateVpsRequest>) -> Answer<UpdateVpsResponse> {
         let request = request.into_inner();
         let mut ids = self.request_ids.lock().unwrap();
@@ -345,7 +345,7 @@ impl OperationService for Fake {
         wait_operation: WaitOperationRequest -> WaitOperationResponse;
     }
 
-    /// What is cancelled is `web1`, and is taken back; anything else is done before.
+    /// A cancelled operation on `web1` is rolled back; any other is done before.
     async fn cancel_operation(
         &self,
         request: Request<CancelOperationRequest>,
