@@ -1,4 +1,4 @@
-//! Carrying out a build.
+//! Builds an image: runs the plan, follows its progress, checks the result.
 
 use std::fs;
 use std::io;
@@ -15,13 +15,13 @@ use crate::{ImageDefinition, clean_check, plan_build};
 /// Why an image was not built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The program that builds it is missing.
+    /// mmdebstrap is not installed.
     #[error("failed to build image {image}: mmdebstrap is not installed; install the package of that name")]
     NotInstalled {
         /// The definition's name.
         image: ImageAlias,
     },
-    /// There is something in the directory already.
+    /// The directory for the image is not empty.
     #[error("failed to build image {image}: {root:?} is not empty")]
     NotEmpty {
         /// The definition's name.
@@ -29,7 +29,7 @@ pub enum BuildError {
         /// Where it was to be built.
         root: PathBuf,
     },
-    /// A directory could not be used.
+    /// A directory could not be made, read or written.
     #[error("failed to build image {image}: {doing} {path:?}")]
     Directory {
         /// The definition's name.
@@ -42,24 +42,24 @@ pub enum BuildError {
         #[source]
         source: io::Error,
     },
-    /// mmdebstrap did not do it.
+    /// mmdebstrap failed.
     #[error("failed to build image {image}: {cause}")]
     Failed {
         /// The definition's name.
         image: ImageAlias,
-        /// What it failed of.
+        /// The cause, as far as it is known.
         cause: FailureCause,
         /// How the program ended, with its last lines.
         #[source]
         source: ProgramError,
     },
-    /// The caller stopped it.
+    /// The caller cancelled the build.
     #[error("the build of image {image} was cancelled")]
     Cancelled {
         /// The definition's name.
         image: ImageAlias,
     },
-    /// It was built, and clones of it would share what they must not.
+    /// The image was built, but its clones would share what they must not.
     #[error("image {image} is not clean for cloning: {}", findings.join("; "))]
     Unclean {
         /// The definition's name.
@@ -69,11 +69,14 @@ pub enum BuildError {
     },
 }
 
-/// Builds the image in `root`, an existing and empty directory. When it returns well, all of it is on the disk.
+/// Builds the image in `root`, an empty directory. When this returns without an error, all of the image is on the disk.
 ///
-/// It takes half a minute on a fast line. `cache` is a directory for downloaded packages, made when missing and
-/// shared by all definitions. The build ends early when `cancel` (an eventfd, say) can be read. However it ends,
-/// nothing of it runs or is mounted any more; after an error the content of `root` is rubbish.
+/// A build takes half a minute on a fast line. `cache` is a directory for downloaded packages, which is made if it is missing,
+/// and which all definitions share. The build is cancelled when `cancel`, such as an eventfd, becomes readable.
+///
+/// # Errors
+/// Every [`BuildError`]. However the build ends, nothing of it still runs or is mounted. After an error, the content of `root` is
+/// of no use.
 pub fn build(
     definition: &ImageDefinition,
     root: &Path,
@@ -121,7 +124,7 @@ fn explain(source: ProgramError, image: ImageAlias, watch: &BuildWatch) -> Build
     BuildError::Failed { image, cause, source }
 }
 
-/// Empties `/dev`, which mmdebstrap fills and a VPS gets from its host, and brings everything to the disk.
+/// Empties `/dev`, and flushes the file system to disk. mmdebstrap fills `/dev`, but a VPS gets its own from the host.
 fn finish(root: &Path) -> io::Result<()> {
     for entry in fs::read_dir(root.join("dev"))? {
         let entry = entry?;

@@ -1,4 +1,4 @@
-//! What clones of one image must not share.
+//! The check that an image has nothing that its clones must not share.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -9,11 +9,11 @@ use insula_sys::beneath::{self, Reach};
 use insula_sys::walk::Position;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, statat};
 
-/// Files that a guest's first boot fills: they exist and are empty. Without `/etc/machine-id` systemd would take
-/// the boot for that of a factory-fresh machine and ask questions on the console: machine-id(5).
+/// Files that must exist and be empty, since the guest's first boot fills them. Without `/etc/machine-id`, systemd would
+/// take it for the first boot of a new machine, and ask questions on the console: machine-id(5).
 const EMPTY: [&str; 2] = ["/etc/machine-id", "/etc/resolv.conf"];
 
-/// Files that a guest makes for itself, or that belong to the host that built the image.
+/// Files that must not exist: each guest makes its own, or they belong to the host that built the image.
 const ABSENT: [&str; 4] = [
     "/etc/hostname",
     "/var/lib/dbus/machine-id",
@@ -21,8 +21,8 @@ const ABSENT: [&str; 4] = [
     "/var/lib/systemd/credential.secret",
 ];
 
-/// What makes the tree unclean for cloning: machine id, host keys, seeds, logs, and what came from the host that
-/// built it. A line for people each; none when it is clean.
+/// Finds what clones of a tree must not share: machine id, host keys, seeds, logs, and what came from the host that built it.
+/// Returns a line for people for each finding, and one for each file that can't be read. Empty if the tree is clean.
 pub fn clean_check(root: &Path) -> Vec<String> {
     let root = match rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
     {
@@ -45,7 +45,7 @@ pub fn clean_check(root: &Path) -> Vec<String> {
     findings
 }
 
-/// The file at `path`, not what it points to. Links on the way stay inside the root.
+/// Looks at the file at `path`. If it is a link, looks at the link itself. Links on the way stay inside the root.
 fn stat(root: &OwnedFd, path: &str) -> io::Result<Stat> {
     let file = open(root, path, OFlags::PATH | OFlags::NOFOLLOW)?;
     Ok(rustix::fs::fstat(file)?)

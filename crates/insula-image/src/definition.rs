@@ -1,4 +1,4 @@
-//! What an image is made of, as data: `images/*.yaml`.
+//! Image definitions: what an image is made of, as data (`images/*.yaml`).
 
 use std::fmt;
 
@@ -11,20 +11,20 @@ use crate::TreeDigest;
 /// The version of the file format. A file of another version is refused.
 const VERSION: u32 = 1;
 
-/// Goes into every [`ImageDefinition::digest`]. A change of what the builder makes of the same definition
-/// changes it, so that images are built anew.
+/// The version of the builder, which is part of each [`ImageDefinition::digest`]. Raise it when the builder makes something
+/// else of the same definition, so that images are built anew.
 const BUILDER: &[u8] = b"insula-image-builder-1\n";
 
 /// Why a text is not an image definition.
 #[derive(Debug, thiserror::Error)]
 pub enum DefinitionError {
-    /// Not YAML, a field that is missing, unknown, or of the wrong kind.
+    /// The text is not YAML, or a field is missing, unknown, or of the wrong type.
     #[error("failed to read the image definition")]
     Syntax(#[source] serde_norway::Error),
-    /// Written for another version of Insula.
+    /// The definition has another version of the format.
     #[error("image definitions of version {0} are not supported, only those of version {VERSION}")]
     Version(u32),
-    /// A value that is of the right kind and wrong all the same.
+    /// A value has the right type, but breaks a rule.
     #[error("invalid {field} {value:?} in the image definition: {rule}")]
     Field {
         /// The field.
@@ -44,40 +44,40 @@ pub struct ImageDefinition {
     pub version: u32,
     /// The alias that points to the newest image built from this definition.
     pub name: ImageAlias,
-    /// One line for people.
+    /// A description for people, of one line.
     pub description: String,
-    /// The distribution, `debian`.
+    /// The distribution, such as `debian`.
     pub distribution: String,
-    /// The release, `"12"`.
+    /// The release, such as `"12"`.
     pub release: String,
-    /// The release's name in the package archive, `bookworm`.
+    /// The release's name in the package archive, such as `bookworm`.
     pub suite: String,
     /// The init that it boots.
     pub init: InitKind,
-    /// Whether the archive's lists of packages may be out of date, as those of a mirror that lags or of a snapshot are. Who is
-    /// between could then hold back new packages; none can be forged.
+    /// Whether the archive's lists of packages may be out of date, as with a snapshot or a mirror that lags. An attacker on the
+    /// way to the archive could then hold back new packages, but could not forge one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub accept_expired: bool,
-    /// What is installed beside the essential packages and apt.
+    /// The packages that are installed besides apt and the essential ones.
     pub packages: Vec<String>,
-    /// Hooks that mmdebstrap brings along, by the names of their directories.
+    /// Hooks that come with mmdebstrap, by the names of their directories.
     #[serde(default)]
     pub hooks: Vec<String>,
-    /// Paths that dpkg doesn't unpack, now or later: patterns as in dpkg(1), `path-exclude`.
+    /// Patterns of paths that dpkg does not unpack, during the build or later: dpkg(1), `path-exclude`.
     #[serde(default)]
     pub exclude: Vec<String>,
-    /// Exceptions from `exclude`: dpkg(1), `path-include`.
+    /// Patterns of paths that are excepted from `exclude`: dpkg(1), `path-include`.
     #[serde(default)]
     pub include: Vec<String>,
-    /// Files that are written when all packages are installed.
+    /// Files that are written after all packages were installed.
     #[serde(default)]
     pub files: Vec<ImageFile>,
-    /// Shell commands that are run inside the image at last.
+    /// Shell commands that are run inside the image in the end.
     #[serde(default)]
     pub run: Vec<String>,
 }
 
-/// A file of an image. It belongs to root.
+/// A file of an image. Its owner is root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImageFile {
@@ -90,7 +90,7 @@ pub struct ImageFile {
     pub content: String,
 }
 
-/// Permission bits, written as a text of octal digits; `"0644"` by default.
+/// Permission bits, written as a string of octal digits. The default is `"0644"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FileMode(u32);
@@ -131,7 +131,7 @@ impl ImageDefinition {
         struct Versioned {
             version: u32,
         }
-        // The version first: a newer file may have fields that are unknown here.
+        // The version is read first, since a newer file may have fields that are unknown here.
         let Versioned { version } = serde_norway::from_str(yaml).map_err(DefinitionError::Syntax)?;
         if version != VERSION {
             return Err(DefinitionError::Version(version));
@@ -141,13 +141,14 @@ impl ImageDefinition {
         Ok(definition)
     }
 
-    /// The SHA-256 of what the definition says, whatever the layout and comments of its file.
+    /// The SHA-256 of what the definition says. The layout of its file, and comments in it, make no difference.
     pub fn digest(&self) -> Fingerprint {
         let canonical = serde_json::to_vec(self).expect("texts and numbers have a form in JSON");
         Fingerprint::from_bytes(Sha256::new_with_prefix(BUILDER).chain_update(canonical).finalize().into())
     }
 
-    /// What is known of the image whose tree is `tree`. `created_at` is in seconds since 1970, UTC.
+    /// Describes the image that was built from this definition and has the tree `tree`. `created_at` is in seconds since 1970,
+    /// UTC.
     pub fn describe(&self, tree: &TreeDigest, pool: PoolName, created_at: i64) -> ImageInfo {
         ImageInfo {
             fingerprint: tree.fingerprint,
@@ -164,7 +165,7 @@ impl ImageDefinition {
         }
     }
 
-    /// Everything here ends up as an argument or in a script: nothing may be taken for something else there.
+    /// Refuses values that could be taken for something else in an argument or a script, where all of them end up.
     fn check(&self) -> Result<(), DefinitionError> {
         check("description", &self.description, one_line, "it must be one line")?;
         check("distribution", &self.distribution, word, WORD)?;

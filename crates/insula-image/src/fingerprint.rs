@@ -1,7 +1,6 @@
 //! The fingerprint of a directory tree: the name of an image.
 //!
-//! It is the SHA-256 of this stream. Numbers are little-endian; a *text* is its length in bytes as `u32`, then
-//! the bytes.
+//! It is the SHA-256 of this stream. Numbers are little-endian. A *text* is its length in bytes as `u32`, followed by the bytes.
 //!
 //! ```text
 //! "insula-tree-1\n", then for every file, the root itself first:
@@ -19,10 +18,9 @@
 //!     c, b  u32 major, u32 minor
 //! ```
 //!
-//! A directory comes before what is in it, and its entries are sorted by the bytes of their names. Extended
-//! attributes are those that are part of the content: `user.*`, `security.capability` and POSIX ACLs; others
-//! (labels, integrity hashes, a file system's own) belong to the host. Times, inode numbers and whether two
-//! names share an inode don't count.
+//! A directory comes before its entries, which are sorted by the bytes of their names. Only extended attributes that are part
+//! of the content count: `user.*`, `security.capability` and POSIX ACLs. Others, such as labels, integrity hashes and those of
+//! a file system itself, belong to the host. Times and inode numbers don't count, nor whether two names share an inode.
 
 use std::collections::HashSet;
 use std::ffi::{CStr, CString, OsStr};
@@ -36,18 +34,18 @@ use insula_types::{ByteSize, Fingerprint};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, readlinkat, statat};
 use sha2::{Digest, Sha256};
 
-/// What is known of a tree when all of it was read.
+/// The result of reading a whole tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TreeDigest {
     /// The SHA-256 of the tree, in the form that this module describes.
     pub fingerprint: Fingerprint,
-    /// The bytes of all regular files together, each inode once.
+    /// The sizes of all regular files together, in bytes. An inode with several names counts once.
     pub size: ByteSize,
     /// The number of files of every type, the root included.
     pub files: u64,
 }
 
-/// Why a tree has no fingerprint.
+/// The fingerprint of a tree could not be computed.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to take the fingerprint of the tree: /{} can't be read", path.display())]
 pub struct FingerprintError {
@@ -96,7 +94,7 @@ struct Tree<'a> {
     /// The path of the file that is being read, from the root on. After an error, that of the file that caused it.
     path: Vec<u8>,
     buffer: Vec<u8>,
-    /// Device and inode of files with more than one name.
+    /// Device and inode of the files with more than one name that were read.
     linked: HashSet<(u64, u64)>,
     size: u64,
     files: u64,
@@ -198,7 +196,7 @@ impl Tree<'_> {
         Ok(())
     }
 
-    /// What every file has.
+    /// Adds what the stream has of every file, whatever its type.
     fn head(&mut self, kind: u8, stat: &Stat, file: BorrowedFd<'_>) -> io::Result<()> {
         self.files += 1;
         let path = std::mem::take(&mut self.path);
@@ -230,7 +228,7 @@ impl Tree<'_> {
 
 /// The extended attributes that are part of the content, sorted by name.
 ///
-/// Links and devices are not opened, and of such a descriptor the kernel gives attributes by its path only.
+/// Links and devices are not opened for reading. The kernel gives the attributes of such a descriptor only by its path.
 fn content_attributes(file: BorrowedFd<'_>) -> io::Result<Vec<(CString, Vec<u8>)>> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let mut names = vec![0; rustix::fs::listxattr_query(&path)?];

@@ -1,10 +1,10 @@
-//! Image definitions, their building, and fingerprints.
+//! Image definitions, builds and fingerprints.
 //!
-//! An image is a directory tree that is built once and cloned for every VPS. This crate knows what is in the
-//! tree, and nothing of pools, volumes and aliases: the caller gives an empty directory and keeps the result.
+//! An image is a directory tree that is built once and cloned for each VPS. This crate knows what is in the tree. It knows
+//! nothing of pools, volumes and aliases: its caller provides an empty directory and keeps the result.
 //!
-//! [`ImageDefinition`] is data (`images/*.yaml`). [`plan_build`] turns it into one run of mmdebstrap, [`build`]
-//! carries that out, [`fingerprint`] names the outcome, and [`clean_check`] finds what clones must not share.
+//! An [`ImageDefinition`] is data (`images/*.yaml`). [`plan_build`] turns it into one run of mmdebstrap, and [`build`] carries
+//! that out. [`fingerprint`] computes the name of the result, and [`clean_check`] finds what clones must not share.
 
 mod build;
 mod clean;

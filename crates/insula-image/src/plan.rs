@@ -1,4 +1,4 @@
-//! From a definition to the one run of mmdebstrap(1) that builds it. Pure.
+//! Turns a definition into the one run of mmdebstrap(1) that builds it. All functions are pure.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -8,18 +8,18 @@ use insula_sys::program::Program;
 
 use crate::ImageDefinition;
 
-/// How long a build may take: it is half a minute's work, and hours on a slow line.
+/// How long a build may take. It takes half a minute on a fast line, and hours on a slow one.
 const LIMIT: Duration = Duration::from_secs(2 * 3600);
 
 /// Where mmdebstrap keeps its hooks.
 const HOOKS: &str = "/usr/share/mmdebstrap/hooks";
 
-/// Hands mmdebstrap the packages that the last build of this image left in the cache.
+/// A hook that gives mmdebstrap the packages that the last build of this image left in the cache.
 const TAKE_FROM_CACHE: &str = r#"mkdir -p "$1/var/cache/apt/archives"
 find "$INSULA_PACKAGE_CACHE" -name '*.deb' -exec cp -t "$1/var/cache/apt/archives" {} +"#;
 
-/// Replaces the cache by the packages of this build. Superseded ones are dropped; the exchange is by renaming, so
-/// that there is never half a package.
+/// A hook that replaces the cache by the packages of this build, without superseded ones. It renames directories, so the cache
+/// never has half a package.
 const KEEP_IN_CACHE: &str = r#"set -e
 chroot "$1" apt-get autoclean
 rm -rf "$INSULA_PACKAGE_CACHE.new"
@@ -28,14 +28,14 @@ cp "$1"/var/cache/apt/archives/*.deb "$INSULA_PACKAGE_CACHE.new"
 rm -rf "$INSULA_PACKAGE_CACHE"
 mv "$INSULA_PACKAGE_CACHE.new" "$INSULA_PACKAGE_CACHE""#;
 
-/// For apt.conf(5). mmdebstrap leaves it in the image, and [`render_finish`] takes it away.
+/// A setting of apt.conf(5) for the build. mmdebstrap leaves it in the image, and [`render_finish`] removes it.
 const ACCEPT_EXPIRED: &str = r#"--aptopt=Acquire::Check-Valid-Until "false""#;
 
-/// Runs [`render_finish`] inside the image.
+/// A hook that runs the script of [`render_finish`] inside the image.
 const FINISH: &str = r#"chroot "$1" /bin/sh -c "$INSULA_FINISH""#;
 
-/// Takes away what clones must not share, and what mmdebstrap brought from the host or leaves behind.
-/// `clean_check` looks for the result.
+/// The end of the script: removes what clones must not share, and what mmdebstrap has brought from the host or leaves behind.
+/// `clean_check` verifies the result.
 const CLEAN: &str = "\
 find /var/log -type f -size +0 -delete
 find /etc /var/lib/dpkg /var/cache/debconf -xdev -type f \\( -name '*-' -o -name '*-old' \\) -delete
@@ -45,10 +45,10 @@ rm -f /var/lib/systemd/random-seed /var/lib/systemd/credential.secret /var/cache
 : > /etc/resolv.conf
 ";
 
-/// The program that builds the image in `root`, an empty directory.
+/// Plans the program that builds the image in `root`, an empty directory.
 ///
-/// `cache` keeps the downloaded packages of this definition. No mirror is named: mmdebstrap takes the one that
-/// belongs to the suite, and the host's keyrings.
+/// `cache` is the directory of this definition's downloaded packages. No mirror is named, so mmdebstrap uses the one of the
+/// suite, and the host's keyrings.
 pub fn plan_build(definition: &ImageDefinition, root: &Path, cache: &Path) -> Program {
     let hooks = definition.hooks.iter().map(|hook| format!("--hook-dir={HOOKS}/{hook}"));
     let exclude = definition.exclude.iter().map(|path| format!("--dpkgopt=path-exclude={path}"));
@@ -56,15 +56,15 @@ pub fn plan_build(definition: &ImageDefinition, root: &Path, cache: &Path) -> Pr
     Program::new("mmdebstrap")
         .isolated()
         .limit(LIMIT)
-        // The image is flushed once at its end, not by every package.
+        // The image is flushed to disk once, at its end, instead of by every package.
         .env("DPKG_FORCE", "unsafe-io")
         .env("INSULA_PACKAGE_CACHE", cache)
-        // What a killed build leaves there goes when the next one replaces the cache.
+        // A killed build may leave files there. They go when the next build replaces the cache.
         .env("TMPDIR", cache)
         .env("INSULA_FINISH", render_finish(definition))
         .args(["--verbose", "--mode=root", "--format=directory", "--variant=minbase"])
         .arg(format!("--include={}", definition.packages.join(",")))
-        .arg("--skip=essential/unlink") // the cache wants these packages, too
+        .arg("--skip=essential/unlink") // the cache keeps these packages, too
         .args(definition.accept_expired.then_some(ACCEPT_EXPIRED))
         .args(exclude)
         .args(include)
@@ -80,11 +80,11 @@ pub fn plan_build(definition: &ImageDefinition, root: &Path, cache: &Path) -> Pr
 fn render_finish(definition: &ImageDefinition) -> String {
     let mut script = String::from("set -eu\numask 022\nexport LC_ALL=C.UTF-8\n");
     if !definition.exclude.is_empty() {
-        // What is excluded stays excluded, under a name that tells the owner of a VPS why.
+        // The exclusions also hold in the VPS. The name of the file tells its owner why.
         script.push_str("mv /etc/dpkg/dpkg.cfg.d/99mmdebstrap /etc/dpkg/dpkg.cfg.d/excluded-paths\n");
     }
     if definition.accept_expired {
-        script.push_str("rm /etc/apt/apt.conf.d/99mmdebstrap\n"); // a VPS decides for itself
+        script.push_str("rm /etc/apt/apt.conf.d/99mmdebstrap\n"); // each VPS has its own settings
     }
     for file in &definition.files {
         let (path, content) = (quote(&file.path), quote(&file.content));
@@ -97,7 +97,7 @@ fn render_finish(definition: &ImageDefinition) -> String {
     script + CLEAN
 }
 
-/// The text as one word of sh(1), whatever is in it.
+/// Quotes a text, whatever is in it, as one word of sh(1).
 fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }

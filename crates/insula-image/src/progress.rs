@@ -1,21 +1,21 @@
-//! What mmdebstrap says while it works: how far it is, and why it will fail.
+//! Reads mmdebstrap's output: how far a build is, and why it fails.
 
 use std::fmt;
 
 use insula_types::Progress;
 
-/// What a build failed of, as far as the programs' words tell.
+/// Why a build failed, as far as the programs' output says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureCause {
-    /// The package archive can't be reached, or lacks something.
+    /// The package archive can't be reached, or lacks a file.
     Network,
     /// The archive's signature can't be verified.
     Keyring,
     /// No space is left, on the disk or in a quota.
     DiskFull,
-    /// It took too long.
+    /// The build took too long.
     TimedOut,
-    /// Something else: the program's last lines say it.
+    /// Something else, which the last lines of the program's output say.
     Other,
 }
 
@@ -35,8 +35,8 @@ impl fmt::Display for FailureCause {
     }
 }
 
-/// The phases of a build: the line that begins each, the percentages that it takes, and words for people.
-/// The percentages follow the time that each takes on a fast line.
+/// The phases of a build: the line that begins each, the range of percent that it takes, and its description for people.
+/// The ranges follow the time that each phase takes on a fast line.
 const PHASES: [(&str, u8, u8, &str); 7] = [
     ("I: running apt-get update", 1, 8, "reading the package lists"),
     ("I: downloading packages with apt", 8, 15, "downloading the base system"),
@@ -59,7 +59,7 @@ const CAUSES: [(&str, FailureCause); 9] = [
     ("does not have a Release file", FailureCause::Network),
 ];
 
-/// Follows the lines of mmdebstrap.
+/// Follows a build by the lines of mmdebstrap's output.
 #[derive(Debug, Default)]
 pub struct BuildWatch {
     phase: Option<usize>,
@@ -70,9 +70,9 @@ pub struct BuildWatch {
 }
 
 impl BuildWatch {
-    /// Takes the next line; returns how far the build is when that is news.
+    /// Takes the next line. Returns how far the build is if the line says something new.
     pub fn observe(&mut self, line: &str) -> Option<Progress> {
-        // The first cause is the cause, the rest are its consequences; but nothing else works on a full disk.
+        // The first cause counts, and later ones are its consequences. A full disk is the exception: nothing works on it.
         if let Some((_, cause)) = CAUSES.iter().find(|(words, _)| line.contains(words)) {
             let graver = *cause == FailureCause::DiskFull;
             self.cause = self.cause.filter(|_| !graver).or(Some(*cause));
@@ -87,7 +87,7 @@ impl BuildWatch {
         }
         let message = package_step(line)?;
         let (_, start, end, _) = PHASES[self.phase?];
-        // Every package is unpacked and set up. mmdebstrap may install some in a run of their own.
+        // Each package is unpacked and set up. mmdebstrap may install some of them in a run of their own.
         self.steps = (self.steps + 1).min(2 * self.packages);
         let share = u32::from(end - start) * self.steps / (2 * self.packages).max(1);
         let percent = start + u8::try_from(share).unwrap_or(0);
@@ -99,7 +99,7 @@ impl BuildWatch {
         self.cause.unwrap_or(FailureCause::Other)
     }
 
-    /// Progress never goes back, even where a later mmdebstrap orders its phases otherwise.
+    /// Progress never goes back, even if a later mmdebstrap has its phases in another order.
     fn advance(&mut self, percent: u8, message: String) -> Progress {
         self.percent = self.percent.max(percent);
         Progress { percent: self.percent, message }
@@ -112,7 +112,7 @@ fn newly_installed(line: &str) -> Option<u32> {
     before.rsplit(' ').next()?.parse().ok()
 }
 
-/// What dpkg is doing, from `Unpacking libc6:amd64 (2.36-9) ...`.
+/// What dpkg is doing, from a line such as `Unpacking libc6:amd64 (2.36-9) ...`.
 fn package_step(line: &str) -> Option<String> {
     let (verb, rest) = [("unpacking", "Unpacking "), ("setting up", "Setting up ")]
         .into_iter()

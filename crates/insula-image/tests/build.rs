@@ -1,4 +1,4 @@
-//! Real builds, by mmdebstrap out of Debian's archive. They need root and the network.
+//! Real builds by mmdebstrap from Debian's archive. They need root and the network.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -10,7 +10,7 @@ use insula_types::{ByteSize, Progress};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-/// What an image may take on the disk.
+/// The bytes that an image may take on the disk.
 const LARGEST: ByteSize = ByteSize::mib(260);
 
 fn definition(name: &str) -> ImageDefinition {
@@ -93,7 +93,7 @@ fn a_cancelled_build_leaves_no_mounts_and_no_processes() {
         Some(cancel.as_fd()),
         &mut |progress| {
             last = progress.percent;
-            // By now /proc, /sys and /dev are mounted inside.
+            // By now, /proc, /sys and /dev are mounted inside the image.
             if progress.percent > 30 {
                 rustix::io::write(&cancel, &1_u64.to_ne_bytes()).unwrap();
             }

@@ -49,7 +49,7 @@ fn the_format_never_changes() {
     assert_eq!((digest.size.bytes(), digest.files), (7, 7));
 }
 
-/// The fingerprint of this tree was taken by recursion, before trees were walked in another way.
+/// The fingerprint of this tree was computed by the recursive code that `insula_sys::walk` has replaced.
 #[test]
 fn files_are_read_in_the_order_that_they_always_were() {
     let root = tempfile::tempdir().unwrap();
@@ -107,7 +107,7 @@ fn a_tree_deeper_than_paths_and_descriptors_is_read() {
     flatten(root.path());
 }
 
-/// Makes a deep tree one that can be removed by path.
+/// Makes a deep tree shallow, so that it can be removed by its path.
 fn flatten(root: &Path) {
     let (top, below, apart) = (root.join("dd"), root.join("dd/dd"), root.join("apart"));
     while below.exists() {

@@ -1,7 +1,7 @@
-//! Paths that somebody else has chosen, or may change meanwhile: looked up from a directory, by openat2(2).
+//! Looks up paths that somebody else has chosen, or may change meanwhile: from a directory, by openat2(2).
 //!
-//! The one place that says what becomes of links, of `..` and of mounts on the way. A caller names its [`Reach`]; the flags are
-//! those of open(2), `O_NOFOLLOW` for the last name included.
+//! This is the one place that says what becomes of links, `..` and mounts on the way. A caller names its [`Reach`]. The flags
+//! are those of open(2), including `O_NOFOLLOW` for the last name.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
-/// How often a look-up is repeated that somebody has disturbed by renaming directories: openat2(2), `EAGAIN`.
+/// How often a look-up is tried. Renames of directories can disturb it: openat2(2), `EAGAIN`.
 const ATTEMPTS: usize = 64;
 
 /// Where a path may lead.
@@ -22,19 +22,19 @@ const ATTEMPTS: usize = 64;
 /// | `Anywhere` | begin at the process's root | goes up | followed | crossed |
 /// | `AnywhereUnlinked` | begin at the process's root | goes up | `ELOOP` | crossed |
 ///
-/// Links of proc(5) that lead where no path leads, such as `/proc/1/root`, are `ELOOP` with each of them. The last name is no
-/// exception to the column of links, unless the flags have both `O_PATH` and `O_NOFOLLOW`: then the link itself is opened.
+/// Links of proc(5) that lead where no path leads, such as `/proc/1/root`, are `ELOOP` with every reach. The column of links
+/// applies to the last name, too. Only with both `O_PATH` and `O_NOFOLLOW` is a link itself opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// What a process sees that has the directory as its root.
+    /// What a process would see that has the directory as its root.
     InRoot,
     /// What is below the directory, through no link.
     Beneath,
-    /// The same, but nothing that is mounted there.
+    /// What is below the directory, through no link, but nothing that is mounted there.
     BeneathInMount,
-    /// All that the process sees. For one that has entered a guest's mounts.
+    /// All that the calling process sees. For a process that has entered a guest's mounts.
     Anywhere,
-    /// The same, through no link.
+    /// All that the calling process sees, through no link.
     AnywhereUnlinked,
 }
 
@@ -51,11 +51,11 @@ impl Reach {
     }
 }
 
-/// Opens what is at a path, from a directory on; for this process only (`O_CLOEXEC`). Makes nothing: what is to be new is made
-/// in the directory that this has opened.
+/// Opens the file at a path that starts at a directory. The descriptor is closed on execve(2) (`O_CLOEXEC`). No file is
+/// created: a caller that wants a new file opens its directory, and creates the file there.
 ///
 /// # Errors
-/// Those of openat2(2). `EAGAIN` if directories were renamed during each of many attempts.
+/// Those of openat2(2); `EAGAIN` if directories were renamed during each of 64 attempts.
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn open(
     directory: impl AsFd,

@@ -1,5 +1,5 @@
-//! Programs of cgroups: bpf(2), `linux/bpf.h`. They decide over what the processes of a group, and of all groups below,
-//! may do. They end with the group.
+//! Programs attached to cgroups: bpf(2), `linux/bpf.h`. A program decides what the processes of a group, and of all groups
+//! below it, may do. It goes when the group goes.
 
 mod assembler;
 
@@ -9,12 +9,12 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 pub use assembler::{Assembler, Instruction, Label, Register};
 
-/// What a program decides over: 0 is no, and the caller gets EPERM; 1 is yes.
+/// What a program decides about. Its answer 1 is yes; 0 is no, and the process gets `EPERM`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
-    /// Whether a device is opened or made: `BPF_CGROUP_DEVICE`.
+    /// Whether a process may open or make a device: `BPF_CGROUP_DEVICE`.
     Device,
-    /// Whether a sysctl is read or written: `BPF_CGROUP_SYSCTL`.
+    /// Whether a process may read or write a sysctl: `BPF_CGROUP_SYSCTL`.
     Sysctl,
 }
 
@@ -55,11 +55,12 @@ struct AttachRequest {
     flags: u32,
 }
 
-/// Gives a cgroup2 group one more program; what all of them allow is allowed. Needs `CAP_BPF` and `CAP_NET_ADMIN`.
+/// Attaches one more program to a cgroup2 group. Only what all its programs allow is allowed. Needs `CAP_BPF` and
+/// `CAP_NET_ADMIN`.
 ///
 /// # Errors
-/// The kernel's; `EINVAL` for a kernel without such programs (`CONFIG_CGROUP_BPF`), `EACCES` for a program that it can't
-/// prove harmless.
+/// Those of bpf(2): `EINVAL` if the kernel lacks such programs (`CONFIG_CGROUP_BPF`), `EACCES` if it can't prove the program
+/// harmless.
 pub fn attach_to_group(group: BorrowedFd<'_>, hook: Hook, program: &[Instruction]) -> io::Result<()> {
     const BPF_PROG_ATTACH: c_long = 8;
     const BPF_F_ALLOW_MULTI: u32 = 2;
@@ -79,7 +80,7 @@ pub fn attach_to_group(group: BorrowedFd<'_>, hook: Hook, program: &[Instruction
 
 fn load(hook: Hook, program: &[Instruction]) -> io::Result<OwnedFd> {
     const BPF_PROG_LOAD: c_long = 5;
-    const LICENSE: &CStr = c"Apache-2.0"; // the programs call nothing that is for the GPL only
+    const LICENSE: &CStr = c"Apache-2.0"; // the programs call no function that is reserved for the GPL
     let (program_type, attach_type) = hook.numbers();
     let request = LoadRequest {
         program_type,

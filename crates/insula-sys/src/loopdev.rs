@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use self::wire::{LoopConfig, LoopInfo, get_free, get_status, loop_configure};
 
-/// A loop device that is bound to a file. Closed by its last user (this handle, mounts), it becomes free.
+/// A loop device that is bound to a file. It becomes free when its last user, be it this handle or a mount, closes it.
 #[derive(Debug)]
 pub struct LoopDevice {
     path: PathBuf,
@@ -15,17 +15,17 @@ pub struct LoopDevice {
 }
 
 impl LoopDevice {
-    /// Its node, `/dev/loop0`.
+    /// The path of its node, such as `/dev/loop0`.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The device, to read it.
+    /// The open device.
     pub fn file(&self) -> &File {
         &self.device
     }
 
-    /// The inode number of its backing file, in whatever file system that is. `ENXIO` if it was freed meanwhile.
+    /// The inode number of its backing file, on whichever file system. `ENXIO` if the device was freed meanwhile.
     pub fn backing_inode(&self) -> io::Result<u64> {
         let mut info = LoopInfo::default();
         // SAFETY: the kernel writes one structure of this type.
@@ -36,10 +36,10 @@ impl LoopDevice {
 
 /// Binds a free loop device to `file`, which is open for reading and writing.
 ///
-/// Its blocks have 4096 bytes. It goes past the page cache of `file`'s file system where that file system can. Needs
-/// Linux 5.8; `NotFound` if the kernel has no loop devices.
+/// Its blocks have 4096 bytes. It bypasses the page cache of `file` if the file system supports that. Needs Linux 5.8.
+/// `NotFound` if the kernel has no loop devices.
 pub fn attach(file: BorrowedFd<'_>) -> io::Result<LoopDevice> {
-    /// Another process may take the free device that we were told of; it can't win for ever.
+    /// Another process may take the free device that the kernel has named. It won't win each time.
     const ATTEMPTS: usize = 64;
     let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control")?;
     for _ in 0..ATTEMPTS {
@@ -62,7 +62,7 @@ pub fn bound() -> io::Result<Vec<LoopDevice>> {
         let name = entry.file_name();
         let number = name.to_str().and_then(|name| name.strip_prefix("loop")?.parse().ok());
         let Some(number) = number.filter(|_| entry.path().join("loop").is_dir()) else { continue };
-        // It may be freed, and even removed, between any two of these lines.
+        // The device may be freed, and even removed, between any two of these lines.
         devices.extend(open(number, false).ok().filter(|device| device.backing_inode().is_ok()));
     }
     Ok(devices)

@@ -1,12 +1,12 @@
-//! Attributes of mounts: what the new mount API has and rustix lacks.
+//! Attributes of mounts: the part of the new mount API that rustix lacks.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 pub use rustix::mount::MountAttrFlags;
 
-/// Sets attributes of the mount that `mount` is the root of, and with `MOUNT_ATTR_IDMAP` the id map of the user
-/// namespace `ids` (mount_setattr(2)).
+/// Sets attributes of the mount whose root is `mount`. With `ids`, the mount also gets the id map of that user namespace
+/// (mount_setattr(2), `MOUNT_ATTR_IDMAP`).
 pub fn set_attributes(
     mount: BorrowedFd<'_>,
     set: MountAttrFlags,
@@ -23,8 +23,8 @@ pub fn set_attributes(
     )
 }
 
-/// Takes a mount out of its peer group: what is mounted below it from now on is seen nowhere else, nor the other way
-/// round (mount_namespaces(7)).
+/// Takes a mount out of its peer group. From now on, what is mounted below it is not seen elsewhere, and what is mounted
+/// elsewhere is not seen below it (mount_namespaces(7)).
 pub fn make_private(mount: BorrowedFd<'_>) -> io::Result<()> {
     change(mount, &libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 })
 }

@@ -1,7 +1,7 @@
 //! A small synchronous client of the kernel's routing netlink (rtnetlink(7)): interfaces, addresses, routes.
 //!
-//! A [`Socket`] works in the network namespace that its thread was in when it was opened, wherever the thread
-//! goes afterwards. An error carries the kernel's own words (`NETLINK_EXT_ACK`), not only the errno.
+//! A [`Socket`] works in the network namespace in which it was opened, wherever its thread goes afterwards. An error has the
+//! kernel's own message (`NETLINK_EXT_ACK`) as well as the errno.
 
 mod error;
 mod interface;

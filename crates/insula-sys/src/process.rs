@@ -1,5 +1,4 @@
-//! Processes: clone3(2), capabilities' neighbours, seccomp(2), keyrings, signals, and the start of a daemon from a
-//! sealed file in memory.
+//! Processes: clone3(2), seccomp(2), keyrings, signals, open descriptors, and daemons that start from a sealed file in memory.
 
 use std::ffi::{CStr, c_char, c_long, c_ulong};
 use std::fs::File;
@@ -14,37 +13,38 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sched::CloneFlags;
 
-/// How a process is to be cloned.
+/// The options of [`clone_process`].
 #[derive(Debug, Default, Clone, Copy)]
 pub struct CloneRequest<'a> {
-    /// The namespaces that are made for it (`CLONE_NEW…`).
+    /// The namespaces that the process gets anew (`CLONE_NEW…`).
     pub namespaces: Option<CloneFlags>,
-    /// The cgroup2 directory that it is born in.
+    /// The directory of the cgroup2 group that the process starts in. `None`: that of the caller.
     pub cgroup: Option<BorrowedFd<'a>>,
-    /// Whether its parent is the caller's parent (`CLONE_PARENT`).
+    /// Whether the parent of the process is the caller's parent (`CLONE_PARENT`) instead of the caller.
     pub is_sibling: bool,
 }
 
-/// A cloned process. It must be waited for, or it stays behind as a zombie.
+/// A cloned process. Its parent must wait for it, or it remains as a zombie after its end.
 #[derive(Debug)]
 pub struct Cloned {
-    /// Its number in the caller's pid namespace.
+    /// Its id in the caller's pid namespace.
     pub pid: i32,
-    /// Its descriptor.
+    /// Its pidfd.
     pub pidfd: OwnedFd,
 }
 
 unsafe extern "C" {
-    /// glibc: a `char` that says whether the process has had one thread only. A thread that is being made changes it, so
+    /// A `char` of glibc that is 0 once the process has had a second thread. The thread that makes another one writes it, so
     /// it is read as an atomic.
     #[link_name = "__libc_single_threaded"]
     safe static LIBC_SINGLE_THREADED: AtomicU8;
 }
 
-/// Clones the process like fork(2). The child calls `child` and ends with what that returns; a panic is code 101.
+/// Clones the process like fork(2). The child calls `child`, and exits with the code that this returns, or 101 if it panics.
 ///
 /// # Errors
-/// The kernel's; `EDEADLK` in a process with several threads, whose locks would stay locked in the child.
+/// Those of clone3(2). `EDEADLK` in a process with several threads: a lock that another thread holds would stay locked in the
+/// child.
 pub fn clone_process(request: &CloneRequest<'_>, child: impl FnOnce() -> i32) -> io::Result<Cloned> {
     if LIBC_SINGLE_THREADED.load(Ordering::Relaxed) == 0 {
         return Err(io::Error::from_raw_os_error(libc::EDEADLK));
@@ -55,7 +55,7 @@ pub fn clone_process(request: &CloneRequest<'_>, child: impl FnOnce() -> i32) ->
         pidfd: &raw mut pidfd as u64,
         child_tid: 0,
         parent_tid: 0,
-        // A sibling inherits the signal.
+        // A sibling sends the signal that the caller sends: clone(2), CLONE_PARENT.
         exit_signal: if request.is_sibling { 0 } else { libc::SIGCHLD.unsigned_abs().into() },
         stack: 0,
         stack_size: 0,
@@ -94,20 +94,20 @@ fn check(result: c_long) -> io::Result<()> {
     }
 }
 
-/// Sends a signal by number, real-time ones included (pidfd_send_signal(2)).
+/// Sends a signal by its number, also a real-time one, to the process of a pidfd (pidfd_send_signal(2)).
 pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     let no_info: *const libc::siginfo_t = std::ptr::null();
     // SAFETY: takes numbers and a null pointer, which is allowed.
     check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0) })
 }
 
-/// Sends a signal by number to a process, or to the process group `-pid` (kill(2)).
+/// Sends a signal by its number to the process `pid` or, if `pid` is negative, to the process group `-pid` (kill(2)).
 pub fn send_signal_to(pid: i32, signal: i32) -> io::Result<()> {
     // SAFETY: takes numbers only.
     check(unsafe { libc::kill(pid, signal) }.into())
 }
 
-/// A child that has ended and is not reaped yet, if there is one: it is left so (waitid(2), `WNOWAIT`).
+/// A child that has ended and was not reaped yet, if there is one. It remains so (waitid(2), `WNOWAIT`).
 pub fn ended_child() -> Option<rustix::process::Pid> {
     // SAFETY: all zeroes are a valid siginfo_t, which the call fills, or leaves as it is when no child has ended.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
@@ -120,9 +120,10 @@ pub fn ended_child() -> Option<rustix::process::Pid> {
     rustix::process::Pid::from_raw(pid)
 }
 
-/// Loads a seccomp filter, in the kernel's format (`struct sock_filter[]`), for the calling process and what comes of it.
+/// Loads a seccomp filter in the kernel's format (`struct sock_filter[]`). It applies to the calling thread, its later children,
+/// and the programs that they execute.
 ///
-/// `PR_SET_NO_NEW_PRIVS` is not set: the caller needs `CAP_SYS_ADMIN` in its user namespace.
+/// The caller needs `CAP_SYS_ADMIN` in its user namespace, since this does not set `PR_SET_NO_NEW_PRIVS`.
 pub fn load_seccomp(filter: &[u8]) -> io::Result<()> {
     let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
     let instructions: Vec<libc::sock_filter> = filter
@@ -141,7 +142,7 @@ pub fn load_seccomp(filter: &[u8]) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) })
 }
 
-/// Gives the process a new, empty session keyring (keyctl(2)), so that it does not hold its starter's.
+/// Gives the process a new, empty session keyring (keyctl(2)), in place of the one that it has inherited.
 pub fn join_new_session_keyring() -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: c_long = 1;
     let anonymous: *const c_char = std::ptr::null();
@@ -149,8 +150,8 @@ pub fn join_new_session_keyring() -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, anonymous) })
 }
 
-/// Sets every signal to its default action and blocks none: also the two that glibc keeps for itself and does
-/// not let signal(2) touch.
+/// Sets all signals to their default actions, and unblocks all. This includes the two that glibc reserves for itself, and that
+/// signal(2) can't change.
 pub fn reset_signals() {
     #[repr(C)]
     struct KernelSigaction {
@@ -173,23 +174,23 @@ pub fn reset_signals() {
     };
 }
 
-/// Closes every descriptor from `first` on: what the caller's parent forgot to close.
+/// Closes all descriptors from `first` on, which the caller's parent may have left open.
 ///
 /// # Safety
-/// Nothing in the process may own one of these descriptors: what uses it later would find it closed, or another file in
-/// its place. At the very start of a program, which has opened nothing yet, that is so.
+/// Nothing in the process may own one of these descriptors. Its owner would later find it closed, or another file in its place.
+/// A program meets this condition at its very start, when it has opened nothing yet.
 pub unsafe fn close_from(first: u32) -> io::Result<()> {
     // SAFETY: as the caller promises.
     unsafe { close_range(first, u32::MAX) }
 }
 
-/// Closes every descriptor but the standard streams and `kept`. For a process that is about to look up a path that it
-/// can't trust: what is open is reached by `/proc/self/fd/<number>`, even if it is to be closed later (CVE-2024-21626).
+/// Closes all descriptors but the standard streams and `kept`. For a process that is about to look up an untrusted path: such a
+/// path can lead through `/proc/self/fd/<number>` to any open file, even one that execve(2) would close (CVE-2024-21626).
 ///
 /// # Safety
-/// Nothing in the process may use one of the closed descriptors from now on, not even to close it: the number may belong
-/// to another file by then. In a child of [`clone_process`], which never returns to its parent's work, that is so if the
-/// child itself uses none but the kept ones.
+/// Nothing in the process may use one of the closed descriptors from now on, not even to close it: the number may belong to
+/// another file by then. A child of [`clone_process`] never returns to its parent's work. So it meets this condition if it
+/// uses only the kept descriptors itself.
 pub unsafe fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut kept: Vec<u32> = kept.iter().map(|kept| kept.as_raw_fd().unsigned_abs()).collect();
     kept.sort_unstable();
@@ -218,7 +219,7 @@ pub fn trim_heap() {
     unsafe { libc::malloc_trim(0) };
 }
 
-/// A program's file, copied to memory and sealed: a holder of its descriptor can neither change the program nor
+/// A program that was copied from its file to memory, and sealed. A holder of its descriptor can neither change the program nor
 /// reach the host's file.
 #[derive(Debug)]
 pub struct SealedProgram {
@@ -226,7 +227,7 @@ pub struct SealedProgram {
 }
 
 impl SealedProgram {
-    /// Copies the program at `path`.
+    /// Copies the program at `path`. `name` is shown as the file's name in `/proc`.
     pub fn load(path: &Path, name: &CStr) -> io::Result<Self> {
         use nix::sys::memfd::{MFdFlags, memfd_create};
         const MFD_EXEC: u32 = 0x10; // since Linux 6.3; nix does not name it
@@ -236,8 +237,8 @@ impl SealedProgram {
         let mut file = File::from(memfd);
         io::copy(&mut File::open(path)?, &mut file)?;
         file.rewind()?;
-        // Not F_SEAL_WRITE: it looks for mappings that may still write to a page, and fails with EBUSY when the kernel
-        // itself happens to hold one. Nobody has mapped this file, so that what is in the future is all there is.
+        // F_SEAL_WRITE would look for mappings that can still write to a page, and fail with EBUSY if the kernel itself
+        // happens to hold one. Nobody has mapped this file, so it is enough to seal it against writes in the future.
         let seals = [
             SealFlag::F_SEAL_FUTURE_WRITE,
             SealFlag::F_SEAL_GROW,
@@ -248,8 +249,8 @@ impl SealedProgram {
         Ok(Self { file })
     }
 
-    /// Runs the program until its first process ends, which a daemon's does at once, with an empty environment,
-    /// `control` as its standard input and `log` as its standard error.
+    /// Runs the program with an empty environment, `control` as its standard input, and `log` as its standard error. Returns when
+    /// its first process ends, which it does at once in a daemon.
     pub fn run_daemon(&self, name: &str, control: OwnedFd, log: Option<File>) -> io::Result<()> {
         #[allow(clippy::disallowed_methods)] // not an external program: one of ours
         let mut command = Command::new(format!("/proc/self/fd/{}", self.file.as_raw_fd()));

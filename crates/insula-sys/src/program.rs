@@ -1,8 +1,7 @@
-//! Running external programs: never on a hot path, never through a shell, always with an end.
+//! Runs external programs: never on a hot path, never through a shell, always with a time limit.
 //!
-//! A program gets a clean environment (`PATH`, `LANG=C.UTF-8`, and what the caller adds), no inherited descriptors
-//! but its standard streams, and a process group of its own. The whole group is killed when its time is over or
-//! when the caller stops it.
+//! A program gets a clean environment (`PATH`, `LANG=C.UTF-8`, and what the caller adds), no descriptors but its standard
+//! streams, and a process group of its own. The whole group is killed when its time is up or when the caller cancels it.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-/// Why a program did not do its work.
+/// Why a program did not do its job.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     /// It is not installed.
@@ -23,7 +22,7 @@ pub enum ProgramError {
         /// Its name.
         program: String,
     },
-    /// It could not be run, or its streams not be read.
+    /// It could not be started, or its streams could not be read.
     #[error("failed to run {program:?}")]
     Run {
         /// Its name.
@@ -32,14 +31,14 @@ pub enum ProgramError {
         #[source]
         source: std::io::Error,
     },
-    /// It ended with an error of its own.
+    /// It ended with an exit status other than 0, or by a signal.
     #[error("{program:?} failed with {status}: {stderr}")]
     Failed {
         /// Its name.
         program: String,
         /// Its exit status.
         status: ExitStatus,
-        /// The last lines of what it said.
+        /// The last ten lines of its standard error.
         stderr: String,
     },
     /// It took too long and was killed.
@@ -47,12 +46,12 @@ pub enum ProgramError {
     TimedOut {
         /// Its name.
         program: String,
-        /// How long it was given.
+        /// The time that it had.
         limit: Duration,
-        /// The last lines of what it said.
+        /// The last ten lines of its standard error.
         stderr: String,
     },
-    /// The caller stopped it.
+    /// The caller cancelled it.
     #[error("{program:?} was cancelled")]
     Cancelled {
         /// Its name.
@@ -60,7 +59,7 @@ pub enum ProgramError {
     },
 }
 
-/// How the waiting for a program ended.
+/// Why waiting for a program ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Waited {
     Ended,
@@ -68,7 +67,7 @@ enum Waited {
     Cancelled,
 }
 
-/// Where programs are looked for: never in what the environment says.
+/// Where programs are looked for. The `PATH` of the environment doesn't count.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// An external program about to be run.
@@ -83,7 +82,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// The program `name`, found in [`PATH`]. It may take a minute.
+    /// The program `name`, which is looked for in [`PATH`]. It may run for a minute unless [`Self::limit`] says otherwise.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -95,38 +94,38 @@ impl Program {
         }
     }
 
-    /// One more argument.
+    /// Adds an argument.
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
         self.arguments.push(argument.as_ref().to_owned());
         self
     }
 
-    /// More arguments.
+    /// Adds arguments.
     pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
         self.arguments.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
         self
     }
 
-    /// A variable of its environment.
+    /// Adds a variable to its environment.
     pub fn env(mut self, key: &str, value: impl AsRef<OsStr>) -> Self {
         self.environment.push((key.to_owned(), value.as_ref().to_owned()));
         self
     }
 
-    /// What it reads from its standard input.
+    /// Sets what it reads from its standard input. Without this, its input is empty.
     pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = input.into();
         self
     }
 
-    /// How long it may take.
+    /// Sets how long it may run before it is killed.
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Gives it mount, PID, IPC and UTS namespaces of its own: its mounts and whatever it leaves running vanish
-    /// with it. It also dies with the thread that runs it, however that ends. Needs root.
+    /// Gives it mount, PID, IPC and UTS namespaces of its own. Its mounts, and processes that it leaves running, vanish when it
+    /// ends. It is killed when the thread that runs it ends in any way. Needs root.
     pub fn isolated(mut self) -> Self {
         self.isolated = true;
         self
@@ -137,7 +136,10 @@ impl Program {
         PATH.split(':').any(|directory| std::path::Path::new(directory).join(&self.name).is_file())
     }
 
-    /// Runs it to its end and returns its standard output.
+    /// Runs it to its end, and returns its standard output.
+    ///
+    /// # Errors
+    /// Every [`ProgramError`] but `Cancelled`.
     pub fn output(self) -> Result<Vec<u8>, ProgramError> {
         let mut child = self.spawn(Stdio::piped())?;
         let mut stdout = child.stdout.take();
@@ -151,8 +153,11 @@ impl Program {
         output.map_err(|source| self.error(source))
     }
 
-    /// Runs it to its end, or until `cancel` can be read (an eventfd, say). `on_line` gets each line that it writes
-    /// to its standard error as it comes; its standard output is `/dev/null`.
+    /// Runs it to its end, or until `cancel`, such as an eventfd, becomes readable. `on_line` gets each line of its standard
+    /// error as it is written. Its standard output is `/dev/null`.
+    ///
+    /// # Errors
+    /// Every [`ProgramError`].
     pub fn run_with_lines(
         self,
         cancel: Option<BorrowedFd<'_>>,
@@ -177,7 +182,7 @@ impl Program {
         command.spawn().map_err(|source| self.error(source))
     }
 
-    /// The program without its arguments, after util-linux's programs for namespaces if it is to have its own.
+    /// The command line without the program's arguments. An isolated program is started by setpriv(1) and unshare(1).
     #[allow(clippy::disallowed_methods)] // the one place
     fn command(&self) -> Command {
         if !self.isolated {
@@ -207,7 +212,7 @@ impl Program {
         let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
         let deadline = Instant::now() + self.limit;
         let (waited, last_lines) = std::thread::scope(|scope| {
-            // A program that ends without reading its input is no error of ours: its exit status tells.
+            // A program may end without reading its input. Whether that is an error, its exit status says.
             scope.spawn(|| stdin.map(|mut stdin| stdin.write_all(&self.input)));
             let lines =
                 scope.spawn(|| stderr.map(|stderr| read_lines(stderr, &mut on_line)).unwrap_or_default());
@@ -215,7 +220,7 @@ impl Program {
             if waited != Waited::Ended {
                 let _ = kill_process_group(pid, Signal::KILL); // it may have ended just now
             }
-            // The lines end when the last process that holds the stream is gone, not only the first.
+            // The lines end only when the last process that holds the stream is gone, which may be a child of the program.
             (waited, lines.join().unwrap_or_default())
         });
         let status = child.wait().map_err(|source| self.error(source))?;
@@ -231,7 +236,7 @@ impl Program {
     }
 }
 
-/// Waits for the end of a process, of the time, or of the caller's interest, whichever is first.
+/// Waits until the process ends, the deadline passes, or the caller cancels, whichever comes first.
 fn wait_until(pidfd: &OwnedFd, cancel: Option<BorrowedFd<'_>>, deadline: Instant) -> Waited {
     let mut watched = vec![PollFd::new(pidfd, PollFlags::IN)];
     watched.extend(cancel.map(|cancel| PollFd::from_borrowed_fd(cancel, PollFlags::IN)));
@@ -248,7 +253,7 @@ fn wait_until(pidfd: &OwnedFd, cancel: Option<BorrowedFd<'_>>, deadline: Instant
     }
 }
 
-/// Hands on each line and keeps the last ten for the error.
+/// Passes each line to `on_line`, and returns the last ten for the error.
 fn read_lines(stream: impl Read, on_line: &mut impl FnMut(&str)) -> String {
     const KEPT: usize = 10;
     let mut last = std::collections::VecDeque::new();

@@ -1,4 +1,4 @@
-//! User namespaces: which ids this process has, and one for the id map of a mount. user_namespaces(7).
+//! User namespaces: the ids that this process has, and namespaces for the id maps of mounts. user_namespaces(7).
 
 use std::fs::{self, File};
 use std::io;
@@ -6,31 +6,31 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-/// Ids in a row that a user namespace has.
+/// A range of consecutive ids of a user namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
-    /// The first, as this process sees it.
+    /// The first id, as this process sees it.
     pub start: u32,
-    /// The first, as the namespace around it does.
+    /// The same id, as the parent namespace sees it.
     pub outside: u32,
     /// The number of ids.
     pub length: u32,
 }
 
-/// The user ids and the group ids that this process has.
+/// Reads which user ids and which group ids the user namespace of this process has.
 pub fn observe_ids() -> io::Result<(Vec<Extent>, Vec<Extent>)> {
     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
     let read = |path| parse(&fs::read_to_string(path)?).ok_or_else(invalid);
     Ok((read("/proc/self/uid_map")?, read("/proc/self/gid_map")?))
 }
 
-/// Whether this process has less than all ids of the machine, as in a container.
+/// Whether this process runs in a user namespace that has fewer than all ids of the machine, as in a container.
 pub fn is_nested() -> io::Result<bool> {
     let whole = Extent { start: 0, outside: 0, length: u32::MAX };
     Ok(observe_ids()?.0 != [whole])
 }
 
-/// `uid_map` of proc(5).
+/// Parses a `uid_map` or `gid_map` of proc(5). `None` if it can't be understood.
 fn parse(map: &str) -> Option<Vec<Extent>> {
     let line = |line: &str| {
         let mut numbers = line.split_whitespace().map(|number| number.parse().ok());
@@ -39,13 +39,13 @@ fn parse(map: &str) -> Option<Vec<Extent>> {
     map.lines().map(line).collect()
 }
 
-/// A user namespace of nobody's whose ids, from 0 on, are these of the caller's.
+/// Makes a user namespace that no process is in. Its ids 0 to `length - 1` are the caller's ids from `start` on.
 pub fn with_ids(start: u32, length: u32) -> io::Result<OwnedFd> {
-    // It needs a process, until it is opened: one that waits until its input ends.
-    #[allow(clippy::disallowed_methods)] // it runs for a moment, and in a namespace of its own
+    // Until the namespace is opened, a process must be in it: this one waits until its input ends.
+    #[allow(clippy::disallowed_methods)] // it runs for a moment, in a namespace of its own
     let mut command = Command::new("/bin/cat");
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    // SAFETY: between fork and exec only a system call is made.
+    // SAFETY: between fork and exec, only a system call is made.
     unsafe {
         command.pre_exec(|| Ok(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER)?));
     }

@@ -1,6 +1,7 @@
-//! Programs of cgroups, put together with labels: a jump names the place that it leads to, and nobody counts.
+//! Assembles programs for cgroups. A jump names a label instead of a distance, so nobody has to count instructions.
 //!
-//! Only the instructions that are needed: `Documentation/bpf/standardization/instruction-set.rst` of the kernel.
+//! There are only the instructions that are needed. The kernel's `Documentation/bpf/standardization/instruction-set.rst` has
+//! the whole set.
 
 use std::io;
 
@@ -17,17 +18,17 @@ const JUMP_UNLESS_EQUAL: u8 = 0x55;
 const CALL: u8 = 0x85;
 const RETURN: u8 = 0x95;
 
-/// An instruction, as the kernel takes it: `struct bpf_insn`.
+/// An instruction in the kernel's format: `struct bpf_insn`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instruction {
-    /// What it does.
+    /// The operation.
     pub code: u8,
-    /// The number of the register that is changed, and that of the other one in the upper half.
+    /// The register that is changed in the lower four bits, the other register in the upper four.
     pub registers: u8,
-    /// How far it jumps, or where in memory.
+    /// The distance of a jump in instructions, or the offset of a memory address in bytes.
     pub offset: i16,
-    /// A number.
+    /// A constant.
     pub value: i32,
 }
 
@@ -36,61 +37,61 @@ pub struct Instruction {
 pub struct Register(u8);
 
 impl Register {
-    /// The answer: of a call, and of the program.
+    /// The result of a call, and of the program.
     pub const ANSWER: Self = Self(0);
-    /// The program's only argument, and the first one of a call.
+    /// The program's only argument, and the first argument of a call.
     pub const ARGUMENT: Self = Self(1);
-    /// The further arguments of a call, which a call does not keep.
+    /// The second argument of a call. A call destroys all arguments.
     pub const ARGUMENT_2: Self = Self(2);
-    /// See [`Self::ARGUMENT_2`].
+    /// The third argument of a call.
     pub const ARGUMENT_3: Self = Self(3);
-    /// See [`Self::ARGUMENT_2`].
+    /// The fourth argument of a call.
     pub const ARGUMENT_4: Self = Self(4);
-    /// See [`Self::ARGUMENT_2`].
+    /// The fifth argument of a call.
     pub const ARGUMENT_5: Self = Self(5);
-    /// A register that a call keeps.
+    /// A register that a call preserves.
     pub const KEPT: Self = Self(6);
-    /// The end of the program's stack, 512 bytes that lie before it.
+    /// The address after the program's stack, which is the 512 bytes below it.
     pub const STACK: Self = Self(10);
 }
 
-/// A place in a program, to which jumps lead.
+/// A place in a program that jumps can lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Label(usize);
 
-/// A program that is being put together.
+/// A program that is being assembled.
 #[derive(Debug, Default)]
 pub struct Assembler {
     instructions: Vec<Instruction>,
-    /// Where the jumps are, and where they lead.
+    /// For each jump, its index in `instructions` and its label.
     jumps: Vec<(usize, Label)>,
-    /// Where the labels are, as far as that is known.
+    /// For each label, the index of the instruction after it, once it is placed.
     places: Vec<Option<usize>>,
 }
 
 impl Assembler {
-    /// A label whose place is not known yet.
+    /// Makes a label that has no place yet.
     pub fn label(&mut self) -> Label {
         self.places.push(None);
         Label(self.places.len() - 1)
     }
 
-    /// The label's place is before the next instruction.
+    /// Places a label before the next instruction.
     pub fn place(&mut self, label: Label) {
         self.places[label.0] = Some(self.instructions.len());
     }
 
-    /// Reads the byte at an address that a register has, plus `offset`.
+    /// Reads the byte at the address in `from`, plus `offset` bytes.
     pub fn load_8(&mut self, to: Register, from: Register, offset: i16) {
         self.push(LOAD_8, to, from, offset, 0);
     }
 
-    /// Reads four bytes.
+    /// Reads four bytes at the address in `from`, plus `offset` bytes.
     pub fn load_32(&mut self, to: Register, from: Register, offset: i16) {
         self.push(LOAD_32, to, from, offset, 0);
     }
 
-    /// Writes a number as eight bytes.
+    /// Writes a number as eight bytes to the address in `to`, plus `offset` bytes.
     pub fn store_64(&mut self, to: Register, offset: i16, value: i32) {
         self.push(STORE_64, to, Register(0), offset, value);
     }
@@ -105,27 +106,27 @@ impl Assembler {
         self.push(COPY, to, from, 0, 0);
     }
 
-    /// Adds a number.
+    /// Adds a number to a register.
     pub fn add(&mut self, register: Register, value: i32) {
         self.push(ADD, register, Register(0), 0, value);
     }
 
-    /// Keeps only the bits of a number.
+    /// Clears the bits of a register that `value` has not set.
     pub fn and(&mut self, register: Register, value: i32) {
         self.push(AND, register, Register(0), 0, value);
     }
 
-    /// Shifts to the right.
+    /// Shifts a register to the right.
     pub fn shift_right(&mut self, register: Register, bits: i32) {
         self.push(SHIFT_RIGHT, register, Register(0), 0, bits);
     }
 
-    /// Goes on at the label if a register has this value.
+    /// Jumps to the label if a register has this value.
     pub fn jump_if_equal(&mut self, register: Register, value: i32, label: Label) {
         self.jump(JUMP_IF_EQUAL, register, value, label);
     }
 
-    /// Goes on at the label unless a register has this value.
+    /// Jumps to the label unless a register has this value.
     pub fn jump_unless_equal(&mut self, register: Register, value: i32, label: Label) {
         self.jump(JUMP_UNLESS_EQUAL, register, value, label);
     }
@@ -135,15 +136,15 @@ impl Assembler {
         self.push(CALL, Register(0), Register(0), 0, function);
     }
 
-    /// Ends the program with [`Register::ANSWER`].
+    /// Ends the program. Its result is in [`Register::ANSWER`].
     pub fn end(&mut self) {
         self.push(RETURN, Register(0), Register(0), 0, 0);
     }
 
-    /// The program.
+    /// Resolves the labels and returns the program.
     ///
     /// # Errors
-    /// `EINVAL` for a jump that leads back or to a label without a place, `E2BIG` for one that leads too far.
+    /// `EINVAL` if a jump leads backwards or to a label without a place; `E2BIG` if it leads more than 32767 instructions ahead.
     pub fn assemble(mut self) -> io::Result<Vec<Instruction>> {
         for (jump, label) in self.jumps {
             let place = self.places[label.0].and_then(|place| place.checked_sub(jump + 1));

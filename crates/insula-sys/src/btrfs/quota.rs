@@ -12,12 +12,13 @@ const STATUS_KEY: u8 = 240;
 const INFO_KEY: u8 = 242;
 const LIMIT_KEY: u8 = 244;
 
-/// The name of a qgroup. Level 0 belongs to the subvolume with that id, higher ones group those below them.
+/// The name of a qgroup. A qgroup of level 0 belongs to the subvolume with the same id; one of a higher level has qgroups of
+/// lower levels as members.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QgroupId(u64);
 
 impl QgroupId {
-    /// Qgroup `level/id`; of the id, 48 bits count.
+    /// Qgroup `level/id`. Only the lower 48 bits of the id count.
     pub const fn new(level: u16, id: u64) -> Self {
         Self((level as u64) << 48 | id & 0xffff_ffff_ffff)
     }
@@ -27,7 +28,7 @@ impl QgroupId {
         self.0 >> 48
     }
 
-    /// The id within the level; of level 0, the id of the subvolume.
+    /// The id within the level. In level 0, this is the id of the subvolume.
     pub const fn id(self) -> u64 {
         self.0 & 0xffff_ffff_ffff
     }
@@ -54,7 +55,7 @@ impl fmt::Debug for QgroupId {
 pub struct QuotaStatus {
     /// Simple quotas: an extent belongs to the subvolume that wrote it first, for good.
     pub simple: bool,
-    /// Whether the numbers can be relied on. If not, [`rescan_qgroups`].
+    /// Whether the numbers are right. If not, [`rescan_qgroups`] makes them so.
     pub consistent: bool,
 }
 
@@ -63,13 +64,13 @@ pub struct QuotaStatus {
 pub struct Qgroup {
     /// Its name.
     pub id: QgroupId,
-    /// Bytes that would be free if all subvolumes of the group went; with simple quotas, bytes that they wrote.
+    /// The bytes that would become free with all subvolumes of the group. With simple quotas: the bytes that they wrote.
     pub exclusive_bytes: u64,
-    /// The limit of these bytes.
+    /// The limit of the exclusive bytes.
     pub max_exclusive_bytes: Option<u64>,
 }
 
-/// How the file system counts; `None` if it doesn't.
+/// Reads how the file system counts. `None` if quotas are off.
 pub fn quota_status(filesystem: BorrowedFd<'_>) -> io::Result<Option<QuotaStatus>> {
     let key = Key { objectid: 0, kind: STATUS_KEY, offset: 0 };
     let mut flags = Ok(0);
@@ -81,12 +82,12 @@ pub fn quota_status(filesystem: BorrowedFd<'_>) -> io::Result<Option<QuotaStatus
     Ok((flags & 1 != 0).then_some(QuotaStatus { simple: flags & 8 != 0, consistent: flags & 4 == 0 }))
 }
 
-/// Begins to count by simple quotas: what is written from now on. `InvalidInput` before Linux 6.7.
+/// Switches simple quotas on. They count what is written from now on. `InvalidInput` before Linux 6.7.
 pub fn enable_simple_quota(filesystem: BorrowedFd<'_>) -> io::Result<()> {
     control(filesystem, QUOTA_ENABLE_SIMPLE)
 }
 
-/// Begins to count by backreferences, and to count what is there, in the background.
+/// Switches classic qgroups on, which count by backreferences. The kernel counts what is there in the background.
 pub fn enable_qgroups(filesystem: BorrowedFd<'_>) -> io::Result<()> {
     control(filesystem, QUOTA_ENABLE)
 }
@@ -98,7 +99,8 @@ fn control(filesystem: BorrowedFd<'_>, command: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Counts everything anew and waits for the end, also of a count that is under way. Not for simple quotas.
+/// Counts everything anew, and waits until that is done. If a count is under way, waits for that one. `InvalidInput` with
+/// simple quotas.
 pub fn rescan_qgroups(filesystem: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the kernel reads one structure of this type.
     match unsafe { wire::quota_rescan(filesystem.as_raw_fd(), &wire::QuotaRescanArgs::default()) } {
@@ -110,7 +112,7 @@ pub fn rescan_qgroups(filesystem: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Creates a qgroup without members. `AlreadyExists` if it is there.
+/// Creates a qgroup without members. `AlreadyExists` if there is one.
 pub fn create_qgroup(filesystem: BorrowedFd<'_>, id: QgroupId) -> io::Result<()> {
     let arguments = wire::QgroupCreateArgs { create: 1, qgroup: id.0 };
     // SAFETY: the kernel reads one structure of this type.
@@ -118,7 +120,7 @@ pub fn create_qgroup(filesystem: BorrowedFd<'_>, id: QgroupId) -> io::Result<()>
     Ok(())
 }
 
-/// Removes a qgroup. `NotFound` if it isn't there, `ResourceBusy` while it has members or bytes.
+/// Removes a qgroup. `NotFound` if there is none, `ResourceBusy` while it has members or bytes.
 pub fn remove_qgroup(filesystem: BorrowedFd<'_>, id: QgroupId) -> io::Result<()> {
     let arguments = wire::QgroupCreateArgs { create: 0, qgroup: id.0 };
     // SAFETY: the kernel reads one structure of this type.
@@ -126,7 +128,7 @@ pub fn remove_qgroup(filesystem: BorrowedFd<'_>, id: QgroupId) -> io::Result<()>
     Ok(())
 }
 
-/// Limits the exclusive bytes of a qgroup, or lifts the limit. `NotFound` if it isn't there.
+/// Limits the exclusive bytes of a qgroup, or lifts the limit with `None`. `NotFound` if there is no such qgroup.
 pub fn limit_qgroup(
     filesystem: BorrowedFd<'_>,
     id: QgroupId,
@@ -141,7 +143,7 @@ pub fn limit_qgroup(
     Ok(())
 }
 
-/// The numbers of one qgroup; `None` if it isn't there.
+/// Reads one qgroup. `None` if it doesn't exist.
 pub fn qgroup(filesystem: BorrowedFd<'_>, id: QgroupId) -> io::Result<Option<Qgroup>> {
     let mut groups = vec![];
     for kind in [INFO_KEY, LIMIT_KEY] {
@@ -151,7 +153,7 @@ pub fn qgroup(filesystem: BorrowedFd<'_>, id: QgroupId) -> io::Result<Option<Qgr
     Ok(groups.pop())
 }
 
-/// All qgroups, by level and id.
+/// Reads all qgroups, sorted by level and id.
 pub fn qgroups(filesystem: BorrowedFd<'_>) -> io::Result<Vec<Qgroup>> {
     let mut groups = vec![];
     let first = Key { objectid: 0, kind: INFO_KEY, offset: 0 };

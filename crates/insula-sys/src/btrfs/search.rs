@@ -1,4 +1,4 @@
-//! Reading the items of btrfs's own trees (`BTRFS_IOC_TREE_SEARCH_V2`).
+//! Reads the items of btrfs's own trees (`BTRFS_IOC_TREE_SEARCH_V2`).
 
 use std::io;
 use std::mem::size_of;
@@ -16,7 +16,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// The smallest key that is larger; `None` after the last.
+    /// The smallest key that is larger than this one. `None` if this is the largest of all.
     fn next(self) -> Option<Self> {
         if let Some(offset) = self.offset.checked_add(1) {
             return Some(Self { offset, ..self });
@@ -38,7 +38,7 @@ struct SearchBuffer {
 
 /// Hands each item of `tree` with a key from `first` to `last`, both included, to `on_item`, in order.
 ///
-/// `NotFound` where there is no such tree. What the kernel changes meanwhile is seen or not.
+/// `NotFound` if there is no such tree. A change that the kernel makes meanwhile may or may not be seen.
 pub fn search(
     filesystem: BorrowedFd<'_>,
     tree: u64,
@@ -92,7 +92,7 @@ fn read_items(items: &[u8], count: u32, on_item: &mut impl FnMut(Key, &[u8])) ->
     last
 }
 
-/// The `index`th 64-bit number of an item; all numbers on disk are little-endian.
+/// The 64-bit number at position `index` of an item, counted from 0. All numbers on disk are little-endian.
 pub fn item_word(item: &[u8], index: usize) -> io::Result<u64> {
     let bytes = item.get(index * 8..index * 8 + 8).and_then(|bytes| bytes.try_into().ok());
     bytes.map(u64::from_le_bytes).ok_or_else(|| io::Error::other("an item of a btrfs tree is too short"))

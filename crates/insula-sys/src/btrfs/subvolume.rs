@@ -17,16 +17,16 @@ const ROOT_REF_KEY: u8 = 156;
 const ORPHANS: u64 = (-5_i64).cast_unsigned();
 const ORPHAN_ITEM_KEY: u8 = 48;
 
-/// What is known of a subvolume.
+/// What the kernel knows of a subvolume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SubvolumeInfo {
-    /// Its id, never given twice in a file system.
+    /// Its id, which no other subvolume of the file system has or had.
     pub id: u64,
     /// Whether nothing in it can be changed.
     pub readonly: bool,
     /// Its UUID.
     pub uuid: [u8; 16],
-    /// The UUID of the subvolume that it is a snapshot of; zeros if it is none.
+    /// The UUID of the subvolume that it is a snapshot of. Zeros if it is no snapshot.
     pub parent_uuid: [u8; 16],
 }
 
@@ -40,7 +40,7 @@ pub fn create_subvolume(parent: BorrowedFd<'_>, name: &str) -> io::Result<()> {
 
 /// Creates the snapshot `name` of `subvolume` in the directory `parent`, as a member of `qgroup`.
 ///
-/// It is there completely or not at all, and on disk when this returns. Subvolumes inside of `subvolume` are empty
+/// The snapshot appears whole or not at all, and is on disk when this returns. Subvolumes inside `subvolume` are empty
 /// directories in the snapshot.
 pub fn create_snapshot(
     subvolume: BorrowedFd<'_>,
@@ -69,9 +69,9 @@ pub fn create_snapshot(
     Ok(())
 }
 
-/// Deletes the subvolume with this id, wherever it is. `DirectoryNotEmpty` while there are subvolumes inside.
+/// Deletes the subvolume with this id, wherever it is. `DirectoryNotEmpty` while there are subvolumes inside it.
 ///
-/// Its space is freed later, by the kernel's cleaner, after the next commit.
+/// The kernel's cleaner frees its space after the next commit.
 pub fn delete_subvolume(filesystem: BorrowedFd<'_>, id: u64) -> io::Result<()> {
     let mut arguments = volume_args("")?;
     arguments.flags = SPEC_BY_ID;
@@ -112,7 +112,7 @@ pub fn set_readonly(subvolume: BorrowedFd<'_>, readonly: bool) -> io::Result<()>
     Ok(())
 }
 
-/// What is known of the subvolume that a directory is in.
+/// Reads what the kernel knows of the subvolume that a directory is in.
 pub fn subvolume_info(directory: BorrowedFd<'_>) -> io::Result<SubvolumeInfo> {
     let mut arguments = Box::new(wire::SubvolumeInfoArgs {
         id: 0,
@@ -137,8 +137,8 @@ pub fn subvolume_info(directory: BorrowedFd<'_>) -> io::Result<SubvolumeInfo> {
     })
 }
 
-/// The ids of the subvolumes that lie directly in the subvolume with this id, from its references in the tree of
-/// roots: no path is looked at.
+/// The ids of the subvolumes directly inside the subvolume with this id. They are read from the tree of roots; no path is
+/// looked up.
 pub fn child_subvolumes(filesystem: BorrowedFd<'_>, id: u64) -> io::Result<Vec<u64>> {
     let first = Key { objectid: id, kind: ROOT_REF_KEY, offset: 0 };
     let mut children = vec![];
@@ -148,7 +148,7 @@ pub fn child_subvolumes(filesystem: BorrowedFd<'_>, id: u64) -> io::Result<Vec<u
     Ok(children)
 }
 
-/// Whether there is a subvolume with this id: also one that is deleted, and not yet cleaned away.
+/// Whether there is a subvolume with this id. One that was deleted counts until the kernel's cleaner has removed it.
 pub fn subvolume_exists(filesystem: BorrowedFd<'_>, id: u64) -> io::Result<bool> {
     let first = Key { objectid: id, kind: ROOT_ITEM_KEY, offset: 0 };
     let mut exists = false;
@@ -196,8 +196,8 @@ pub fn filesystem_uuid(filesystem: BorrowedFd<'_>) -> io::Result<[u8; 16]> {
     Ok(arguments.uuid)
 }
 
-/// Has the kernel commit soon, and clean up deleted subvolumes after that. Returns the transaction, which
-/// [`wait_for_commit`] takes.
+/// Asks the kernel to commit soon, and to clean up deleted subvolumes after that. Returns the transaction for
+/// [`wait_for_commit`].
 pub fn start_commit(filesystem: BorrowedFd<'_>) -> io::Result<u64> {
     let mut transaction = 0;
     // SAFETY: the kernel writes one u64.
@@ -212,7 +212,7 @@ pub fn wait_for_commit(filesystem: BorrowedFd<'_>, transaction: u64) -> io::Resu
     Ok(())
 }
 
-/// The ids of the subvolumes that are deleted and not yet cleaned away: the orphans in the tree of roots.
+/// The ids of the subvolumes that were deleted, and that the cleaner has not removed yet: the orphans in the tree of roots.
 pub fn deleted_subvolumes(filesystem: BorrowedFd<'_>) -> io::Result<Vec<u64>> {
     let first = Key { objectid: ORPHANS, kind: ORPHAN_ITEM_KEY, offset: 0 };
     let mut deleted = vec![];
@@ -222,11 +222,11 @@ pub fn deleted_subvolumes(filesystem: BorrowedFd<'_>) -> io::Result<Vec<u64>> {
     Ok(deleted)
 }
 
-/// Waits until all subvolumes that are deleted now are cleaned away. Their space is free with the next commit. Needs
+/// Waits until the kernel's cleaner has removed all subvolumes that are deleted now. The next commit frees their space. Needs
 /// Linux 6.13.
 ///
-/// One after the other: when the kernel is asked to wait for all that are queued, it forgets the one that it is just
-/// cleaning, which is in its queue no longer.
+/// It waits for one after another. If the kernel were asked to wait for all that are queued, it would miss the one that is
+/// being cleaned, which is no longer in the queue.
 pub fn wait_for_deleted(filesystem: BorrowedFd<'_>) -> io::Result<()> {
     for id in deleted_subvolumes(filesystem)? {
         let arguments = wire::SubvolumeWaitArgs { id, mode: wire::WAIT_FOR_ONE, count: 0 };

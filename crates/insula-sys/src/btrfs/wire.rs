@@ -6,7 +6,7 @@ use nix::{ioctl_none, ioctl_read, ioctl_readwrite, ioctl_write_ptr};
 
 /// Creates the copy read-only (`BTRFS_SUBVOL_RDONLY`).
 pub const SUBVOLUME_READONLY: u64 = 1 << 1;
-/// The qgroups of `size` and `inherit` take the new subvolume in (`BTRFS_SUBVOL_QGROUP_INHERIT`).
+/// Makes the new subvolume a member of the qgroups of `size` and `inherit` (`BTRFS_SUBVOL_QGROUP_INHERIT`).
 pub const QGROUP_INHERIT: u64 = 1 << 2;
 /// `name` is a subvolume id (`BTRFS_SUBVOL_SPEC_BY_ID`).
 pub const SPEC_BY_ID: u64 = 1 << 4;
@@ -136,7 +136,7 @@ pub struct SearchKey {
     pub max_transid: u64,
     pub min_kind: u32,
     pub max_kind: u32,
-    /// In: how many are wanted. Out: how many there are in the buffer.
+    /// Before the call: how many items are wanted. After it: how many are in the buffer.
     pub item_count: u32,
     pub unused: u32,
     pub unused_more: [u64; 4],

@@ -1,10 +1,10 @@
-//! Why talking to the kernel over netlink failed.
+//! Why a request to the kernel over netlink failed.
 
 use std::io;
 
 use netlink_packet_core::DecodeError;
 
-/// How often a list is read again that changed meanwhile.
+/// How often a list is read that changes while it is being read.
 pub const DUMP_ATTEMPTS: u32 = 16;
 
 /// Why the kernel's network configuration could not be read or changed.
@@ -15,7 +15,7 @@ pub enum NetlinkError {
     Refused {
         /// What was being done, to what.
         what: String,
-        /// The kernel's own words, where it has any.
+        /// The kernel's own message, if it gave one.
         detail: Option<String>,
         /// The kernel's error.
         #[source]
@@ -39,7 +39,7 @@ pub enum NetlinkError {
         #[source]
         source: DecodeError,
     },
-    /// What was read changed all the time.
+    /// The list that was to be read changed during each attempt.
     #[error("failed to {what}: it changed {DUMP_ATTEMPTS} times while it was being read")]
     Unsteady {
         /// What was being done, to what.
@@ -48,7 +48,7 @@ pub enum NetlinkError {
 }
 
 impl NetlinkError {
-    /// The errno with which the kernel refused.
+    /// The errno with which the kernel refused. `None` for the other errors.
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Refused { source, .. } => source.raw_os_error(),

@@ -1,4 +1,4 @@
-//! Bridges, veth pairs, and what they have in common.
+//! Interfaces: bridges, veth pairs, and what they have in common.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -31,12 +31,12 @@ pub struct VethPair<'a> {
     pub bridge_index: Option<u32>,
     /// The Ethernet address of the guest's end.
     pub mac: [u8; 6],
-    /// The largest packet in bytes, for both ends. `None`: the kernel's default, 1500.
+    /// The largest packet in bytes, for both ends. `None` means the kernel's default, 1500.
     pub mtu: Option<u32>,
 }
 
 impl Socket {
-    /// The index of the interface; `None` if there is none of this name.
+    /// The index of an interface. `None` if there is none of this name.
     pub fn interface_index(&self, name: &str) -> Result<Option<u32>, NetlinkError> {
         match name_to_index(&self.socket, name) {
             Ok(index) => Ok(Some(index)),
@@ -48,7 +48,7 @@ impl Socket {
         }
     }
 
-    /// What the kernel knows of the interface, but for its statistics; `None` if there is none of this name.
+    /// What the kernel knows of an interface, without its statistics. `None` if there is none of this name.
     pub fn interface(&self, name: &str) -> Result<Option<LinkMessage>, NetlinkError> {
         let mut message = named(name);
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
@@ -60,15 +60,15 @@ impl Socket {
         }
     }
 
-    /// The bytes that every interface here has counted since it was made: name, received, sent.
+    /// The bytes that each interface of the namespace has counted since it was made: its name, received, sent.
     pub fn interface_bytes(&self) -> Result<Vec<(String, u64, u64)>, NetlinkError> {
         let all = RouteNetlinkMessage::GetLink(LinkMessage::default());
         let answers = self.dump(format_args!("read the statistics of all interfaces"), all)?;
         Ok(answers.into_iter().filter_map(bytes_of).collect())
     }
 
-    /// Makes a bridge, or corrects the one that is there: a fixed Ethernet address (otherwise it follows that of
-    /// its ports), no spanning tree and no forward delay (otherwise a new port is deaf for seconds), up.
+    /// Makes a bridge, or corrects the one of this name, and sets it up. It gets a fixed Ethernet address, which would follow its
+    /// ports otherwise. It has neither spanning tree nor forward delay, with which a new port would be deaf for seconds.
     pub fn apply_bridge(&self, name: &str, mac: [u8; 6]) -> Result<(), NetlinkError> {
         let mut message = named(name);
         raise(&mut message);
@@ -84,10 +84,10 @@ impl Socket {
         self.request(what, NLM_F_CREATE, RouteNetlinkMessage::NewLink(message))
     }
 
-    /// Makes a veth pair in one message: the host's end up and plugged into the bridge, the guest's end made
-    /// inside the guest's network namespace (to make it here and move it there would wait for an RCU grace period).
+    /// Makes a veth pair in one message. The host's end is up and plugged into the bridge. The guest's end is made inside the
+    /// guest's network namespace: moving it there would wait for an RCU grace period.
     ///
-    /// The guest's end is down: the kernel can't raise it before it has its peer. See [`Socket::set_up`].
+    /// The guest's end is down, since the kernel can't set it up before it has its peer. [`Socket::set_up`] does that later.
     pub fn create_veth(&self, pair: &VethPair<'_>) -> Result<(), NetlinkError> {
         let mut guest = named(pair.guest_name);
         guest.attributes.push(LinkAttribute::Address(pair.mac.to_vec()));
@@ -105,7 +105,7 @@ impl Socket {
         self.request(what, NLM_F_CREATE | NLM_F_EXCL, RouteNetlinkMessage::NewLink(host))
     }
 
-    /// Sets the interface up.
+    /// Sets an interface up.
     pub fn set_up(&self, index: u32) -> Result<(), NetlinkError> {
         let mut message = LinkMessage::default();
         message.header.index = index;
@@ -113,7 +113,7 @@ impl Socket {
         self.request(format_args!("set interface {index} up"), 0, RouteNetlinkMessage::SetLink(message))
     }
 
-    /// Deletes the interface, and with one end of a veth pair the other; `false` if there was none.
+    /// Deletes an interface. With one end of a veth pair, the other goes, too. `false` if there was none.
     pub fn delete_interface(&self, name: &str) -> Result<bool, NetlinkError> {
         let what = format_args!("delete interface {name}");
         match self.request(what, 0, RouteNetlinkMessage::DelLink(named(name))) {
@@ -124,7 +124,7 @@ impl Socket {
     }
 }
 
-/// Name, received and sent bytes: `IFLA_STATS64`, rtnetlink(7).
+/// The interface's name, and the bytes that it has received and sent: `IFLA_STATS64`, rtnetlink(7).
 fn bytes_of(answer: RouteNetlinkMessage) -> Option<(String, u64, u64)> {
     let RouteNetlinkMessage::NewLink(interface) = answer else { return None };
     let (mut interface_name, mut bytes) = (None, None);

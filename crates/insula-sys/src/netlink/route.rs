@@ -13,14 +13,14 @@ use super::error::NetlinkError;
 use super::socket::Socket;
 
 impl Socket {
-    /// Gives the interface an address in a network of this prefix length, or keeps the one that it has.
+    /// Gives an interface an address, in a network of this prefix length. It is no error if the interface has it already.
     pub fn add_address(&self, index: u32, address: IpAddr, prefix_length: u8) -> Result<(), NetlinkError> {
         let message = address_message(index, address, prefix_length);
         let what = format_args!("add address {address}/{prefix_length} to interface {index}");
         self.request(what, NLM_F_CREATE | NLM_F_REPLACE, RouteNetlinkMessage::NewAddress(message))
     }
 
-    /// Takes an address from the interface; `false` if it didn't have it.
+    /// Takes an address from an interface. `false` if the interface didn't have it.
     pub fn delete_address(
         &self,
         index: u32,
@@ -36,7 +36,7 @@ impl Socket {
         }
     }
 
-    /// Sends what has no better route to `gateway`, which must be reachable through the interface, which is up.
+    /// Makes `gateway` the default route. It must be reachable through the interface, which must be up.
     pub fn add_default_route(&self, gateway: IpAddr, index: u32) -> Result<(), NetlinkError> {
         let mut message = RouteMessage::default();
         message.header = RouteHeader {

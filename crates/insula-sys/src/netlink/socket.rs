@@ -17,9 +17,7 @@ use nix::sched::{CloneFlags, setns};
 
 use super::error::{DUMP_ATTEMPTS, NetlinkError};
 
-/// A connection to the kernel's routing netlink.
-///
-/// It belongs to the network namespace that the opening thread was in.
+/// A connection to the kernel's routing netlink. It belongs to the network namespace in which it was opened.
 #[derive(Debug)]
 pub struct Socket {
     pub(super) socket: netlink_sys::Socket,
@@ -32,14 +30,14 @@ impl Socket {
         let open = || {
             let socket = netlink_sys::Socket::new(NETLINK_ROUTE)?; // close-on-exec
             socket.set_ext_ack(true)?;
-            socket.set_cap_ack(true)?; // errors don't repeat the request, so that the text is easily found
+            socket.set_cap_ack(true)?; // so that the message follows the header directly
             socket.connect(&SocketAddr::new(0, 0))?;
             Ok(Self { socket, sequence: Cell::new(0) })
         };
         open().map_err(|source| NetlinkError::Socket { what: "open a netlink socket".into(), source })
     }
 
-    /// Opens a socket in another network namespace. A short-lived thread goes there, the caller's stays where it is.
+    /// Opens a socket in another network namespace. A short-lived thread enters it; the caller's thread stays where it is.
     pub fn open_in(netns: BorrowedFd<'_>) -> Result<Self, NetlinkError> {
         let error = |source| NetlinkError::Socket { what: "enter a network namespace".into(), source };
         std::thread::scope(|scope| {
@@ -51,8 +49,8 @@ impl Socket {
         })
     }
 
-    /// Asks for a change and waits for the kernel's word. `what` is what is being done to what, for the error;
-    /// `flags` are those of the request beyond `NLM_F_REQUEST` and `NLM_F_ACK`.
+    /// Requests a change, and waits until the kernel has confirmed it. `what` says what is being done to what, for the error.
+    /// `flags` are those of the request besides `NLM_F_REQUEST` and `NLM_F_ACK`.
     pub fn request(
         &self,
         what: fmt::Arguments<'_>,
@@ -62,7 +60,7 @@ impl Socket {
         self.exchange::<Unread>(what, NLM_F_ACK | flags, message).map(drop)
     }
 
-    /// Asks for one object.
+    /// Requests one object. `None` if the kernel confirms the request without an object.
     pub fn query(
         &self,
         what: fmt::Arguments<'_>,
@@ -71,7 +69,7 @@ impl Socket {
         Ok(self.exchange::<RouteNetlinkMessage>(what, NLM_F_ACK, message)?.answers.into_iter().next())
     }
 
-    /// Asks for all objects. A list that changed while it was being read is read again.
+    /// Requests all objects. A list that changed while it was being read is read again.
     pub fn dump(
         &self,
         what: fmt::Arguments<'_>,
@@ -86,7 +84,7 @@ impl Socket {
         Err(NetlinkError::Unsteady { what: what.to_string() })
     }
 
-    /// Sends one message and reads all that the kernel has to say about it.
+    /// Sends a message, and reads all answers to it.
     fn exchange<A: NetlinkDeserializable<Error = DecodeError>>(
         &self,
         what: fmt::Arguments<'_>,
@@ -117,8 +115,8 @@ impl Socket {
     }
 }
 
-/// The answer to a request that has none but yes or no. A program that only changes things does not carry the code
-/// that understands all that the kernel can tell: for the monitor of a VPS, half of its size.
+/// The answer to a request that the kernel only confirms or refuses. It spares a program that only makes changes the code that
+/// parses all objects. In the monitor of a VPS, that code would be half of the program.
 struct Unread;
 
 impl NetlinkDeserializable for Unread {
@@ -129,7 +127,7 @@ impl NetlinkDeserializable for Unread {
     }
 }
 
-/// What the kernel said about one request.
+/// The kernel's answers to one request.
 struct Answers<A> {
     sequence: u32,
     answers: Vec<A>,
@@ -137,7 +135,7 @@ struct Answers<A> {
 }
 
 impl<A: NetlinkDeserializable<Error = DecodeError>> Answers<A> {
-    /// Takes in the messages of one datagram; `true` after the last one of the answer.
+    /// Adds the messages of one datagram. `true` after the last message of the answer.
     fn read(&mut self, what: fmt::Arguments<'_>, mut datagram: &[u8]) -> Result<bool, NetlinkError> {
         while !datagram.is_empty() {
             let message = NetlinkMessage::<A>::deserialize(datagram)
@@ -165,7 +163,7 @@ impl<A: NetlinkDeserializable<Error = DecodeError>> Answers<A> {
     }
 }
 
-/// The kernel's refusal with its own words: the attribute `NLMSGERR_ATTR_MSG` after the request's header.
+/// The kernel's refusal with its message: the attribute `NLMSGERR_ATTR_MSG` after the header of the request.
 fn refusal(what: fmt::Arguments<'_>, flags: u16, error: &ErrorMessage) -> NetlinkError {
     const NLMSGERR_ATTR_MSG: u16 = 1;
     const HEADER_LENGTH: usize = 16;
