@@ -1,12 +1,12 @@
 //! The btrfs driver: a volume is a subvolume, a clone a snapshot, a limit that of a qgroup.
 //!
-//! All volumes of a VPS are members of one qgroup of level 1, `1/<VpsId::short()>`, and the limit stands there: so a
-//! guest that is restored and then rewrites everything is still held. Limits and usage are those of *exclusive*
-//! bytes, with simple quotas the same as referenced ones, and with classic qgroups what isn't shared with an image.
+//! All volumes of a VPS are members of one qgroup of level 1, `1/<VpsId::short()>`, which has the limit. So the limit also
+//! holds for a guest that is restored and then rewrites everything. Limits and usage are those of *exclusive* bytes. With
+//! simple quotas, these are the same as referenced bytes. With classic qgroups, they are what is not shared with an image.
 //!
-//! The space of a deleted subvolume, and its qgroup's numbers, go when the kernel's cleaner comes by; extents that a
-//! snapshot still shares stay with the qgroup of the dead subvolume that wrote them. So qgroups are removed later
-//! ([`BtrfsDriver::reclaim`]), and the directory of the VPS is kept until then, as the note that this is to be done.
+//! The kernel's cleaner frees the space of a deleted subvolume later, and only then do the numbers of its qgroup change. Extents
+//! that a snapshot still shares remain with the qgroup of the deleted subvolume that wrote them. So qgroups are removed later
+//! ([`BtrfsDriver::reclaim`]). Until then, the directory of the VPS is kept as a note that this has to be done.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,14 +24,14 @@ use crate::{
     VolumeUsage, device,
 };
 
-/// What holds limits.
+/// What enforces limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Quota {
     /// Nothing.
     None,
-    /// Simple quotas: what a VPS writes counts, also in subvolumes that its guest makes inside.
+    /// Simple quotas: all that a VPS writes counts, also in subvolumes that its guest makes inside.
     Simple,
-    /// Qgroups: slow with many clones, and subvolumes that a guest makes inside escape the limit.
+    /// Classic qgroups: slow with many clones, and subvolumes that a guest makes inside escape the limit.
     Qgroups,
 }
 
@@ -40,13 +40,13 @@ enum Quota {
 pub struct BtrfsDriver {
     layout: Layout,
     quota: Quota,
-    /// Held for writing by [`Self::reclaim`], so that it doesn't take away the qgroup of a volume in the making.
+    /// Held for writing by [`Self::reclaim`], so that it does not remove the qgroup of a volume that is being made.
     reclaiming: RwLock<()>,
 }
 
 impl BtrfsDriver {
-    /// Opens the pool at `path` and switches simple quotas on. Where the kernel has none, classic qgroups do if
-    /// `may_scan`: to switch them on means to scan the whole file system.
+    /// Opens the pool at `path`, and switches simple quotas on. If the kernel has none, switches classic qgroups on, but only if
+    /// `may_scan`: that scans the whole file system.
     pub fn open(path: &Path, may_scan: bool) -> Result<Self, PoolError> {
         let layout = Layout::open(path).map_err(PoolError::io("open the pool", path))?;
         if !is_btrfs(layout.pool()).map_err(PoolError::io("examine", path))? {
@@ -64,7 +64,7 @@ impl BtrfsDriver {
         self.layout.pool()
     }
 
-    /// Opens the top of a volume; `None` if it isn't there.
+    /// Opens the top directory of a volume. `None` if the volume doesn't exist.
     fn subvolume(&self, volume: &Volume, action: &'static str) -> Result<Option<OwnedFd>, VolumeError> {
         let path = volume.directory().join(volume.file_name());
         let not_a_volume = || VolumeError::NotAVolume(self.lasting_path(volume));
@@ -87,7 +87,7 @@ impl BtrfsDriver {
         VolumeError::Observe { pool: self.layout.path().to_owned(), source }
     }
 
-    /// The qgroup that a volume counts into, made where needed.
+    /// The qgroup that a volume counts towards, which is made if it is missing. `None` if there is none.
     fn ensure_qgroup(&self, volume: &Volume) -> io::Result<Option<QgroupId>> {
         let Some(vps) = volume.vps().filter(|_| self.quota != Quota::None) else { return Ok(None) };
         let qgroup = vps_qgroup(vps);
@@ -103,7 +103,7 @@ impl BtrfsDriver {
         let (name, is_read_only) = (to.file_name(), to.is_read_only());
         btrfs::create_snapshot(source.as_fd(), parent.as_fd(), &name, is_read_only, qgroup)?;
         if self.quota == Quota::Qgroups && qgroup.is_some() {
-            // The new member's numbers are not always known: then the limit doesn't hold until all are counted.
+            // The kernel does not always know the new member's numbers. The limit then holds only after a rescan.
             let status = btrfs::quota_status(self.pool())?;
             if status.is_some_and(|status| !status.consistent) {
                 btrfs::rescan_qgroups(self.pool())?;
@@ -112,14 +112,14 @@ impl BtrfsDriver {
         Ok(())
     }
 
-    /// Deletes a subvolume and those inside of it, deepest first.
+    /// Deletes a subvolume and those inside it, the deepest first.
     fn delete(&self, top: u64) -> io::Result<()> {
         let mut ids = vec![top];
         let mut visited = 0;
         while let Some(&id) = ids.get(visited) {
             let children = btrfs::child_subvolumes(self.pool(), id)?;
             if !children.is_empty() {
-                // The entries of its children can't be taken out of a read-only one.
+                // Its children can't be removed from it while it is read-only.
                 let subvolume = btrfs::open_subvolume(self.pool(), id)?;
                 btrfs::set_readonly(subvolume.as_fd(), false)?;
             }
@@ -129,8 +129,8 @@ impl BtrfsDriver {
         ids.iter().rev().try_for_each(|&id| btrfs::delete_subvolume(self.pool(), id))
     }
 
-    /// Removes the qgroups that deleted volumes left behind, as far as the kernel has emptied them, and the
-    /// directories of the VPSes that are gone for good.
+    /// Removes the qgroups of deleted volumes, if the kernel has emptied them by now, and the directories of VPSes that have
+    /// neither volumes nor a qgroup.
     fn reclaim(&self) -> io::Result<()> {
         let _alone = self.reclaiming.write().unwrap_or_else(PoisonError::into_inner);
         if self.quota != Quota::None {
@@ -149,7 +149,7 @@ impl BtrfsDriver {
         Ok(())
     }
 
-    /// Removes a qgroup; `false` while the kernel still needs it.
+    /// Removes a qgroup. `false` while the kernel still needs it. It is no error if there is none.
     fn remove_qgroup(&self, qgroup: QgroupId) -> io::Result<bool> {
         match btrfs::remove_qgroup(self.pool(), qgroup) {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(false),
@@ -230,7 +230,7 @@ impl Driver for BtrfsDriver {
 
     fn ensure_absent(&self, volume: &Volume) -> Result<bool, VolumeError> {
         const ACTION: &str = "remove";
-        // The descriptor must be closed before: the cleaner passes by a subvolume that is in use.
+        // The descriptor must be closed first: the kernel's cleaner skips a subvolume that is in use.
         let id =
             self.subvolume(volume, ACTION)?.map(|fd| btrfs::subvolume_info(fd.as_fd()).map(|info| info.id));
         let id = id.transpose().map_err(VolumeError::io(ACTION, volume))?;
@@ -322,7 +322,7 @@ pub fn is_btrfs(directory: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(rustix::fs::fstatfs(directory)?.f_type == BTRFS_SUPER_MAGIC)
 }
 
-/// Switches quotas on where they are off, and says which kind is on.
+/// Switches quotas on if they are off. Returns which kind is on.
 fn ensure_quota(pool: BorrowedFd<'_>, may_scan: bool) -> io::Result<Quota> {
     if let Some(status) = btrfs::quota_status(pool)? {
         return Ok(if status.simple { Quota::Simple } else { Quota::Qgroups });

@@ -9,24 +9,24 @@ use std::str::FromStr;
 use insula_sys::btrfs::filesystem_uuid;
 use rustix::fs::{fstat, major, minor};
 
-/// The block devices that hold a pool: what limits on reading and writing are set on.
+/// The block devices that hold a pool. Limits on reading and writing are set on them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BlockDevices {
-    /// These: whole disks, also where the file system is on a partition, since the kernel limits no others.
+    /// The devices: whole disks, even if the file system is on a partition, since the kernel limits only these.
     Below(Vec<BlockDevice>),
-    /// None that can be named.
+    /// No device that can be named.
     None {
         /// Why, for people.
         why: String,
     },
 }
 
-/// A block device, by its number. Shown as `MAJOR:MINOR`, as cgroups take it.
+/// The number of a block device. Its text is `MAJOR:MINOR`, as in the files of cgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BlockDevice {
-    /// The major number, which stands for the driver.
+    /// The major number, which identifies the kernel's driver.
     pub major: u32,
-    /// Among those of the driver.
+    /// The minor number, which identifies the device among those of the driver.
     pub minor: u32,
 }
 
@@ -60,7 +60,7 @@ impl fmt::Display for BlockDevices {
     }
 }
 
-/// The devices of the btrfs that a directory is on: those that sysfs has below its UUID.
+/// The devices of the btrfs that a directory is on, from `/sys/fs/btrfs/UUID/devices`.
 pub fn of_btrfs(directory: BorrowedFd<'_>) -> io::Result<BlockDevices> {
     let devices = format!("/sys/fs/btrfs/{}/devices", dashed(filesystem_uuid(directory)?));
     let mut found = vec![];
@@ -72,7 +72,8 @@ pub fn of_btrfs(directory: BorrowedFd<'_>) -> io::Result<BlockDevices> {
     Ok(BlockDevices::Below(found))
 }
 
-/// The device of whatever file system a directory is on. One that has several, or none, has a made-up number.
+/// The device of the file system that a directory is on. A file system on several devices, or on none, has a number that is no
+/// device's: the result is [`BlockDevices::None`].
 pub fn of_directory(directory: BorrowedFd<'_>) -> io::Result<BlockDevices> {
     let number = fstat(directory)?.st_dev;
     let device = BlockDevice { major: major(number), minor: minor(number) };
@@ -86,7 +87,7 @@ pub fn of_directory(directory: BorrowedFd<'_>) -> io::Result<BlockDevices> {
     }
 }
 
-/// The disk that a device of sysfs is, or is a partition of.
+/// The disk of a device in sysfs: the device itself, or the disk that it is a partition of.
 fn whole_disk(device: &Path) -> io::Result<BlockDevice> {
     let device = std::fs::canonicalize(device)?;
     let disk = match device.join("partition").exists() {
@@ -96,7 +97,7 @@ fn whole_disk(device: &Path) -> io::Result<BlockDevice> {
     std::fs::read_to_string(disk.join("dev"))?.parse()
 }
 
-/// RFC 9562, section 4.
+/// The text of a UUID: RFC 9562, section 4.
 fn dashed(uuid: [u8; 16]) -> String {
     let hex: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")

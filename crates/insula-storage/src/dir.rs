@@ -1,16 +1,16 @@
-//! The driver for any file system: a volume is a directory, a clone a copy of all files, and there are no limits.
+//! The driver for any file system: a volume is a directory, a clone is a copy of all files, and there are no limits.
 //!
 //! ```text
-//! <where the volume lies>/   of root alone
-//!     note                   what this volume is called among all that ever were, and which one it was copied from
+//! <path of the volume>/      accessible only to root
+//!     note                   the volume's own name, unique for all time, and that of the volume that it was copied from
 //!     tree/                  the volume
-//! unfinished/                copies in the making; renamed when they are whole and on disk
-//! removed/                   what was a volume; moved here at once, and then emptied
-//! owners/<id>                the ids that the files of a VPS have on disk, where not the guest's own
+//! unfinished/                volumes that are being made; renamed when they are whole and on disk
+//! removed/                   volumes that are being removed; moved here at once, and then emptied
+//! owners/<id>                the ids that the files of a VPS have on disk, if these are not the guest's own
 //! ```
 //!
-//! So a volume, with its note, comes and goes by one rename, whatever stops the agent in between. What is left in
-//! `unfinished` and `removed` goes when the pool is opened: a lock on the pool says that nobody else uses it.
+//! So a volume appears and disappears by one rename, together with its note, and whenever the agent may be stopped. What is
+//! left in `unfinished` and `removed` is removed when the pool is opened: a lock on the pool excludes other users.
 
 mod copy;
 mod note;
@@ -48,7 +48,7 @@ use remove::remove_tree;
 use shift::IdShift;
 
 const TREE: &str = "tree";
-/// Of a copy in the making.
+/// The directory for the hard links of a volume that is being copied: [`copy_tree`].
 const LINKS: &str = "links";
 
 const UNFINISHED: &str = "unfinished";
@@ -61,12 +61,12 @@ const OWN: [&str; 3] = [UNFINISHED, REMOVED, OWNERS];
 pub struct DirDriver {
     layout: Layout,
     shared_files: bool,
-    /// Held for writing while directories of VPSes without volumes are removed, so that none goes that is about to be used.
+    /// Held for writing while directories of VPSes without volumes are removed, so that none is removed that is about to be used.
     reclaiming: RwLock<()>,
 }
 
 impl DirDriver {
-    /// Opens the pool at `path`, and takes it for itself.
+    /// Opens the pool at `path`, locks it, and removes what a dead agent has left. [`PoolError::InUse`] if another agent has it.
     pub fn open(path: &Path) -> Result<Self, PoolError> {
         let layout = Layout::open(path).map_err(PoolError::io("open the pool", path))?;
         match flock(layout.pool(), FlockOperation::NonBlockingLockExclusive) {
@@ -80,7 +80,7 @@ impl DirDriver {
         Ok(driver)
     }
 
-    /// Removes what a dead agent left.
+    /// Removes what a dead agent has left.
     fn clean_up(&self) -> io::Result<()> {
         for name in [UNFINISHED, REMOVED] {
             let directory = self.own(name)?;
@@ -98,7 +98,7 @@ impl DirDriver {
         self.reclaim()
     }
 
-    /// Whether files can share their blocks.
+    /// Finds out by trying whether files can share their blocks.
     fn observe_shared_files(&self) -> io::Result<bool> {
         let unfinished = self.own(UNFINISHED)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
@@ -111,12 +111,12 @@ impl DirDriver {
         Ok(is_shared)
     }
 
-    /// One of the driver's own directories.
+    /// Opens one of the driver's own directories.
     fn own(&self, name: &str) -> io::Result<OwnedFd> {
         self.layout.directory(Path::new(name))?.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Opens what holds a volume; `None` if it isn't there.
+    /// Opens the directory that holds the note and the tree of a volume. `None` if the volume doesn't exist.
     fn holder(&self, volume: &Volume, action: &'static str) -> Result<Option<OwnedFd>, VolumeError> {
         let path = volume.directory().join(volume.file_name());
         let not_a_volume = || VolumeError::NotAVolume(self.layout.path().join(&path));
@@ -135,7 +135,7 @@ impl DirDriver {
         }
     }
 
-    /// Makes a volume: whole, or not at all.
+    /// Makes a volume, whole or not at all. `fill` gets its empty tree, and an empty directory for hard links.
     fn make(
         &self,
         volume: &Volume,
@@ -146,7 +146,7 @@ impl DirDriver {
         let name = unfinished_name(volume);
         let begin = || -> io::Result<_> {
             let unfinished = self.own(UNFINISHED)?;
-            remove_tree(unfinished.as_fd(), &name)?; // of an attempt that was cut off
+            remove_tree(unfinished.as_fd(), &name)?; // of an interrupted attempt
             mkdirat(&unfinished, &name, Mode::RWXU)?;
             let holder = open_directory(&unfinished, &name)?;
             Note::new(origin)?.write(&holder)?;
@@ -162,13 +162,13 @@ impl DirDriver {
         };
         let made = fill(tree, &links).and_then(|()| publish().map_err(&failed));
         if made.is_err() {
-            // The error that matters is the other; what is left goes with the next attempt.
+            // The other error matters more. The next attempt removes what is left.
             let _ = remove_tree(unfinished.as_fd(), &name);
         }
         made
     }
 
-    /// Gives what holds a volume its place, on disk when it returns.
+    /// Moves the directory that holds a volume to its place. The move is on disk when this returns.
     fn put(&self, from: &OwnedFd, name: &CString, volume: &Volume) -> io::Result<()> {
         let _shared = self.reclaiming.read().unwrap_or_else(PoisonError::into_inner);
         let parent = self.layout.ensure_parent(volume)?;
@@ -176,7 +176,7 @@ impl DirDriver {
         Ok(fsync(&parent)?)
     }
 
-    /// Removes the directories of the VPSes that are gone, and what was noted of them.
+    /// Removes the directories of VPSes without volumes, and the notes of their ids.
     fn reclaim(&self) -> io::Result<()> {
         let _alone = self.reclaiming.write().unwrap_or_else(PoisonError::into_inner);
         for vps in self.layout.vpses_without_volumes()? {
@@ -193,7 +193,7 @@ impl DirDriver {
         remove_tree(removed.as_fd(), &name)
     }
 
-    /// The ids that the files of a volume have on disk; `None` where they are the guest's own.
+    /// The ids that the files of a volume have on disk. `None` if they are the guest's own.
     fn owner_of(&self, volume: &Volume) -> io::Result<Option<IdRange>> {
         volume.vps().map_or(Ok(None), |vps| read_owner(&self.own(OWNERS)?, vps))
     }
@@ -391,7 +391,7 @@ fn open_directory(parent: &OwnedFd, name: impl rustix::path::Arg) -> rustix::io:
     openat(parent, name, flags, Mode::empty())
 }
 
-/// The name of a volume in the making: one for each volume, so that a second attempt finds what the first left.
+/// The name of a volume that is being made. Each volume has one, so that a second attempt finds what the first has left.
 fn unfinished_name(volume: &Volume) -> CString {
     let path = volume.directory().join(volume.file_name());
     CString::new(path.to_string_lossy().replace('/', "+")).unwrap_or_default() // ids and names have no zero byte

@@ -1,4 +1,4 @@
-//! Why something about pools and volumes failed.
+//! The errors of pools and volumes.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,13 +11,13 @@ use crate::Volume;
 /// Why a volume could not be made, changed, read or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
-    /// It isn't there.
+    /// The volume doesn't exist.
     #[error("{0} does not exist")]
     Missing(Volume),
-    /// Something else is in its place.
+    /// Something that is no volume has its path.
     #[error("{} exists and is not a volume", .0.display())]
     NotAVolume(PathBuf),
-    /// It exists, and was made from something else.
+    /// The volume exists, but is a copy of something else.
     #[error("{to} exists and is not a clone of {from}")]
     OtherOrigin {
         /// What it should be a clone of.
@@ -25,7 +25,7 @@ pub enum VolumeError {
         /// The volume that exists.
         to: Volume,
     },
-    /// The pool can't hold a limit.
+    /// The pool can't enforce a limit.
     #[error("failed to limit the disk of VPS {0}: the pool has no quotas (those of btrfs need Linux 6.7)")]
     NoQuota(VpsId),
     /// The pool can't give files the ids of a VPS.
@@ -33,14 +33,14 @@ pub enum VolumeError {
         "failed to give VPS {0} its files: the kernel can't map the ids of this pool, nor can its driver change them"
     )]
     NoOwners(VpsId),
-    /// Something in a volume could not be copied.
+    /// A file of a volume could not be copied.
     #[error("failed to copy /{} of {from} to {to}", path.display())]
     Copy {
         /// The volume that is copied.
         from: Volume,
         /// The copy.
         to: Volume,
-        /// Where it failed, relative to the volume.
+        /// The path of the file, relative to the volume.
         path: PathBuf,
         /// The kernel's error.
         #[source]
@@ -95,43 +95,43 @@ pub enum PoolError {
     /// No useful pool is that small.
     #[error("a pool of {size} is too small: it must have at least {least}")]
     TooSmall {
-        /// The size that was given.
+        /// The requested size.
         size: ByteSize,
-        /// The least that is useful.
+        /// The smallest size that is accepted.
         least: ByteSize,
     },
-    /// The disk that the file would lie on has not enough room.
+    /// The disk of the host has not enough space for the pool's file.
     #[error("a pool of {size} does not fit on the disk of {}, which has {available} free", file.display())]
     HostDiskTooSmall {
         /// The pool's file.
         file: PathBuf,
-        /// The size that was given.
+        /// The requested size.
         size: ByteSize,
-        /// The space that is free.
+        /// The free space.
         available: ByteSize,
     },
-    /// The pool's file holds something else, and is left alone.
+    /// The pool's file has something else in it, and is left as it is.
     #[error("{} holds no btrfs file system: move it away, or name another file for the pool", .0.display())]
     NotBtrfsFile(PathBuf),
-    /// Somebody else has it open.
+    /// Another agent has the pool open.
     #[error("another agent uses the pool {}", .0.display())]
     InUse(PathBuf),
-    /// The directory is on another kind of file system.
+    /// The directory is not on btrfs.
     #[error("{} is not on a btrfs file system", .0.display())]
     NotBtrfsDirectory(PathBuf),
-    /// Something else is mounted where the pool should be.
+    /// Something else is mounted on the pool's mount point.
     #[error("another file system is mounted on {}", .0.display())]
     MountPointTaken(PathBuf),
-    /// The file system could not be made.
+    /// `mkfs.btrfs` failed.
     #[error("failed to make a btrfs file system in {} (package btrfs-progs is needed)", file.display())]
     Format {
         /// The file.
         file: PathBuf,
-        /// What `mkfs.btrfs` said.
+        /// How `mkfs.btrfs` failed, with its output.
         #[source]
         source: ProgramError,
     },
-    /// The kernel has no loop device for the file.
+    /// No loop device could be bound to the pool's file.
     #[error("failed to bind a loop device to {} (is the kernel's module \"loop\" loaded?)", file.display())]
     LoopDevice {
         /// The file.
@@ -154,7 +154,7 @@ pub enum PoolError {
     Io {
         /// What was being done.
         action: &'static str,
-        /// To which file or directory.
+        /// The file or directory that it was done to.
         path: PathBuf,
         /// The kernel's error.
         #[source]

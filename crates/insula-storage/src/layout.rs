@@ -1,11 +1,11 @@
-//! The directories of a pool, which lead to the volumes.
+//! The directories of a pool that its volumes are in.
 //!
 //! ```text
 //! images/<fingerprint>   staging/<operation>   vps/<id>/{root,incoming}   snapshots/<id>/<name>
 //! ```
 //!
-//! They belong to root alone. They are opened beneath the pool's descriptor, following no links, so what is mounted
-//! or moved elsewhere meanwhile doesn't matter. `vps/<id>` stays until nothing of the VPS is left, quota included.
+//! Only root has access to them. They are opened beneath the pool's descriptor, through no links, so it does not matter what is
+//! mounted or moved elsewhere meanwhile. `vps/<id>` remains until nothing of the VPS is left, including its quota.
 
 use std::ffi::OsStr;
 use std::io;
@@ -38,13 +38,13 @@ impl Layout {
         Ok(Self { path: path.to_owned(), pool })
     }
 
-    /// Makes the directories that the pool lacks, and those that the driver has for itself.
+    /// Makes the pool's directories that are missing, and the driver's `own` ones.
     pub fn ensure_directories(&self, own: &[&str]) -> io::Result<()> {
         let mut names = [IMAGES, STAGING, VPS, SNAPSHOTS].iter().chain(own);
         names.try_for_each(|name| self.ensure_directory(Path::new(name)).map(drop))
     }
 
-    /// The pool itself.
+    /// The pool's top directory.
     pub fn pool(&self) -> BorrowedFd<'_> {
         self.pool.as_fd()
     }
@@ -54,7 +54,7 @@ impl Layout {
         &self.path
     }
 
-    /// Opens a directory, by its path relative to the pool; `None` if it isn't there.
+    /// Opens a directory by its path relative to the pool. `None` if it doesn't exist.
     pub fn directory(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
         match beneath::open(&self.pool, path, Reach::Beneath, OFlags::DIRECTORY | OFlags::NOFOLLOW) {
             Ok(directory) => Ok(Some(directory)),
@@ -63,7 +63,7 @@ impl Layout {
         }
     }
 
-    /// Opens the directory that a volume lies in, and makes it where needed.
+    /// Opens the directory that a volume is in, or will be. Makes the directory if it is missing.
     pub fn ensure_parent(&self, volume: &Volume) -> io::Result<OwnedFd> {
         if let Some(vps) = volume.vps() {
             self.ensure_directory(&vps_directory(vps))?;
@@ -79,7 +79,7 @@ impl Layout {
         self.directory(path)?.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Removes a directory if there is nothing in it.
+    /// Removes a directory if it is empty. It is no error if it doesn't exist.
     pub fn remove_if_empty(&self, path: &Path) -> io::Result<()> {
         match unlinkat(&self.pool, path, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => Ok(()),
@@ -87,7 +87,7 @@ impl Layout {
         }
     }
 
-    /// The VPSes that have a directory and no volumes.
+    /// The VPSes that have a directory, but no volumes.
     pub fn vpses_without_volumes(&self) -> io::Result<Vec<VpsId>> {
         let is_empty = |path: &Path| self.paths(path).map(|paths| paths.is_empty());
         let mut vpses = vec![];
@@ -100,8 +100,8 @@ impl Layout {
         Ok(vpses)
     }
 
-    /// Everything that lies where volumes lie, and what doesn't belong there, but for the directories that the driver has for
-    /// itself; both sorted.
+    /// All volumes, and the paths of all files that don't belong into the pool; both sorted. The driver's `own` directories are
+    /// left out.
     pub fn list(&self, own: &[&str]) -> io::Result<(Vec<Volume>, Vec<PathBuf>)> {
         let mut paths = vec![];
         for top in self.paths(Path::new("."))? {
@@ -131,7 +131,7 @@ impl Layout {
         Ok((volumes, strays))
     }
 
-    /// What is in a directory, relative to the pool; nothing if it isn't there, or is no directory.
+    /// The paths, relative to the pool, of the files in a directory. None if it doesn't exist or is no directory.
     fn paths(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
         let directory = match self.directory(path) {
             Ok(Some(directory)) => directory,
@@ -154,7 +154,7 @@ pub fn vps_directory(vps: VpsId) -> PathBuf {
     Path::new(VPS).join(vps.to_string())
 }
 
-/// The volume that lies at `path`, relative to the pool.
+/// The volume at a path relative to the pool. `None` if it is no path of a volume.
 fn parse(path: &Path) -> Option<Volume> {
     let parts: Vec<&str> = path.iter().map(|part| part.to_str()).collect::<Option<_>>()?;
     match parts[..] {

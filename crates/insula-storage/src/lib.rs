@@ -1,12 +1,12 @@
 //! Pools and volumes: copy-on-write clones, snapshots, hard limits.
 //!
-//! A pool is a directory on a file system; a [`Driver`] keeps volumes in it, and says as data what it is able to.
-//! The pool of a fresh host is a sparse file ([`Pool::open_or_create`]); a host with a btrfs of its own names a
-//! directory there ([`Pool::open_existing`]); where neither is to be had, any directory does ([`Pool::open_directory`]).
+//! A pool is a directory on a file system. A [`Driver`] keeps volumes in it, and says as data what it is able to do. The pool
+//! of a fresh host is a sparse file ([`Pool::open_or_create`]). On a host with a btrfs of its own, it is a directory there
+//! ([`Pool::open_existing`]). Where neither is possible, it is any directory ([`Pool::open_directory`]).
 //!
-//! This crate knows neither the VPSes of the host nor what is in a volume: the content belongs to tenants and is
-//! hostile, and no path inside of a volume is ever resolved: what has to be copied file by file is walked through from
-//! directory to directory. It keeps no state but the file system's.
+//! This crate knows neither the VPSes of the host nor what is in a volume. The content belongs to tenants and is hostile, so no
+//! path inside a volume is ever resolved. What has to be copied file by file is walked from directory to directory. All state
+//! is in the file system.
 
 mod btrfs;
 mod device;

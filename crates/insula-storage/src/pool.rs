@@ -1,4 +1,4 @@
-//! Opening pools: a sparse file that is mounted, a directory of the host's own btrfs, or any directory.
+//! Opens pools: a sparse file that is mounted, a directory of the host's own btrfs, or any directory.
 //!
 //! ```text
 //! no file ──mkfs on a temporary name, rename──> file ──loop device──> bound ──mount──> open
@@ -6,9 +6,9 @@
 //!                                               └──────────────── unmount ──────────────┘
 //! ```
 //!
-//! Every step finds out for itself whether it is done, so a crash anywhere is taken up by the next opening. The kernel
-//! owns the state; nothing is written down. An advisory lock on the file keeps two openers apart: two loop devices
-//! on one file, both mounted, would destroy the file system.
+//! Each step finds out for itself whether it is done, so whoever opens the pool next continues after a crash. The kernel owns
+//! the state, and none is recorded elsewhere. An advisory lock on the file excludes a second opener: two loop devices on one
+//! file, both mounted, would destroy the file system.
 
 mod file;
 mod mount;
@@ -24,11 +24,11 @@ use crate::{BtrfsDriver, DirDriver, Driver, PoolError};
 /// A pool in a sparse file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoopPoolConfig {
-    /// The file. Made if it isn't there.
+    /// The file, which is made if it is missing.
     pub file: PathBuf,
-    /// Where it is mounted. Made if it isn't there.
+    /// The directory that it is mounted on, which is made if it is missing.
     pub mount_point: PathBuf,
-    /// The size of a file that is made; one that is there keeps its own.
+    /// The size of a new file, in bytes. A file that exists keeps its size.
     pub size: ByteSize,
 }
 
@@ -36,15 +36,15 @@ pub struct LoopPoolConfig {
 #[derive(Debug)]
 pub struct Pool {
     driver: Arc<dyn Driver>,
-    /// Where it was mounted by us.
+    /// The mount point, if this crate has mounted the pool.
     mount_point: Option<PathBuf>,
 }
 
 impl Pool {
-    /// The smallest pool that can be made.
+    /// The size of the smallest pool that can be made.
     pub const LEAST: ByteSize = file::LEAST;
 
-    /// Opens the pool in a file: makes the file, binds it to a loop device, mounts it, as far as that isn't done.
+    /// Opens the pool in a file. Makes the file, binds it to a loop device, and mounts it, as far as that was not done before.
     pub fn open_or_create(config: &LoopPoolConfig) -> Result<Self, PoolError> {
         for directory in [config.file.parent(), Some(&config.mount_point)].into_iter().flatten() {
             create_dir_all(directory).map_err(PoolError::io("make directory", directory))?;
@@ -60,22 +60,22 @@ impl Pool {
         Ok(Self { driver: Arc::new(BtrfsDriver::open(directory, false)?), mount_point: None })
     }
 
-    /// Opens the pool in a directory of whatever file system, made if it isn't there: without limits, and with copies where
-    /// btrfs has snapshots.
+    /// Opens the pool in a directory of any file system, which is made if it is missing. Such a pool has no limits, and makes
+    /// copies where btrfs makes snapshots.
     pub fn open_directory(directory: &Path) -> Result<Self, PoolError> {
         create_dir_all(directory).map_err(PoolError::io("make directory", directory))?;
         Ok(Self { driver: Arc::new(DirDriver::open(directory)?), mount_point: None })
     }
 
-    /// What works on the pool.
+    /// The driver that works on the pool.
     pub fn driver(&self) -> Arc<dyn Driver> {
         self.driver.clone()
     }
 
-    /// Unmounts the pool, if it was mounted by us and nobody else has done so. The loop device becomes free with it.
+    /// Unmounts the pool, if this crate has mounted it and it is still mounted. The loop device becomes free.
     ///
-    /// Nothing may use it: no driver, no process in a directory of it. Mounts of its volumes in other namespaces are
-    /// no obstacle, and keep the loop device.
+    /// Nothing may use the pool, neither another handle of the driver nor a process in one of its directories. Mounts of its
+    /// volumes in other namespaces don't prevent this, but keep the loop device.
     pub fn close(self) -> Result<(), PoolError> {
         drop(self.driver);
         self.mount_point.map_or(Ok(()), |mount_point| mount::ensure_unmounted(&mount_point).map(drop))

@@ -1,5 +1,5 @@
-//! Replacing a root where a volume is a name in a directory: two renames, with the copy beside the root before and the
-//! old root beside it after.
+//! Replaces a root, for drivers whose volumes are names in a directory. Two renames do it: before them, the copy is beside the
+//! root, and after them, the old root is.
 //!
 //! ```text
 //! root ──copy──> root, incoming ──rename──> outgoing, incoming ──rename──> outgoing, root' ──commit──> root'
@@ -7,19 +7,19 @@
 //! root <──remove───────┴────────rename────────────┴───────────rename─────────────┘ undo
 //! ```
 //!
-//! What is there says how far it is, so that every step may be repeated (docs/adr/0005): an exchange in one step would
-//! take itself back when it is.
+//! Which volumes exist says how far a replacement has come, so each step may be repeated (docs/adr/0005). An exchange in one
+//! step would undo itself when it is repeated.
 
 use insula_types::VpsId;
 
 use crate::{Driver, Volume, VolumeError};
 
-/// What it takes of a driver.
+/// What a driver must be able to do for this.
 pub trait Rename: Driver {
-    /// Whether a volume is there.
+    /// Whether a volume exists.
     fn has(&self, volume: &Volume) -> Result<bool, VolumeError>;
 
-    /// Gives a volume another name, on disk when it returns. What has that name already is not overwritten.
+    /// Renames a volume. The change is on disk when this returns. A volume that has the new name is not overwritten.
     fn rename(&self, from: &Volume, to: &Volume) -> Result<(), VolumeError>;
 }
 
@@ -28,13 +28,13 @@ pub fn replace_root(driver: &impl Rename, vps: VpsId, from: &Volume) -> Result<b
     let (root, incoming, outgoing) = (Volume::Root(vps), Volume::Incoming(vps), Volume::Outgoing(vps));
     let is_retired = driver.has(&outgoing)?;
     match (driver.has(&root)?, is_retired) {
-        (true, true) => return driver.ensure_clone(from, &root), // it was done, if with this copy
+        (true, true) => return driver.ensure_clone(from, &root), // it was done, unless with another copy
         (false, false) => return Err(VolumeError::Missing(root)),
         _ => {}
     }
     match driver.ensure_clone(from, &incoming) {
         Err(VolumeError::OtherOrigin { .. }) if !is_retired => {
-            driver.ensure_absent(&incoming)?; // half a replacement with another copy
+            driver.ensure_absent(&incoming)?; // of a half-done replacement with another copy
             driver.ensure_clone(from, &incoming)?;
         }
         result => drop(result?),
@@ -51,7 +51,7 @@ pub fn commit_replacement(driver: &impl Rename, vps: VpsId) -> Result<(), Volume
     let root = Volume::Root(vps);
     match driver.has(&root)? {
         true => driver.ensure_absent(&Volume::Outgoing(vps)).map(drop),
-        false => Err(VolumeError::Missing(root)), // or nothing would be left
+        false => Err(VolumeError::Missing(root)), // otherwise no root would be left
     }
 }
 

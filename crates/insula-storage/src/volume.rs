@@ -1,4 +1,4 @@
-//! What lives in a pool.
+//! What is kept in a pool: volumes, their names and their paths.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,15 +10,15 @@ use insula_types::{Fingerprint, OperationId, SnapshotName, VpsId};
 pub enum Volume {
     /// An image. Read-only.
     Image(Fingerprint),
-    /// An image in the making, by this operation.
+    /// An image that this operation is building.
     Staging(OperationId),
     /// The root of a VPS.
     Root(VpsId),
-    /// The root-to-be of a VPS, while [`Driver::replace_root`](crate::Driver::replace_root) works.
+    /// The future root of a VPS, while [`Driver::replace_root`](crate::Driver::replace_root) works.
     Incoming(VpsId),
-    /// The root that was replaced, until that is committed or undone.
+    /// The old root of a VPS, until its replacement is committed or undone.
     Outgoing(VpsId),
-    /// A point in time of the root of a VPS. Read-only.
+    /// The root of a VPS as it was at a point in time. Read-only.
     Snapshot(VpsId, SnapshotName),
 }
 
@@ -31,7 +31,7 @@ pub(crate) const INCOMING: &str = "incoming";
 pub(crate) const OUTGOING: &str = "outgoing";
 
 impl Volume {
-    /// The VPS that it belongs to, and whose limit it counts into.
+    /// The VPS that it belongs to, and towards whose limit it counts.
     pub fn vps(&self) -> Option<VpsId> {
         match self {
             Self::Image(_) | Self::Staging(_) => None,
@@ -46,7 +46,7 @@ impl Volume {
         matches!(self, Self::Image(_) | Self::Snapshot(..))
     }
 
-    /// The directory that it lies in, relative to the pool.
+    /// The directory that it is in, relative to the pool.
     pub(crate) fn directory(&self) -> PathBuf {
         match self {
             Self::Image(_) => IMAGES.into(),

@@ -1,7 +1,7 @@
-//! Copying a tree, file by file: contents by sharing their blocks where the file system can, holes as holes; owners,
-//! permissions, times, extended attributes; hard links as hard links.
+//! Copies a tree file by file. Contents share their blocks with the source if the file system supports that, and holes remain
+//! holes. Owners, permissions, times and extended attributes are copied, and hard links remain hard links.
 //!
-//! Nobody else may change the source meanwhile. What it holds is hostile all the same, see [`insula_sys::walk`].
+//! Nobody may change the source meanwhile. What it holds may be hostile even so: [`insula_sys::walk`].
 
 use std::collections::HashSet;
 use std::ffi::{CStr, CString, OsStr};
@@ -21,17 +21,18 @@ use rustix::io::Errno;
 
 use super::shift::{IdShift, shift_attribute};
 
-/// What failed in a tree.
+/// Why a tree was not copied.
 #[derive(Debug)]
 pub struct CopyError {
-    /// Where, relative to the tree.
+    /// The path of the file that could not be copied, relative to the tree.
     pub path: PathBuf,
     /// The kernel's error.
     pub source: io::Error,
 }
 
-/// Copies all that is in one directory, and what belongs to the directory itself, to another. `links` is an empty
-/// directory on the same file system, empty again in the end.
+/// Copies all that is in the directory `source`, and the attributes of the directory itself, to the empty directory `target`.
+/// `links` is an empty directory on the file system of `target`, which is empty again in the end. With `shift`, the copy has
+/// other ids.
 pub fn copy_tree(
     source: OwnedFd,
     target: OwnedFd,
@@ -57,7 +58,7 @@ struct Copy<'a> {
     target: Position,
     /// The directories that are being copied, the top first.
     levels: Vec<Level>,
-    /// Has a name for each file that has several, until all is copied.
+    /// The directory that has one more name for each copied file with several names, until all is copied.
     links: BorrowedFd<'a>,
     linked: HashSet<(u64, u64)>,
     shift: Option<IdShift>,
@@ -66,7 +67,7 @@ struct Copy<'a> {
 /// A directory that is being copied.
 struct Level {
     names: Vec<CString>,
-    /// The one that is being copied.
+    /// The name of the file that is being copied.
     at: Option<CString>,
 }
 
@@ -97,7 +98,7 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// Goes up, when all of a directory is there: what is written into it would change its times.
+    /// Finishes the directory and goes up, when all of its files are copied: each new file in it would change its times.
     fn leave(&mut self) -> io::Result<()> {
         self.finish(self.source.here.as_fd(), self.target.here.as_fd(), &self.source.stat()?)?;
         self.levels.pop();
@@ -153,8 +154,8 @@ impl Copy<'_> {
         self.finish(open(&self.source.here)?.as_fd(), open(&self.target.here)?.as_fd(), stat)
     }
 
-    /// Gives the copy what its source has besides contents. The order matters: a new owner takes set-user-id bits and
-    /// capabilities away, and everything changes times.
+    /// Copies what a file has besides contents. The order matters: a change of the owner clears set-user-id bits and
+    /// capabilities, and every change but the last one changes times.
     fn finish(&self, source: BorrowedFd<'_>, target: BorrowedFd<'_>, stat: &Stat) -> io::Result<()> {
         let shifted = |id| self.shift.map_or(Ok(id), |shift| shift.apply(id));
         let (uid, gid) = (Uid::from_raw(shifted(stat.st_uid)?), Gid::from_raw(shifted(stat.st_gid)?));
@@ -172,7 +173,8 @@ impl Copy<'_> {
         Ok(utimensat(target, "", &times, AtFlags::EMPTY_PATH)?)
     }
 
-    /// Extended attributes, but for what belongs to the host: labels of its security policy, the file system's own.
+    /// Copies extended attributes, except those that belong to the host: labels of its security policy, and those of a file
+    /// system itself.
     fn copy_attributes(&self, source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
         let (from, to) = (path_of(source), path_of(target));
         let mut names = vec![0; rustix::fs::listxattr_query(&from).or_else(none_supported)?];
@@ -210,12 +212,12 @@ fn link_name(device: u64, inode: u64) -> String {
     format!("{device:x}-{inode:x}")
 }
 
-/// A path of what a descriptor refers to, for what the kernel does with no descriptor of a file that is not opened.
+/// A path of the file that a descriptor refers to, for system calls that refuse a descriptor opened with `O_PATH`.
 fn path_of(file: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
-/// Copies the bytes of a file, and leaves out its holes.
+/// Copies the content of a file. Its holes remain holes.
 fn copy_content(source: &OwnedFd, target: &OwnedFd, size: u64) -> io::Result<()> {
     ftruncate(target, size)?;
     let mut at = 0;
@@ -247,7 +249,7 @@ fn copy_range(source: &OwnedFd, target: &OwnedFd, mut from: u64, end: u64) -> io
     Ok(())
 }
 
-/// Where the kernel does not copy between two files by itself.
+/// Copies bytes through a buffer, where the kernel can't copy between two files by itself.
 fn copy_by_hand(source: &OwnedFd, target: &OwnedFd, mut from: u64, end: u64) -> io::Result<()> {
     use std::os::unix::fs::FileExt;
     let (source, target) = (File::from(source.try_clone()?), File::from(target.try_clone()?));

@@ -1,7 +1,7 @@
-//! The note beside a volume's tree: what the volume is called among all that ever were, and which one it was copied from.
+//! The note beside a volume's tree: the volume's own name, and the name of the volume that it was copied from.
 //!
-//! A path can't say that: after a removal, another volume may have it. The note comes and goes with the volume, by the same
-//! rename.
+//! A path is no such name, since another volume may have it after a removal. The note appears and disappears together with the
+//! volume, by the same rename.
 
 use std::fs::File;
 use std::io::{self, Read, Write};

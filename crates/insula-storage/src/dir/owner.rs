@@ -1,5 +1,5 @@
-//! The files that say which ids the files of a VPS have on disk, where these are not the guest's own: one for each VPS, named
-//! by its id, with the first id and their number.
+//! Notes of the ids that the files of a VPS have on disk, if these are not the guest's own. There is a file for each VPS, named
+//! by the VPS's id. It has the first id and the number of ids.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::note::read_text;
 
-/// The ids of a VPS; `None` if they are the guest's own. `InvalidData` if the file can't be understood.
+/// Reads the ids of a VPS. `None` if they are the guest's own. `InvalidData` if the file can't be understood.
 pub fn read_owner(owners: &OwnedFd, vps: VpsId) -> io::Result<Option<IdRange>> {
     let text = match read_text(owners, &vps.to_string()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -24,7 +24,8 @@ pub fn read_owner(owners: &OwnedFd, vps: VpsId) -> io::Result<Option<IdRange>> {
     parse().map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Writes the ids of a VPS, on disk when it returns: into the directory `unfinished` first, and by a rename into `owners`.
+/// Writes the ids of a VPS, to a file in the directory `unfinished` that is then moved to `owners`. They are on disk when this
+/// returns.
 pub fn write_owner(owners: &OwnedFd, unfinished: &OwnedFd, vps: VpsId, ids: IdRange) -> io::Result<()> {
     let name = vps.to_string();
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;

@@ -1,4 +1,4 @@
-//! Removing a tree.
+//! Removes a tree of files, of any depth.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -8,14 +8,14 @@ use insula_sys::walk::Position;
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
 
-/// Removes what has this name in a directory, with all that is in it. What is gone already is no error.
+/// Removes the file or directory of this name, with all that is in it. It is no error if it is gone already.
 pub fn remove_tree(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     if unlink(parent, name)? {
         return Ok(());
     }
     let mut position = Position::at(parent.try_clone_to_owned()?);
     position.descend(name)?;
-    // Of each directory that is being emptied: its name, and what is still in it.
+    // For each directory that is being emptied: its name, and the names of the files that are still in it.
     let mut levels: Vec<(CString, Vec<CString>)> = vec![(name.to_owned(), position.names()?)];
     while let Some((_, names)) = levels.last_mut() {
         match names.pop() {
@@ -36,7 +36,7 @@ pub fn remove_tree(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes what is no directory; `false` if it is one.
+/// Removes a file that is no directory. `false` if it is a directory.
 fn unlink(parent: impl std::os::fd::AsFd, name: &CStr) -> io::Result<bool> {
     match unlinkat(parent, name, AtFlags::empty()) {
         Err(Errno::ISDIR) => Ok(false),

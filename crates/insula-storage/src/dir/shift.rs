@@ -1,5 +1,5 @@
-//! The ids of a copy, where source and copy belong to VPSes with different ids on disk: owners of files, and ids inside of
-//! extended attributes.
+//! Changes the ids of a copy whose source belongs to a VPS with other ids on disk: owners of files, and ids in extended
+//! attributes.
 
 use std::io;
 
@@ -14,14 +14,15 @@ pub struct IdShift {
 }
 
 impl IdShift {
-    /// Between two owners; `None`, for either, are the guest's own ids, 0 and up. Nothing if both are the same.
+    /// The shift between two owners. An owner that is `None` has the guest's own ids, from 0 on. The result is `None` if both
+    /// have the same ids.
     pub fn between(from: Option<IdRange>, to: Option<IdRange>) -> Option<Self> {
         let start = |owner: Option<IdRange>| owner.map_or(0, |ids| ids.start);
         let length = [from, to].into_iter().flatten().map(|ids| ids.length).min()?;
         (start(from) != start(to)).then(|| Self { from: start(from), to: start(to), length })
     }
 
-    /// The id in the copy.
+    /// The id in the copy. An error if the id is none of the source's owner.
     pub fn apply(&self, id: u32) -> io::Result<u32> {
         match id.checked_sub(self.from) {
             Some(offset) if offset < self.length => Ok(self.to + offset),
@@ -30,7 +31,8 @@ impl IdShift {
     }
 }
 
-/// The value of an extended attribute in the copy: access lists and file capabilities name ids.
+/// The value of an extended attribute in the copy. Access lists and file capabilities contain ids; other values stay as they
+/// are.
 pub fn shift_attribute(name: &[u8], value: Vec<u8>, shift: &IdShift) -> io::Result<Vec<u8>> {
     match name {
         b"system.posix_acl_access" | b"system.posix_acl_default" => shift_access_list(value, shift),
@@ -39,7 +41,8 @@ pub fn shift_attribute(name: &[u8], value: Vec<u8>, shift: &IdShift) -> io::Resu
     }
 }
 
-/// `linux/posix_acl_xattr.h`: a version, then entries of a tag, permissions and an id, all little-endian.
+/// Shifts an access list, as in `linux/posix_acl_xattr.h`: a version, then entries of a tag, permissions and an id, all
+/// little-endian.
 fn shift_access_list(mut value: Vec<u8>, shift: &IdShift) -> io::Result<Vec<u8>> {
     const USER: u16 = 0x02;
     const GROUP: u16 = 0x08;
@@ -53,8 +56,9 @@ fn shift_access_list(mut value: Vec<u8>, shift: &IdShift) -> io::Result<Vec<u8>>
     Ok(value)
 }
 
-/// `struct vfs_ns_cap_data` of `linux/capability.h`. Version 2 is for the reader's own user namespace, whose root is what
-/// the source has as its first id; version 3 adds for which root it is. capabilities(7).
+/// Shifts file capabilities: `struct vfs_ns_cap_data` of `linux/capability.h`, capabilities(7). Version 2 applies to the user
+/// namespace of the reader, whose root has the first id of the source. Version 3 also has the id of the root that it applies
+/// to.
 fn shift_capabilities(mut value: Vec<u8>, shift: &IdShift) -> io::Result<Vec<u8>> {
     const VERSION: u32 = 0xff00_0000;
     const VERSION_2: u32 = 0x0200_0000;

@@ -1,4 +1,4 @@
-//! The file of a pool.
+//! Makes the file of a pool, and reads which file system is in it.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -15,7 +15,7 @@ use crate::PoolError;
 /// The smallest file that a useful btrfs fits into.
 pub const LEAST: ByteSize = ByteSize::mib(256);
 
-/// Makes the file with an empty btrfs in it, if it isn't there. Until all of it is done, it has another name.
+/// Makes the file, with an empty btrfs in it, unless it exists. The file has another name until it is complete.
 pub fn ensure_file(file: &Path, size: ByteSize) -> Result<bool, PoolError> {
     if exists(file)? {
         return Ok(false);
@@ -29,11 +29,11 @@ pub fn ensure_file(file: &Path, size: ByteSize) -> Result<bool, PoolError> {
     let handle = options.open(&unfinished).map_err(&failed)?;
     flock(&handle, FlockOperation::LockExclusive).map_err(|errno| failed(errno.into()))?;
     if exists(file)? {
-        return Ok(false); // another one was faster, and what we have open is now that file
+        return Ok(false); // another opener was faster: `handle` is now its file
     }
     let made = format(&handle, &unfinished, file, size);
     if made.is_err() {
-        // The error that matters is the other; and a left-over is truncated by the next attempt.
+        // The other error matters more. The next attempt truncates what is left.
         let _ = std::fs::remove_file(&unfinished);
     }
     made.map(|()| true)
@@ -50,7 +50,7 @@ fn format(handle: &File, unfinished: &Path, file: &Path, size: ByteSize) -> Resu
     if size > available {
         return Err(PoolError::HostDiskTooSmall { file: file.to_owned(), size, available });
     }
-    // What an attempt that was interrupted wrote is dropped first.
+    // The first call drops what an interrupted attempt has written.
     handle.set_len(0).and_then(|()| handle.set_len(size.bytes())).map_err(&failed)?;
     Program::new("mkfs.btrfs")
         .args(["--quiet", "--label", "insula"])
@@ -70,9 +70,9 @@ fn unfinished_name(file: &Path) -> PathBuf {
     name.into()
 }
 
-/// The UUID of the btrfs in a file or block device; `None` if there is none.
+/// The UUID of the btrfs in a file or block device, from its superblock. `None` if there is no btrfs.
 ///
-/// From its superblock (<https://btrfs.readthedocs.io/en/latest/dev/On-disk-format.html>).
+/// The format: (<https://btrfs.readthedocs.io/en/latest/dev/On-disk-format.html>).
 pub fn read_uuid(device: &File) -> io::Result<Option<[u8; 16]>> {
     const SUPERBLOCK: u64 = 0x1_0000;
     let mut head = [0; 0x48];

@@ -1,4 +1,4 @@
-//! Binding the file of a pool to a loop device, and mounting that.
+//! Binds the file of a pool to a loop device, and mounts the device.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -16,7 +16,7 @@ use super::file::read_uuid;
 use crate::PoolError;
 use crate::btrfs::is_btrfs;
 
-/// Mounts the file, if it isn't mounted there already.
+/// Mounts the file on the mount point, unless it is mounted there already.
 pub fn ensure_mounted(file: &Path, mount_point: &Path) -> Result<bool, PoolError> {
     let handle = OpenOptions::new().read(true).write(true).open(file).map_err(PoolError::io("open", file))?;
     let uuid = read_uuid(&handle).map_err(PoolError::io("read", file))?;
@@ -30,13 +30,13 @@ pub fn ensure_mounted(file: &Path, mount_point: &Path) -> Result<bool, PoolError
     }
     let device = loop_device(file, &handle, uuid)
         .map_err(|source| PoolError::LoopDevice { file: file.to_owned(), source })?;
-    // The file shrinks again when volumes are deleted.
+    // With this option, the file shrinks again when volumes are deleted.
     mount(device.path(), mount_point, "btrfs", MountFlags::NOATIME, c"discard=async")
         .map_err(PoolError::io("mount the pool on", mount_point))?;
     Ok(true)
 }
 
-/// The UUID of what is mounted on a directory: zeros if it is no btrfs; `None` if nothing is.
+/// The UUID of the btrfs that is mounted on a directory. Zeros if another file system is; `None` if nothing is mounted there.
 fn observe_mounted(mount_point: &Path) -> io::Result<Option<[u8; 16]>> {
     let attributes = statx(CWD, mount_point, AtFlags::empty(), StatxFlags::empty())?.stx_attributes;
     if !attributes.contains(StatxAttributes::MOUNT_ROOT) {
@@ -49,7 +49,8 @@ fn observe_mounted(mount_point: &Path) -> io::Result<Option<[u8; 16]>> {
     }
 }
 
-/// The loop device that is bound to the file already (mounted elsewhere, or about to become free), or a new one.
+/// The loop device that is bound to the file, or a new one if there is none. It may be mounted elsewhere, or about to become
+/// free.
 fn loop_device(file: &Path, handle: &File, uuid: [u8; 16]) -> io::Result<LoopDevice> {
     let inode = handle.metadata()?.ino();
     for device in loopdev::bound()? {
@@ -58,11 +59,11 @@ fn loop_device(file: &Path, handle: &File, uuid: [u8; 16]) -> io::Result<LoopDev
             return Ok(device);
         }
     }
-    // The device keeps what it is given, for as long as it is bound: a handle of its own, without our lock.
+    // The device keeps this handle for as long as it is bound. So it gets one of its own, without our lock.
     loopdev::attach(OpenOptions::new().read(true).write(true).open(file)?.as_fd())
 }
 
-/// Unmounts what is mounted on a directory, if something is.
+/// Unmounts what is mounted on a directory. `false` if nothing is.
 pub fn ensure_unmounted(mount_point: &Path) -> Result<bool, PoolError> {
     match unmount(mount_point, UnmountFlags::NOFOLLOW) {
         Ok(()) => Ok(true),
