@@ -18,6 +18,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use insula_engine::{Engine, Settings};
+use insula_sys::process::limit_heaps;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -45,7 +46,11 @@ const EXAMPLES: &str = "Examples:
 Signals: SIGTERM and SIGINT end the agent; guests keep running. SIGHUP gives the server a new certificate.
 Environment: RUST_LOG sets what is logged, such as insula=debug.";
 
+/// The threads that serve requests. What blocks has further threads for a while.
+const WORKERS: u8 = 2;
+
 fn main() -> ExitCode {
+    limit_heaps(WORKERS); // for those further threads, too: they are many after a rush
     let arguments = Arguments::parse();
     start_logging();
     let result = run(&arguments);
@@ -79,7 +84,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     std::fs::create_dir_all(&settings.run_dir)
         .with_context(|| format!("failed to make the run directory {}", settings.run_dir.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(WORKERS.into())
         .enable_all()
         .build()
         .context("failed to start the async runtime")?;

@@ -219,6 +219,13 @@ pub fn trim_heap() {
     unsafe { libc::malloc_trim(0) };
 }
 
+/// Lets the threads of the process share so many heaps, from now on. Otherwise, the C library gives each thread a heap of its own,
+/// up to eight for each CPU, and each keeps memory that its threads no longer use (mallopt(3), `M_ARENA_MAX`).
+pub fn limit_heaps(count: u8) {
+    // SAFETY: takes numbers only. It fails for none of these.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, count.into()) };
+}
+
 /// A program that was copied from its file to memory, and sealed. A holder of its descriptor can neither change the program nor
 /// reach the host's file.
 #[derive(Debug)]
