@@ -11,6 +11,7 @@ mod elsewhere;
 mod host;
 mod leftovers;
 mod meanwhile;
+mod observe;
 mod outputs;
 
 use std::collections::BTreeSet;

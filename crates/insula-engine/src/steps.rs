@@ -5,6 +5,7 @@ pub(crate) mod apply;
 mod doubt;
 mod errors;
 pub(crate) mod execution;
+mod image;
 mod recovery;
 pub(crate) mod resumption;
 pub(crate) mod start;

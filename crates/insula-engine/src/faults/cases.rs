@@ -2,44 +2,20 @@
 //!
 //! A new kind of operation does not compile until this file says how it is asked for.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use insula_runtime::VpsDirectory;
-use insula_runtime::cgroup::Controller;
 use insula_types::{
     ByteSize, CrashPolicy, Feature, Features, IdRange, ImageRef, Limit, OperationKind, VpsState,
 };
 
 use super::host::{HAS_PLAIN_POOL, asked, create_request, root_of};
+use super::observe::{
+    ANOTHER_KEY, has_another_key, has_password, image_of, is, is_file, memory_limit, planned_on_crash,
+};
 use super::{Case, try_all};
 use crate::{
     Boot, CloneVps, CreateVps, Engine, FeatureChange, LimitChange, SupervisionChange, UpdateVps, VpsHandle,
 };
-
-fn is_file(engine: &Engine, vps: &str, path: &str) -> bool {
-    engine.vps(vps).is_ok() && Path::exists(&root_of(engine, vps).join(path))
-}
-
-fn has_password(engine: &Engine, vps: &str) -> bool {
-    engine.vps(vps).is_ok()
-        && std::fs::read_to_string(root_of(engine, vps).join("etc/shadow")).unwrap().contains("$6$")
-}
-
-const ANOTHER_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAOTHER";
-
-/// Both where the guest looks and where it is written down.
-fn has_another_key(engine: &Engine, vps: &str) -> bool {
-    let Ok(handle) = engine.vps(vps) else { return false };
-    let file = std::fs::read_to_string(root_of(engine, vps).join("root/.ssh/authorized_keys"));
-    file.is_ok_and(|file| file.contains(ANOTHER_KEY))
-        && handle.spec().ssh_keys.contains(&ANOTHER_KEY.to_owned())
-}
-
-fn image_of(engine: &Engine, vps: &str) -> u8 {
-    let image = engine.vps(vps).unwrap().spec().image.to_string();
-    u8::from_str_radix(&image[..2], 16).unwrap()
-}
 
 /// A VPS to work on.
 fn with(engine: &Engine, vps: &str) -> Arc<VpsHandle> {
@@ -58,29 +34,8 @@ macro_rules! request {
     };
 }
 
-fn is(engine: &Engine, vps: &str, state: VpsState) -> bool {
-    engine.vps(vps).is_ok_and(|handle| handle.state() == state)
-}
-
-/// The limit of memory in bytes, as the kernel has it.
-fn memory_limit(engine: &Engine, vps: &str) -> u64 {
-    let group = engine.layout.group_with(Controller::Memory, &engine.vps(vps).unwrap().id).unwrap();
-    let file = match engine.layout.is_unified(Controller::Memory) {
-        true => "memory.max",
-        false => "memory.limit_in_bytes",
-    };
-    std::fs::read_to_string(group.join(file)).unwrap().trim().parse().unwrap()
-}
-
 fn nesting() -> Features {
     Features::new([Feature::Nesting]).unwrap()
-}
-
-/// What the plan of one that runs says is to follow when it crashes.
-fn planned_on_crash(engine: &Engine, vps: &str) -> String {
-    let directory = VpsDirectory::new(&engine.settings.run_dir, &engine.vps(vps).unwrap().id);
-    let plan: serde_json::Value = serde_json::from_slice(&std::fs::read(directory.plan()).unwrap()).unwrap();
-    plan["reboots"]["on_crash"].as_str().unwrap().to_owned()
 }
 
 fn clone_request() -> CloneVps {

@@ -9,7 +9,8 @@ use insula_types::{DesiredPower, ExitReason, ExitRecord, Placement, SnapshotInfo
 
 use crate::vps::handle::is_on;
 use crate::vps::link::MonitorLink;
-use crate::vps::task::{Found, clean_up};
+use crate::vps::task::Found;
+use crate::vps::task::end::clean_up;
 use crate::{Engine, EngineError, now_ms};
 
 impl Engine {

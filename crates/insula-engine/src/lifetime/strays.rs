@@ -10,7 +10,7 @@ use insula_storage::{Driver, Volume, VolumeError};
 use insula_types::{OperationRecord, VpsId};
 
 use crate::steps::resumption::held_volumes;
-use crate::vps::task::clean_up;
+use crate::vps::task::end::clean_up;
 use crate::{Engine, EngineError, Power, VpsHandle};
 
 impl Engine {

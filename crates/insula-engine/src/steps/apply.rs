@@ -3,15 +3,11 @@
 
 use std::sync::Arc;
 
-use insula_image::ImageDefinition;
 use insula_net::{observe_host_dns, render_resolv_conf};
 use insula_runtime::cgroup::{CgroupValue, plan_limits};
 use insula_runtime::{GuestRoot, ensure_ssh_keys, make_anonymous, set_password};
 use insula_storage::Volume;
-use insula_types::{
-    ByteSize, DesiredPower, ImageAlias, ImageInfo, Limits, OperationId, OperationRecord, Reason,
-    SnapshotName, VpsId, VpsSpec,
-};
+use insula_types::{ByteSize, DesiredPower, Limits, OperationRecord, Reason, SnapshotName, VpsId, VpsSpec};
 use tokio::sync::watch;
 
 use crate::jobs::Job;
@@ -19,7 +15,7 @@ use crate::journal::operations::Reporter;
 use crate::journal::records::output;
 use crate::model::step::{Change, CloneSource, FINGERPRINT_TREE, Output, Step};
 use crate::steps::errors::{limit_error, not_prepared, password_error, ssh_keys_error};
-use crate::{Engine, EngineError, Power, VpsHandle, now_ms};
+use crate::{Engine, EngineError, Power, VpsHandle};
 
 impl Engine {
     /// Does a step.
@@ -348,72 +344,11 @@ impl Engine {
         handle.snapshots().retain(|snapshot| snapshot.name != name);
         Ok(())
     }
-
-    async fn build_tree(
-        &self,
-        definition: &str,
-        staging: OperationId,
-        reporter: &Reporter,
-    ) -> Result<(), EngineError> {
-        let definition = parse(definition)?;
-        let volume = Volume::Staging(staging);
-        let (pool, reporter) = (self.pools.default().driver().clone(), reporter.clone());
-        let cache = self.settings.state_dir.join("cache");
-        crate::blocking("build an image", move || {
-            pool.ensure_absent(&volume)?; // what a dead agent left is no base to build on
-            pool.ensure_empty(&volume)?;
-            insula_image::build(&definition, &pool.lasting_path(&volume), &cache, None, &mut |progress| {
-                reporter.report(progress.percent, &progress.message);
-            })
-            .map_err(|error| {
-                EngineError::new(Reason::BuildFailed, format!("failed to build image {}", definition.name))
-                    .caused_by(error)
-            })
-        })
-        .await
-    }
-
-    /// Finds out which image a tree is. Nobody works in the tree any more.
-    async fn fingerprint_tree(
-        &self,
-        definition: &str,
-        staging: OperationId,
-        reporter: &Reporter,
-    ) -> Result<Output, EngineError> {
-        let definition = parse(definition)?;
-        let (pool, reporter) = (self.pools.default().driver().clone(), reporter.clone());
-        let pool_name = self.pools.default().name().clone();
-        crate::blocking("fingerprint an image", move || {
-            let top = pool.open(&Volume::Staging(staging))?;
-            let tree = insula_image::fingerprint(top, &mut |_| reporter.report(50, "fingerprinting"))
-                .map_err(|error| EngineError::internal("failed to fingerprint the image", error))?;
-            Ok(Output::Image(Box::new(definition.describe(&tree, pool_name, now_ms() / 1000))))
-        })
-        .await
-    }
-
-    async fn publish_image(
-        &self,
-        mut image: ImageInfo,
-        staging: OperationId,
-        alias: ImageAlias,
-    ) -> Result<(), EngineError> {
-        let (from, to) = (Volume::Staging(staging), Volume::Image(image.fingerprint));
-        self.pools.by_name(image.pool.as_str())?.work(move |driver| driver.seal(&from, &to)).await?;
-        image.aliases = vec![alias];
-        self.images.keep(image).await
-    }
 }
 
 /// The record as it is now; the lock is not held any longer.
 fn now(record: &watch::Sender<OperationRecord>) -> OperationRecord {
     record.borrow().clone()
-}
-
-fn parse(definition: &str) -> Result<ImageDefinition, EngineError> {
-    ImageDefinition::parse(definition).map_err(|error| {
-        EngineError::invalid("definition", "the image definition can't be used").caused_by(error)
-    })
 }
 
 fn snapshot_names(handle: &VpsHandle) -> Vec<SnapshotName> {
