@@ -1,4 +1,4 @@
-//! The agent's side of the talk with a monitor.
+//! The agent's connection to a monitor.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use crate::protocol::{CONSOLE_PACKET, Event, MAX_CONSOLE_BYTES, Request};
 use crate::seqpacket;
 
-/// Why a monitor can't be talked to.
+/// Why a message to or from a monitor failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
     /// No monitor listens there.
@@ -39,12 +39,12 @@ pub enum ConnectionError {
     /// No event came in time.
     #[error("no event came from the monitor in time")]
     TimedOut,
-    /// It does not know what it would be asked for.
+    /// The monitor is too old for the request.
     #[error(
         "the monitor is of an older version ({version}) that does not know what is asked for (version {needed})"
     )]
     TooOld {
-        /// Its version of the protocol.
+        /// The monitor's version of the protocol.
         version: u32,
         /// The version that is needed.
         needed: u32,

@@ -59,7 +59,7 @@ use server::Monitor;
 
 pub(crate) use confine::confine;
 
-/// The whole of the program `insula-monitor`: leaves a child behind that is nobody's but init's, and returns.
+/// The program `insula-monitor`. It forks a child, which the host's init adopts, and returns.
 pub fn run() -> ExitCode {
     match clone_process(&CloneRequest::default(), live) {
         Ok(_) => ExitCode::SUCCESS,
@@ -120,7 +120,7 @@ fn detach() -> io::Result<OwnedFd> {
     Ok(control)
 }
 
-/// Joins the spare groups and waits for a plan; `None` if the agent goes away first.
+/// Joins the spare groups, and waits for a plan. `None` if the agent ends first.
 fn park(control: &OwnedFd, layout: &[u8]) -> Result<Option<StartPlan>, StartFailure> {
     let failed = |what| StartFailure::at(StartPhase::Prepare, what);
     let receive = || seqpacket::receive(control.as_fd()).map_err(failed("hear from the agent"));

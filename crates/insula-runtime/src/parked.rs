@@ -1,7 +1,7 @@
 //! Monitors that wait for a VPS.
 //!
-//! On a hybrid host a monitor waits some 16 ms for the kernel until it is in its v1 groups. A parked one has done so
-//! before it is needed. It ends when its control socket closes before it got a plan: with the agent.
+//! On a hybrid host, a monitor waits some 16 ms until the kernel has moved it to its v1 groups. A parked monitor has done
+//! that before it is needed. If its control socket closes before it has a plan, it ends: so it ends with the agent.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -21,7 +21,7 @@ use crate::plan::StartPlan;
 use crate::protocol::{Event, PROTOCOL_VERSION, Request, StartFailure};
 use crate::seqpacket;
 
-/// Why there is no monitor.
+/// Why a monitor could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     /// Its program can't be read.
@@ -33,19 +33,19 @@ pub enum SpawnError {
         #[source]
         source: io::Error,
     },
-    /// It can't be run.
+    /// The monitor can't be run.
     #[error("failed to run the monitor")]
     Run(#[source] io::Error),
-    /// It ended before it was parked.
+    /// The monitor ended before it was parked.
     #[error("the monitor could not be parked")]
     Park(#[source] StartFailure),
-    /// It can't be talked to.
+    /// The connection to the monitor failed.
     #[error("failed to talk to the parked monitor")]
     Connection(#[from] ConnectionError),
 }
 
-/// The program of the monitors: read once, kept in memory and sealed. All monitors share its pages, no process in a
-/// guest can reach the host's file through them, and an upgrade of the file changes none that runs.
+/// The program of the monitors, which is read once and kept in sealed memory. All monitors share its pages. No process in a
+/// guest can reach the host's file through them, and an upgrade of the file does not change monitors that run.
 #[derive(Debug)]
 pub struct MonitorProgram {
     program: SealedProgram,
@@ -59,7 +59,7 @@ impl MonitorProgram {
             .map_err(|source| SpawnError::Load { path: path.to_owned(), source })
     }
 
-    /// Runs it, with what it is to hear first on `control`. Returns when it has left the caller.
+    /// Runs the program, with its first message on `control`. Returns when the monitor is no longer a child of the caller.
     pub(crate) fn run(&self, name: &str, control: OwnedFd, log: File) -> io::Result<()> {
         self.program.run_daemon(name, control, Some(log))
     }
@@ -72,7 +72,7 @@ pub struct MonitorConfig<'a> {
     pub program: &'a MonitorProgram,
     /// Where the cgroups are. [`CgroupLayout::ensure_root`] must have been called.
     pub layout: &'a CgroupLayout,
-    /// The agent's run directory, which exists. `monitor.log` in it gets what a monitor has to say when it fails.
+    /// The agent's run directory, which exists. A monitor that fails writes the reason to `monitor.log` in it.
     pub run_dir: &'a Path,
 }
 
@@ -96,7 +96,7 @@ pub fn spawn_parked(config: &MonitorConfig<'_>) -> Result<ParkedMonitor, SpawnEr
 }
 
 impl ParkedMonitor {
-    /// Waits until the monitor is parked. It may also be started before.
+    /// Waits until the monitor is parked. To start it without waiting is no error.
     pub fn wait(&self, deadline: Instant) -> Result<(), SpawnError> {
         loop {
             match self.connection.receive(deadline)?.0 {
@@ -110,12 +110,12 @@ impl ParkedMonitor {
         }
     }
 
-    /// The version of the protocol that it speaks: until it has said so, this program's own.
+    /// The version of the protocol that the monitor speaks. Until it has said so, that of this program.
     pub fn version(&self) -> u32 {
         self.version.get().copied().unwrap_or(PROTOCOL_VERSION)
     }
 
-    /// The version as the monitor itself has said: this blocks until it is parked.
+    /// The version that the monitor itself has told. Blocks until the monitor is parked.
     fn told_version(&self) -> Result<u32, ConnectionError> {
         const PARKING: Duration = Duration::from_secs(10);
         if self.version.get().is_none() {
@@ -127,8 +127,9 @@ impl ParkedMonitor {
         Ok(self.version())
     }
 
-    /// Hands the plan over, unless the monitor is of a version that would carry out another one. The events on the connection tell what becomes of it: [`Event::Phase`],
-    /// [`Event::StartFailed`], [`Event::Exited`]; the end of the connection is the end of the monitor.
+    /// Hands over the plan, unless the monitor's version is too old to carry it out as it is meant. The events on the
+    /// connection say what becomes of it: [`Event::Phase`], [`Event::StartFailed`], [`Event::Exited`]. The connection ends
+    /// with the monitor.
     pub fn start(self, plan: &StartPlan) -> Result<MonitorConnection, ConnectionError> {
         let needed = plan.needed_protocol();
         if needed > 1 {

@@ -23,10 +23,10 @@ pub enum PasswordError {
         /// The number of characters.
         length: usize,
     },
-    /// What can't be typed at a prompt.
+    /// The password has a character that can't be typed at a prompt.
     #[error("the password has control characters, such as a line feed")]
     ControlCharacter,
-    /// No salt to be had.
+    /// The kernel gave no random bytes for the salt.
     #[error("failed to choose a salt for the password")]
     Salt(#[source] std::io::Error),
     /// The hash would break the file.

@@ -1,9 +1,9 @@
-//! What the agent and a monitor say to each other.
+//! The protocol between the agent and a monitor.
 //!
-//! One message is one packet of a `SOCK_SEQPACKET` socket: a [`Request`] or an [`Event`] in JSON, or, after a first byte
-//! of 0, bytes of the console in either direction. Fields that a reader does not know are ignored, an unknown request is
-//! refused, an unknown event skipped: either side may be newer. Descriptors come along with `SCM_RIGHTS` where a message
-//! says so.
+//! One message is one packet of a `SOCK_SEQPACKET` socket: a [`Request`] or an [`Event`] in JSON. A packet that begins with
+//! a byte of 0 has bytes of the console, in either direction. Either side may be newer than the other. A reader ignores
+//! fields that it does not know, refuses a request that it does not know, and skips such an event. Some messages carry
+//! descriptors (`SCM_RIGHTS`), and say so.
 
 mod failure;
 
@@ -17,7 +17,7 @@ use crate::plan::StartPlan;
 pub(crate) use failure::chain_of;
 pub use failure::{ExecFailure, StartFailure, StartPhase};
 
-/// The version of the protocol: higher when something new can be asked for or is told. 2: [`Request::SetLimits`]. 3:
+/// The version of the protocol. It grows with each new request, event or field. 2: [`Request::SetLimits`]. 3:
 /// [`Request::SetOnCrash`], [`Status::boot_at_ms`], [`Status::last_end`]. 4: [`Request::Files`]. 5: [`Request::AttachMount`];
 /// plans with layers of a root, or with something to restore.
 pub const PROTOCOL_VERSION: u32 = 5;
@@ -31,17 +31,17 @@ pub(crate) const CONSOLE_PACKET: u8 = 0;
 /// The most bytes of the console in one packet.
 pub(crate) const MAX_CONSOLE_BYTES: usize = 16 << 10;
 
-/// What a client asks a monitor for. In JSON `{"<request>":{…}}`: a tag among the fields would make the monitor keep a
-/// whole plan in pieces until it has found the tag, and carry the code for it.
+/// A request of a client to a monitor. In JSON it is `{"<request>":{…}}`. With a tag among the fields instead, the monitor
+/// would need code that keeps a whole plan in pieces until it has found the tag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    /// Who are you? Answered by [`Event::Hello`]; from now on changes of the phase are told.
+    /// Introduce yourself by [`Event::Hello`], and send [`Event::Phase`] at each change from now on.
     Hello {
         /// The client's [`PROTOCOL_VERSION`].
         version: u32,
     },
-    /// Start the guest. To a parked monitor only.
+    /// Start the guest. Only a parked monitor does that.
     Start {
         /// The plan of the start.
         plan: Box<StartPlan>,
@@ -53,7 +53,8 @@ pub enum Request {
     },
     /// Kill every process of the guest.
     Kill,
-    /// Run a program in the guest. Without a terminal, its standard input, output and error come along.
+    /// Run a program in the guest. For a program without a terminal, the message carries its standard input, output and
+    /// error.
     Exec(ExecRequest),
     /// Send a signal to the processes of an exec.
     ExecSignal {
@@ -62,9 +63,9 @@ pub enum Request {
         /// The signal's number.
         signal: i32,
     },
-    /// Send what the console shows from now on, and take what is typed.
+    /// Send the console's output from now on, and accept its input.
     AttachConsole {
-        /// Whether to send what it has shown before, first.
+        /// Whether to begin with the latest output from before.
         replay: bool,
     },
     /// Set the console's size in characters.
@@ -74,38 +75,42 @@ pub enum Request {
         /// Its width.
         columns: u16,
     },
-    /// Send what the console has shown, then [`Event::LogEnd`].
+    /// Send the console's latest output, then [`Event::LogEnd`].
     Log,
-    /// Write these values to the guest's groups when it boots again, instead of those of the plan. Answered by
-    /// [`Event::LimitsSet`], or refused: then the old ones hold. Groups in use are not touched, that is
-    /// [`CgroupLayout::change_limits`](crate::CgroupLayout::change_limits): ask for this before, so that a reboot in between
-    /// has the new limits, and ask for the old ones when the change is refused.
+    /// Write these values to the guest's groups when it boots again, instead of those in the plan. The monitor answers with
+    /// [`Event::LimitsSet`], or refuses and keeps the old values.
+    ///
+    /// Groups in use stay as they are: [`CgroupLayout::change_limits`](crate::CgroupLayout::change_limits) changes these.
+    /// Send this request first, so that a reboot in between gets the new limits. If the change is then refused, send it
+    /// again with the old ones.
     SetLimits {
         /// What [`plan_limits`](crate::cgroup::plan_limits) says.
         values: Vec<CgroupValue>,
     },
-    /// From now on, do this when init crashes. Answered by [`Event::OnCrashSet`], or refused: then what was holds.
+    /// From now on, do this when init crashes. The monitor answers with [`Event::OnCrashSet`], or refuses and keeps the old
+    /// policy.
     SetOnCrash {
         /// The new policy.
         on_crash: CrashPolicy,
     },
-    /// Work with the guest's files, as its root. An input and an output come along, for the frames of
-    /// [`insula_files::wire`]. Answered like [`Request::Exec`].
+    /// Work with the guest's files, as its root. The message carries an input and an output, for the frames of
+    /// [`insula_files::wire`]. The answers are those to [`Request::Exec`].
     Files {
         /// The client's number for it, unique on the connection, among programs too.
         exec: u32,
         /// What to do.
         job: Job,
     },
-    /// Attach a mount to the guest while it runs. The descriptor of a detached mount comes along, as a
-    /// [`DetachedMount`](crate::DetachedMount) is. Answered by [`Event::MountAttached`] or [`Event::ExecFailed`].
+    /// Attach a mount to the running guest. The message carries the descriptor of a
+    /// [`DetachedMount`](crate::DetachedMount). The monitor answers with [`Event::MountAttached`] or
+    /// [`Event::ExecFailed`].
     ///
-    /// It is seen in the mount namespace of the guest's init, and wherever that passes mounts on to; a service with a
-    /// private mount namespace of its own does not see it. It ends with the guest's boot.
+    /// The mount appears in the mount namespace of the guest's init, and in those that receive mounts from it. A service
+    /// with a private mount namespace does not see it. The mount ends with the guest's boot.
     AttachMount {
         /// The client's number for it, unique on the connection, among programs too.
         exec: u32,
-        /// Where: a path in the guest, which is there. Links are followed as in the guest; none leads out of it.
+        /// The mount point: an existing path in the guest. Links are followed as in the guest, and none leads out of it.
         target: String,
     },
 }
@@ -134,7 +139,7 @@ pub struct TerminalSize {
     pub columns: u16,
 }
 
-/// What a monitor tells a client.
+/// A message of a monitor to a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
@@ -155,17 +160,17 @@ pub enum Event {
         /// What the monitor knows of its guest now.
         status: Status,
     },
-    /// The guest could not be started; the monitor ends.
+    /// The guest could not be started. The monitor ends.
     StartFailed {
         /// The phase of the failure, and its cause.
         failure: StartFailure,
     },
-    /// The guest has ended and stays so; the monitor ends. The record is also in `exit.json`.
+    /// The guest has ended for good, and the monitor ends, too. The record is also in `exit.json`.
     Exited {
         /// How it ended.
         record: ExitRecord,
     },
-    /// The program runs. With a terminal, its master comes along.
+    /// The program runs. If it has a terminal, the message carries the terminal's master.
     ExecStarted {
         /// The client's number of the exec.
         exec: u32,
@@ -191,13 +196,13 @@ pub enum Event {
         /// The client's number for it.
         exec: u32,
     },
-    /// The answer to [`Request::AttachConsole`]: what follows is the console.
+    /// The answer to [`Request::AttachConsole`]. The console's output follows.
     ConsoleAttached,
     /// The end of the answer to [`Request::Log`].
     LogEnd,
-    /// The answer to [`Request::SetLimits`]: the plan has the values, in memory and on disk.
+    /// The answer to [`Request::SetLimits`]. The plan has the values, in memory and on disk.
     LimitsSet,
-    /// The answer to [`Request::SetOnCrash`]: the plan has it, in memory and on disk.
+    /// The answer to [`Request::SetOnCrash`]. The plan has the policy, in memory and on disk.
     OnCrashSet,
     /// The request can't be served.
     Refused {
@@ -235,7 +240,7 @@ pub struct Status {
     pub vps: VpsId,
     /// What the guest is doing.
     pub phase: Phase,
-    /// Init's number on the host, while it lives.
+    /// Init's process id on the host. `None` while there is no init.
     pub init_pid: Option<i32>,
     /// How often the guest was booted since it was started: 1, and one more for each reboot by the guest.
     pub boots: u32,
@@ -243,7 +248,7 @@ pub struct Status {
     pub started_at_ms: Option<i64>,
     /// When the guest had booted: milliseconds since 1970, UTC.
     pub ready_at_ms: Option<i64>,
-    /// When it is booted again, while it waits for that in [`Phase::Starting`]: milliseconds since 1970, UTC.
+    /// When the monitor will boot the guest again, if it is pausing before that: milliseconds since 1970, UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_at_ms: Option<i64>,
     /// How the boot before this one ended.
@@ -255,7 +260,7 @@ pub struct Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExecEnd {
-    /// By itself, with this code.
+    /// The program exited with this code.
     Code(i32),
     /// The program was killed by this signal.
     Signal(i32),

@@ -7,9 +7,9 @@ const FILE: &str = "/root/.ssh/authorized_keys";
 /// Nobody has so many keys.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Sees to it that root's authorized_keys has some keys, and has others not; all else stays. Keys are lines without
-/// options; a line of the guest's with the same key and options counts as that key. Returns whether anything was changed.
-/// The file is replaced as a whole: a change that the guest makes at the same moment is lost.
+/// Adds keys to root's authorized_keys and removes others from it. All else stays. Keys are lines without options. A line of
+/// the guest with the same key and options counts as that key. Returns whether anything was changed. The file is replaced as
+/// a whole: a change that the guest makes at the same moment is lost.
 pub fn ensure_ssh_keys(root: &GuestRoot, add: &[String], remove: &[String]) -> Result<bool, GuestRootError> {
     match root.read_to_replace(FILE, MAX_BYTES)? {
         None if add.is_empty() => Ok(false),

@@ -97,7 +97,7 @@ impl Clients {
         self.registry.write().unwrap_or_else(PoisonError::into_inner).put(client);
     }
 
-    /// Who a connection with this certificate is; `None` where it is nobody, or nobody any more.
+    /// The requester behind a connection with this certificate. `None` if the certificate is unknown, or no longer valid.
     pub(crate) fn requester_of(&self, fingerprint: &str, peer: &str) -> Option<Requester> {
         let registry = self.read();
         let (client, _) = registry.holder(fingerprint)?;

@@ -1,8 +1,8 @@
 //! The host's images and their aliases. [`Images`] owns them in memory, where they are looked for, and writes them into
 //! the database. It does not know how they are built, nor what is in their volumes.
 //!
-//! A change is first in the database and then in memory, by one thread and one change at a time: that stays so when
-//! the client that asks goes away in the middle.
+//! A change is first in the database and then in memory, by one thread and one change at a time. That holds even if the
+//! client disconnects meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

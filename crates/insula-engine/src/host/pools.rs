@@ -99,7 +99,7 @@ impl Pools {
         self.all.values()
     }
 
-    /// Gives back what has to be closed when nothing uses the pools any more.
+    /// Returns the pools that have to be closed once nothing uses them.
     pub fn take_opened(&self) -> Vec<Pool> {
         std::mem::take(&mut self.opened.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -76,7 +76,7 @@ fn open_host(mut settings: Settings) -> Result<Shared, EngineError> {
     })?;
     let pools = Arc::new(Pools::open(&settings, is_nested)?);
     let networks = Networks::open(&settings.network, store.clone())?;
-    // Last: what goes wrong before leaves no groups behind.
+    // Last: so a failure before this leaves no groups.
     layout
         .ensure_root()
         .map_err(|error| EngineError::internal("failed to make the groups of this agent", error))?;

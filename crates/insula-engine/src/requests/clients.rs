@@ -66,7 +66,7 @@ impl NewClient {
 }
 
 impl Engine {
-    /// Who a connection with this certificate is; `None` where it is nobody, or nobody any more.
+    /// The requester behind a connection with this certificate. `None` if the certificate is unknown, or no longer valid.
     pub fn requester_of(&self, fingerprint: &str, peer: &str) -> Option<Requester> {
         self.clients.requester_of(fingerprint, peer)
     }

@@ -148,7 +148,7 @@ impl Engine {
 }
 
 impl ExecInput {
-    /// Writes to its standard input. What it does not want to read any more is dropped.
+    /// Writes to the program's standard input. What the program no longer reads is dropped.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
         let Some(stdin) = &self.stdin else { return Ok(()) };
         let mut rest = bytes;

@@ -126,7 +126,7 @@ impl Engine {
 }
 
 impl FileSink {
-    /// Hands on a piece of what is to be written. `false`: nobody takes it any more, and the other half knows why.
+    /// Passes on a piece of what is to be written. `false` if nobody accepts it any longer. The other half knows why.
     pub async fn send(&mut self, item: Item) -> Result<bool, EngineError> {
         self.write(&Frame::Item(item)).await
     }

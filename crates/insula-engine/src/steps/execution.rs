@@ -71,7 +71,7 @@ impl Engine {
         record
     }
 
-    /// Writes a job down and begins it: both, even if the requester goes away in between.
+    /// Journals a job and begins it. Both happen even if the requester disconnects in between.
     ///
     /// `write` puts the record into the journal, perhaps with more in the same transaction; `right` comes after it.
     pub(crate) async fn begin(

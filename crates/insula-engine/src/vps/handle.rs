@@ -81,7 +81,7 @@ impl Observed {
     }
 }
 
-/// Who works on a VPS.
+/// The operation that works on a VPS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
     /// The operation.
@@ -131,7 +131,7 @@ pub struct VpsView {
     pub state: VpsState,
     /// What is known of its processes.
     pub observed: Observed,
-    /// Who works on it.
+    /// The operation that works on the VPS.
     pub work: Option<Work>,
     /// Whether its turn to be started after the host's boot is still to come.
     pub awaits_autostart: bool,
@@ -237,7 +237,7 @@ impl VpsHandle {
         self.snapshots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who works on it.
+    /// The operation that works on the VPS.
     pub fn work(&self) -> Option<Work> {
         *self.lock_work()
     }

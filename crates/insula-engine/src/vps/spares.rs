@@ -27,9 +27,9 @@ struct Shared {
     layout: CgroupLayout,
     run_dir: PathBuf,
     wanted: usize,
-    /// `None` when no more are to be made.
+    /// `None` once no further monitors may be made.
     parked: Mutex<Option<VecDeque<ParkedMonitor>>>,
-    /// Held while they are made.
+    /// Held while monitors are made.
     filling: Mutex<()>,
 }
 
@@ -48,8 +48,8 @@ impl Spares {
         self.shared.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A monitor: parked already, where there is one. The next is not made here, beside the start, but by [`Self::refill`]
-    /// behind it.
+    /// Takes a parked monitor, or runs one if there is none. The next spare is not made here, during the start, but by
+    /// [`Self::refill`] after it.
     pub(crate) async fn take(&self) -> Result<ParkedMonitor, EngineError> {
         let parked = self.parked().as_mut().and_then(VecDeque::pop_front);
         match parked {
@@ -101,7 +101,7 @@ impl Spares {
             .map_err(|error| EngineError::internal("failed to work with the files of the VPS", error))
     }
 
-    /// Lets them all end, those included that are just being made, and makes no more. It blocks.
+    /// Ends all spares, including those that are just being made, and makes no further ones. It blocks.
     pub(crate) fn dismiss(&self) {
         *self.parked() = None;
         drop(self.shared.filling.lock());

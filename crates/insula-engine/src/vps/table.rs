@@ -88,7 +88,7 @@ impl Table {
         index.by_id.insert(handle.id, handle);
     }
 
-    /// Keeps a changed spec, which is in the database already. One in the trash has no name any more.
+    /// Keeps a changed spec, which is in the database already. A VPS in the trash has no name.
     pub(crate) fn change(&self, handle: &VpsHandle, spec: VpsSpec) {
         let mut index = self.write();
         let before = handle.name();

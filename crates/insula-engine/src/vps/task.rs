@@ -65,9 +65,9 @@ pub(crate) struct VpsTask {
     commands: mpsc::Receiver<Command>,
     link: Option<MonitorLink>,
     launching: Option<oneshot::Sender<Result<(), EngineError>>>,
-    /// Who has told the monitor something, and waits for its answer.
+    /// For the caller that waits for the monitor's answer.
     telling: Option<oneshot::Sender<Result<(), EngineError>>>,
-    /// The monitor's last words.
+    /// How the guest ended, as its monitor said last.
     exit: Option<ExitRecord>,
     limits: Option<LimitBell>,
     /// The end of a boot that was followed by another, until it is in the database.
@@ -306,8 +306,8 @@ impl VpsTask {
             }
         });
         if matches!(status.phase, Phase::Running | Phase::Ready) {
-            // On cgroup2 a guest that reboots gets other groups. Who watches the former ones learns it when he looks: here, lest
-            // the news of their end come after this, and nobody watch the new ones.
+            // On cgroup2, a guest that reboots gets new groups. The bell of the former groups is asked here. Otherwise the news
+            // of their end could come after this, and the new groups would have no bell.
             self.tell_limits();
             if self.limits.is_none() {
                 self.watch_limits();
@@ -347,7 +347,7 @@ async fn next_event(link: Option<&MonitorLink>) -> Result<Event, ConnectionError
     }
 }
 
-/// Whoever asked may have gone.
+/// Answers the caller, which may have gone.
 fn answer(reply: oneshot::Sender<Result<(), EngineError>>, result: Result<(), EngineError>) {
     let _ = reply.send(result);
 }

@@ -36,7 +36,8 @@ const OLD_KEY: &str = "boot-id";
 const INTERVAL: Duration = Duration::from_millis(200);
 /// For how long a guest counts as booting: one that never says that it is ready holds nobody up for longer.
 const LONGEST_BOOT: Duration = Duration::from_secs(60);
-/// Above this share of the time in which something waited for a CPU, in thousandths, no more guests are added.
+/// The CPUs' pressure above which no further guest is started: the share of time in which something waited for a CPU, in
+/// thousandths.
 const MOST_PRESSURE: u64 = 500;
 /// The most guests that boot at once, however little they compute.
 const MOST_BOOTS: usize = 64;

@@ -44,7 +44,7 @@ struct Entry {
 struct Account(HashMap<VpsId, Entry>);
 
 impl Account {
-    /// Takes the counters in, and what follows from them. Who was not there before has used nothing yet.
+    /// Takes in the counters, and settles where each VPS stands. A VPS that is new has used nothing yet.
     fn take(&mut self, counters: &[(Arc<VpsHandle>, u64)]) {
         let entries = &mut self.0;
         let use_of = |(handle, counter_ns): &(Arc<VpsHandle>, u64)| {

@@ -1,7 +1,7 @@
 //! Which VPSes step back on a full host, as a pure rule: what each has used in an interval goes in, where it stands after
 //! it comes out. See `docs/adr/0014`.
 
-/// Who uses less CPU time than this in an interval wants none, and has no share of it: in ns.
+/// The least CPU time, in ns. A VPS that uses less in an interval wants none, and has no share.
 const LEAST_NS: u64 = 1_000_000;
 
 /// Where a VPS stands between two intervals.
@@ -22,17 +22,17 @@ pub(crate) struct Use {
 }
 
 impl Use {
-    /// Who has stepped back may want more than it was left.
+    /// Whether the VPS wants CPU time. One that has stepped back may want more than it got.
     fn wants_any(&self) -> bool {
         self.ns >= LEAST_NS || self.standing.is_back
     }
 
     /// What follows from an interval in which its fair share was `share_ns`, and all have used `all_ns` together.
     ///
-    /// Who uses its share or more steps back, and owes what was above. (One alone does, too, for whoever comes next.) Who has
-    /// stepped back is owed what it lacks; what it has above its share nobody else wanted. It steps forward when it is owed as
-    /// much as an interval at whole weight can bring, so that it does not take more than that, and nobody else is to
-    /// step forward for what it takes.
+    /// A VPS that uses its share or more steps back, and owes what it used above its share. (A single VPS steps back, too, for
+    /// the sake of the next.) A VPS that has stepped back is owed what it lacks. If it gets more than its share, nobody else
+    /// wanted that. It steps forward once it is owed as much as an interval at whole weight can bring. So it does not take
+    /// more than it is owed, and no other VPS has to step forward because of it.
     fn settle(&self, share_ns: i64, all_ns: i64) -> Standing {
         let Standing { is_back, owed_ns } = self.standing;
         let lacks_ns = share_ns - i64::try_from(self.ns).unwrap_or(i64::MAX);
@@ -48,7 +48,7 @@ impl Use {
     }
 }
 
-/// Where each stands after an interval. A fair share is a part of what all have used, by weight, of those who want any.
+/// Where each VPS stands after an interval. The CPU time that all have used is shared out, by weight, among those that want any.
 pub(crate) fn settle_all(uses: &[Use]) -> Vec<Standing> {
     let wanting = || uses.iter().filter(|it| it.wants_any());
     let all_ns: i128 = wanting().map(|it| i128::from(it.ns)).sum();
@@ -87,7 +87,7 @@ mod tests {
         // Only the VPS that comes next goes first.
         assert_eq!(settled(&[(100, 700, FORWARD), (100, 700, FORWARD)]), [back(0), back(0)]);
         assert_eq!(settled(&[(100, 2, FORWARD), (100, 0, FORWARD)]), [back(0), FORWARD]);
-        // Who wants nothing has no share, and makes nobody else's smaller.
+        // A VPS that wants nothing has no share, and makes no other share smaller.
         assert_eq!(
             settled(&[(100, 0, FORWARD), (100, 0, FORWARD), (100, 900, FORWARD), (100, 300, FORWARD)]),
             [FORWARD, FORWARD, back(-300), FORWARD]
@@ -245,7 +245,7 @@ mod tests {
             }
         }
 
-        /// Who want the same all the time have what they want, or what they would have without all this.
+        /// VPSes whose wants stay the same get what they want, or what they would get if nobody stepped back.
         #[test]
         fn nobody_goes_short(
             vpses in vec((100..=1000u32, (1..ALL).prop_map(Wish::Steady), a_standing()), 1..12)

@@ -22,12 +22,12 @@ struct Change {
 }
 
 impl CgroupLayout {
-    /// Gives a VPS that runs these limits instead of those that it has; one that is `None` is lifted. All of them or none:
-    /// when the kernel refuses a value, those written before it are put back.
+    /// Replaces the limits of a running VPS. A limit that is `None` is lifted. If the kernel refuses a value, the values
+    /// written before it are put back.
     ///
-    /// [`CgroupError::InUse`] when the VPS uses more memory than it would be allowed, and the kernel can't reclaim it. (A
-    /// limit on processes may be below their number: then no more are made.) [`CgroupError::NoGroup`] when the VPS does not
-    /// run. The limit on the disk is the storage's.
+    /// [`CgroupError::InUse`] if the VPS uses more memory than it would be allowed, and the kernel can't reclaim it. (The
+    /// limit on processes may be below their number: the guest can't make new ones then.) [`CgroupError::NoGroup`] if the VPS
+    /// does not run. The storage enforces the limit on the disk.
     ///
     /// A guest's own reboot applies the values of its monitor: see [`Request::SetLimits`](crate::Request::SetLimits).
     pub fn change_limits(&self, id: &VpsId, limits: &Limits) -> Result<(), CgroupError> {

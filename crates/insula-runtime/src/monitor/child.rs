@@ -113,8 +113,8 @@ pub(super) fn tell(
 /// Becomes root of the guest's user namespace, in a session and a cgroup namespace of its own, and dies with the monitor.
 ///
 /// An init with the console gets a process group only, as the kernel starts one: the first terminal that the leader of a
-/// session opens would be its controlling terminal, and a user who logs in at the console would have no job control. The
-/// session that it stays in is the monitor's, which has no terminal and nobody in it that the guest could signal.
+/// session opens would be its controlling terminal, and a user who logs in at the console would have no job control. It stays
+/// in the monitor's session, which has no terminal, and no process that the guest could signal.
 fn become_root(has_console: bool) -> Result<(), StartFailure> {
     let ids = |what| at(StartPhase::Ids, what);
     set_thread_groups(&[]).map_err(ids("drop the groups"))?;
@@ -160,9 +160,9 @@ fn configure_network(nics: &[GuestNic]) -> Result<(), netlink::NetlinkError> {
     Ok(())
 }
 
-/// Leaves nothing of the monitor's to init: streams, descriptors, signals, limits.
+/// Takes from init what is the monitor's: streams, descriptors, signals, limits.
 ///
-/// The console does not become its controlling terminal: that is for a user who logs in there.
+/// The console does not become init's controlling terminal. It becomes that of a user who logs in there.
 fn settle(socket: &OwnedFd, has_console: bool) -> Result<(), StartFailure> {
     let streams = |what| at(StartPhase::Prepare, what);
     // Closed, not marked for closing: the path of init is the guest's, and may lead through /proc/self/fd.

@@ -6,8 +6,8 @@
 //!
 //! It sees what the guest's root sees, with its ids, quotas and limits. Outside of the pid namespace nobody in the guest can
 //! stop it, look into it or find it. It has the monitor's memory, is not dumpable, and has nothing of the host's but the
-//! streams and a descriptor of its own `/proc/self/fd`. A guest can make it wait, such as by FUSE: whoever wants the files
-//! gives up then, and the monitor kills it when that connection closes.
+//! streams and a descriptor of its own `/proc/self/fd`. A guest can make it wait, such as by FUSE. The client gives up then,
+//! and the monitor kills the worker when the client's connection closes.
 
 use std::os::fd::{AsFd, OwnedFd};
 

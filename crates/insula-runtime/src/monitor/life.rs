@@ -147,7 +147,7 @@ impl Monitor {
             if !is_init {
                 self.meet_program(pid);
             }
-            // Only now: a number means nothing any more when its process is reaped.
+            // Last: once a process is reaped, another one may have its number.
             let Ok(Some((_, status))) = waitpid(Some(pid), WaitOptions::NOHANG) else { break };
             let end = match status.terminating_signal() {
                 Some(signal) => ExecEnd::Signal(signal),

@@ -181,7 +181,8 @@ impl Monitor {
         Ok(())
     }
 
-    /// The program that the client calls by this number. Who has heard of its end may use the number again.
+    /// The program that the client calls by this number. After the client has been told of its end, it may use the number
+    /// again.
     fn find_exec(&self, client: u32, number: u32) -> Option<&Exec> {
         self.execs.values().find(|exec| (exec.client, exec.number) == (client, number) && !exec.is_told())
     }

@@ -1,8 +1,7 @@
-//! What AppArmor holds against a guest, as data: a second wall behind user namespace, capabilities and seccomp, for the day
-//! when one of them has a hole.
+//! What AppArmor denies a guest, as data. It is a second wall, in case user namespace, capabilities or seccomp have a hole.
 //!
-//! The profile allows everything and denies what is listed, each with its reason. A denial is by name or path, and holds
-//! against a process that has all capabilities of the host, too.
+//! The profile allows everything but what is listed, each with its reason. A denial is by name or path, and holds even
+//! against a process that has all capabilities of the host.
 
 use std::fmt::Write;
 use std::path::PathBuf;

@@ -21,7 +21,7 @@ pub struct OpenedCall {
     pub reason: &'static str,
 }
 
-/// All of them. Containers need no more than what every guest has: its init makes namespaces and mounts, too.
+/// The calls that features open. Containers need none: the init of every guest makes namespaces and mounts, too.
 pub const OPENED_CALLS: [OpenedCall; 3] = [
     opened(Feature::Keyring, "add_key", "keys count against the guest's own ids"),
     opened(Feature::Keyring, "keyctl", "keyrings belong to the guest's user namespace"),

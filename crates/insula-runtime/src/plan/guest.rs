@@ -21,7 +21,7 @@ use super::seccomp::SeccompFilter;
 pub struct GuestSpec {
     /// The guest's name for itself.
     pub hostname: String,
-    /// What is executed, and how one talks to it.
+    /// The program that is executed as init: its command line, its signal, its readiness.
     pub init: InitPlan,
     /// What is mounted in the guest, in this order.
     pub mounts: Vec<MountStep>,

@@ -38,7 +38,7 @@ pub struct HostBinding {
     pub nics: Vec<HostNic>,
     /// The policy of AppArmor, where the host has it.
     pub apparmor: Option<AppArmorPlan>,
-    /// What follows when the guest reboots or crashes: the pauses are the agent's settings.
+    /// What the monitor does when the guest reboots or crashes. The pauses are settings of the agent.
     pub reboots: RebootPolicy,
 }
 
@@ -81,7 +81,7 @@ pub struct HostInput<'a> {
     pub layout: &'a CgroupLayout,
     /// The agent's run directory: an absolute path.
     pub run_dir: &'a Path,
-    /// What follows when the guest reboots or crashes.
+    /// What the monitor does when the guest reboots or crashes.
     pub reboots: RebootPolicy,
     /// The compiled policy of AppArmor: an absolute path. `None` where the host has no AppArmor.
     pub policy: Option<&'a Path>,

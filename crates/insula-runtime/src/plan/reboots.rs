@@ -1,17 +1,17 @@
-//! How often a guest may boot in a row: the data that the monitor goes by.
+//! How often a guest may boot in a row, as data for its monitor.
 
 use insula_types::CrashPolicy;
 use serde::{Deserialize, Serialize};
 
-/// What follows when a guest reboots or crashes.
+/// What the monitor does when its guest reboots or crashes.
 ///
-/// A boot that ends counts one, and one is forgotten for each [`forget_after_ms`](Self::forget_after_ms) that the guest
-/// has lived. Up to [`at_once`](Self::at_once) it is booted again at once; beyond that, after pauses of which each is twice
-/// as long as the one before; and when there were [`pauses`](Self::pauses) of them, not any more.
+/// The monitor counts the boots that have ended, and forgets one for each [`forget_after_ms`](Self::forget_after_ms) that the
+/// guest has lived. Up to [`at_once`](Self::at_once), it boots the guest again without a pause. Beyond that, it pauses before
+/// each boot, twice as long as the time before. After [`pauses`](Self::pauses) of them, it gives up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RebootPolicy {
-    /// What follows when init crashes.
+    /// What the monitor does when init crashes.
     pub on_crash: CrashPolicy,
     /// How many boots that end quickly are followed by another at once.
     pub at_once: u32,

@@ -22,8 +22,8 @@ use crate::cgroup::{CgroupLayout, CgroupValue, DeviceRule};
 /// The version of [`StartPlan`] that this crate writes and carries out.
 pub const PLAN_VERSION: u32 = 1;
 
-/// The version of the protocol whose monitors know layers of a root, and that there may be something to restore. Older
-/// ones would take no notice of either, and boot something else.
+/// The first version of the protocol whose monitors know layers of a root, and plans that restore a guest. An older monitor
+/// would ignore both, and boot something else.
 const LAYERS_AND_RESTORES: u32 = 5;
 
 /// How a VPS is started: all that the monitor needs to know.
@@ -81,7 +81,7 @@ impl StartPlan {
     }
 }
 
-/// A plan in JSON. Its fields are never renamed; one that comes has a default that is what plans without it mean.
+/// A plan in JSON. Its fields are never renamed. A new field has a default, which is what plans without it mean.
 #[derive(Serialize, Deserialize)]
 struct FlatPlan {
     version: u32,
